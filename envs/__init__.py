@@ -1,0 +1,12 @@
+"""The environments: importing this package registers them all; `VectorEnv` makes them and `Video` films them."""
+
+from envs import robotics
+from envs.making import make, register_continuous_seek, resolve
+from envs.vector import VectorEnv
+from envs.video import Video
+
+__all__ = ["VectorEnv", "Video", "make", "resolve"]
+
+robotics.register()
+for d in (5, 10, 20):
+    register_continuous_seek(d)

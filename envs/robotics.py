@@ -1,0 +1,273 @@
+"""Gymnasium-Robotics' Fetch and Shadow hand environments: same tasks, same numbers, less time and memory.
+
+`register()` points the package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below, where
+
+- the hands look joints and sites up once, not by name at every step; what they return is the package's to the bit;
+- environments that run the same model file share one compiled model until they are rendered, so hundreds of them fit in
+  memory. Whoever writes to `env.unwrapped.model` writes to all of them: give the environment a copy first;
+- `compute_reward` takes any number of leading axes and equals the row by row calls (the package's HandManipulate takes
+  one at most, and for the pen mixes rows up);
+- `compute_reward_gradient` is the gradient of the dense reward with respect to the desired goal (for equation 8).
+"""
+
+import copy
+import functools
+import os
+import sys
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from farama_notifications import notifications
+
+from envs.dense import negative_distance_gradient
+
+notifications.pop("gymnasium_robotics", None)  # the package prints it when imported: news of Adroit, absent here
+import gymnasium_robotics  # noqa: E402
+from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv  # noqa: E402
+from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv  # noqa: E402
+from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv  # noqa: E402
+from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv  # noqa: E402
+from gymnasium_robotics.envs.shadow_dexterous_hand import (  # noqa: E402
+    manipulate_block,
+    manipulate_block_touch_sensors,
+    manipulate_egg,
+    manipulate_egg_touch_sensors,
+    manipulate_pen,
+    manipulate_pen_touch_sensors,
+    reach,
+)
+from gymnasium_robotics.utils.mujoco_utils import MujocoModelNames  # noqa: E402
+from gymnasium_robotics.utils.rotations import euler2quat, quat2euler  # noqa: E402
+
+
+@functools.cache
+def compile_model(path: str, touch_visualisation: str | None) -> tuple[mujoco.MjModel, MujocoModelNames]:
+    """The model in an XML file, compiled once, and its names. Touch sensors that are not shown recolour their model."""
+    model = mujoco.MjModel.from_xml_path(path)
+    return model, MujocoModelNames(model)
+
+
+class SharedModel:
+    """Shares the compiled model between environments; rendering moves sites in the model, so it takes a copy first."""
+
+    def _initialize_simulation(self) -> None:
+        self.model, self._model_names = compile_model(self.fullpath, getattr(self, "touch_visualisation", None))
+        self.owns_model = False
+        self.data = mujoco.MjData(self.model)
+        self._env_setup(initial_qpos=self.initial_qpos)
+        self.initial_time = self.data.time
+        self.initial_qpos = self.data.qpos.copy()
+        self.initial_qvel = self.data.qvel.copy()
+
+    def render(self) -> np.ndarray | None:
+        if not self.owns_model:
+            self.model = self.mujoco_renderer.model = copy.copy(self.model)
+            self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self.width, self.height
+            self.owns_model = True
+            if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+                os.environ.setdefault("MUJOCO_GL", "egl")  # the default backend needs a display
+        return super().render()
+
+
+class DistanceReward:
+    """The gradient of the dense reward -||achieved - desired||."""
+
+    def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+        """dR/d desired_goal of the dense reward, zero where the goals coincide: (..., n), (..., n) -> (..., n)."""
+        return negative_distance_gradient(achieved_goal, desired_goal)
+
+
+class FastHand(SharedModel):
+    """What the hand environments have in common: 24 joints, 20 position actuators."""
+
+    def _env_setup(self, initial_qpos: dict[str, float]) -> None:
+        joints = [index for name, index in self._model_names.joint_name2id.items() if name.startswith("robot")]
+        self.robot_qpos, self.robot_qvel = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
+        self.ctrl_low, self.ctrl_high = self.model.actuator_ctrlrange.T.copy()
+        self.ctrl_center = (self.ctrl_high + self.ctrl_low) / 2.0
+        self.ctrl_half_range = (self.ctrl_high - self.ctrl_low) / 2.0
+        super()._env_setup(initial_qpos)
+
+    def _set_action(self, action: np.ndarray) -> None:
+        if self.relative_control:
+            super()._set_action(action)
+        else:
+            ctrl = self.ctrl_center + action * self.ctrl_half_range
+            self.data.ctrl[:] = np.minimum(np.maximum(ctrl, self.ctrl_low), self.ctrl_high)
+
+
+class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
+    """HandReach: bring the thumb and one finger together; a goal is five fingertip positions (15,), in metres."""
+
+    def _env_setup(self, initial_qpos: dict[str, float]) -> None:
+        self.fingertips = [self._model_names.site_name2id[name] for name in reach.FINGERTIP_SITE_NAMES]
+        super()._env_setup(initial_qpos)
+
+    def _get_achieved_goal(self) -> np.ndarray:
+        return self.data.site_xpos[self.fingertips].ravel()
+
+    def _get_obs(self) -> dict[str, np.ndarray]:
+        achieved_goal = self._get_achieved_goal()
+        robot = self.data.qpos[self.robot_qpos], self.data.qvel[self.robot_qvel]
+        return {
+            "observation": np.concatenate((*robot, achieved_goal)),
+            "achieved_goal": achieved_goal,
+            "desired_goal": self.goal.copy(),
+        }
+
+
+class Manipulate(FastHand):
+    """HandManipulate: a goal is the object's position (metres) and rotation (unit quaternion w, x, y, z), (7,)."""
+
+    def _env_setup(self, initial_qpos: dict[str, float]) -> None:
+        joint = self._model_names.joint_name2id["object:joint"]
+        qpos, qvel = self.model.jnt_qposadr[joint], self.model.jnt_dofadr[joint]
+        self.object_qpos, self.object_qvel = slice(qpos, qpos + 7), slice(qvel, qvel + 6)
+        super()._env_setup(initial_qpos)
+
+    def _get_achieved_goal(self) -> np.ndarray:
+        return self.data.qpos[self.object_qpos].copy()
+
+    def _get_obs(self) -> dict[str, np.ndarray]:
+        achieved_goal = self._get_achieved_goal()
+        robot = self.data.qpos[self.robot_qpos], self.data.qvel[self.robot_qvel]
+        object_qvel = self.data.qvel[self.object_qvel]
+        return {
+            "observation": np.concatenate((*robot, object_qvel, achieved_goal, *self._get_touch())),
+            "achieved_goal": achieved_goal,
+            "desired_goal": self.goal.copy(),
+        }
+
+    def _get_touch(self) -> tuple[np.ndarray, ...]:
+        return ()
+
+    def _goal_distance(self, goal_a: np.ndarray, goal_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances in position (metres) and rotation (radians, up to 2 pi): (..., 7), (..., 7) -> (...), (...)."""
+        d_pos, d_rot = np.zeros_like(goal_a[..., 0]), np.zeros_like(goal_b[..., 0])
+        if self.target_position != "ignore":
+            d_pos = np.linalg.norm(goal_a[..., :3] - goal_b[..., :3], axis=-1)
+        if self.target_rotation != "ignore":
+            quat_a, quat_b = goal_a[..., 3:], goal_b[..., 3:]
+            if self.ignore_z_target_rotation:
+                quat_a = with_z_angle_of(quat_b, quat_a)
+            w, x, y, z = np.moveaxis(quat_a * quat_b, -1, 0)
+            d_rot = 2 * np.arccos(np.clip(w + x + y + z, -1.0, 1.0))  # w + x + y + z: the real part of a b*
+        return d_pos, d_rot
+
+    def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+        """dR/d desired_goal of the dense reward R = -(10 d_pos + d_rot): (..., 7), (..., 7) -> (..., 7).
+
+        The quaternion's part is tangent to the unit sphere: goals never leave it, and across it the formula's slope is
+        2 / sin(d_rot / 2), without bound near success. Parts whose distance is zero or ignored are zero, and so is the
+        quaternion's where the two are opposite (d_rot = 2 pi, a kink).
+        """
+        gradient = np.zeros(np.shape(desired_goal))
+        if self.target_position != "ignore":
+            gradient[..., :3] = 10.0 * negative_distance_gradient(achieved_goal[..., :3], desired_goal[..., :3])
+        if self.target_rotation != "ignore":
+            gradient[..., 3:] = self._rotation_gradient(unit(achieved_goal[..., 3:]), unit(desired_goal[..., 3:]))
+        return gradient
+
+    def _rotation_gradient(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+        """Gradient of -d_rot = -2 arccos(a . g) on the unit sphere by the desired rotation g: (..., 4) -> (..., 4)."""
+        slope = 0.0
+        if self.ignore_z_target_rotation:
+            # a turns with the Euler angle that it takes from g: psi(g) = -arctan2(sine, cosine), da/dpsi = a k / 2.
+            achieved = with_z_angle_of(desired, achieved)
+            w, x, y, z = np.moveaxis(desired, -1, 0)
+            sine, cosine = 2 * (x * y - w * z), w * w + x * x - y * y - z * z
+            d_sine, d_cosine = 2 * np.stack((-z, y, x, -w), -1), 2 * np.stack((w, x, -y, -z), -1)
+            d_psi = sine[..., None] * d_cosine - cosine[..., None] * d_sine
+            d_psi /= np.maximum(sine**2 + cosine**2, 1e-12)[..., None]  # gimbal lock: psi jumps, but stay finite
+            w, x, y, z = np.moveaxis(achieved, -1, 0)
+            turn = np.stack((-z, y, -x, w), -1) / 2
+            slope = (turn * desired).sum(-1, keepdims=True) * d_psi
+        tangent = achieved - (achieved * desired).sum(-1, keepdims=True) * desired
+        sine_half = np.linalg.norm(tangent, axis=-1, keepdims=True)  # sin(d_rot / 2) without cancellation
+        slope = tangent + slope
+        return np.divide(2 * slope, sine_half, out=np.zeros_like(slope), where=sine_half > 1e-8)
+
+
+class ManipulateTouch(Manipulate):
+    """HandManipulate whose observation ends with the 92 touch sensors."""
+
+    def _env_setup(self, initial_qpos: dict[str, float]) -> None:
+        sensors = self._model_names.sensor_name2id.items()
+        self.touch_sensors = [index for name, index in sensors if "robot0:TS_" in name]
+        super()._env_setup(initial_qpos)
+
+    def _get_touch(self) -> tuple[np.ndarray, ...]:
+        touch = self.data.sensordata[self.touch_sensors]
+        if self.touch_get_obs == "sensordata":
+            return (touch,)
+        if self.touch_get_obs == "boolean":
+            return (touch > 0.0,)
+        return (np.log(touch + 1.0),) if self.touch_get_obs == "log" else ()
+
+
+def unit(quat: np.ndarray) -> np.ndarray:
+    """Quaternions (..., 4) scaled to length 1, in float64."""
+    quat = np.asarray(quat, np.float64)
+    return quat / np.linalg.norm(quat, axis=-1, keepdims=True)
+
+
+def with_z_angle_of(other: np.ndarray, quat: np.ndarray) -> np.ndarray:
+    """`quat` with its third Euler angle (xyz) replaced by the other quaternion's: (..., 4), (..., 4) -> (..., 4)."""
+    euler = quat2euler(quat)
+    euler[..., 2] = quat2euler(other)[..., 2]
+    return euler2quat(euler)
+
+
+class HandBlock(Manipulate, manipulate_block.MujocoHandBlockEnv):
+    """HandManipulateBlock."""
+
+
+class HandEgg(Manipulate, manipulate_egg.MujocoHandEggEnv):
+    """HandManipulateEgg."""
+
+
+class HandPen(Manipulate, manipulate_pen.MujocoHandPenEnv):
+    """HandManipulatePen."""
+
+
+class HandBlockTouch(ManipulateTouch, manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv):
+    """HandManipulateBlock with touch sensors."""
+
+
+class HandEggTouch(ManipulateTouch, manipulate_egg_touch_sensors.MujocoHandEggTouchSensorsEnv):
+    """HandManipulateEgg with touch sensors."""
+
+
+class HandPenTouch(ManipulateTouch, manipulate_pen_touch_sensors.MujocoHandPenTouchSensorsEnv):
+    """HandManipulatePen with touch sensors."""
+
+
+class FetchReach(SharedModel, DistanceReward, MujocoFetchReachEnv):
+    """FetchReach."""
+
+
+class FetchPush(SharedModel, DistanceReward, MujocoFetchPushEnv):
+    """FetchPush."""
+
+
+class FetchSlide(SharedModel, DistanceReward, MujocoFetchSlideEnv):
+    """FetchSlide."""
+
+
+class FetchPickAndPlace(SharedModel, DistanceReward, MujocoFetchPickAndPlaceEnv):
+    """FetchPickAndPlace."""
+
+
+HANDS = (HandReach, HandBlock, HandEgg, HandPen, HandBlockTouch, HandEggTouch, HandPenTouch)
+FETCH = (FetchReach, FetchPush, FetchSlide, FetchPickAndPlace)
+
+
+def register() -> None:
+    """Makes `gym.make` build the classes of this file under the package's names; calling it again changes nothing."""
+    gym.register_envs(gymnasium_robotics)
+    ours = {f"{cls.__bases__[-1].__module__}:{cls.__bases__[-1].__name__}": cls for cls in HANDS + FETCH}
+    for spec in gym.registry.values():
+        if spec.entry_point in ours:
+            spec.entry_point = f"{__name__}:{ours[spec.entry_point].__name__}"

@@ -1,0 +1,94 @@
+"""N copies of one environment, stepped in lockstep."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import gymnasium as gym
+import numpy as np
+
+from envs.making import make
+
+
+class VectorEnv:
+    """`num_envs` copies of a goal environment, stepped together; episodes are reset by the caller, never on the way.
+
+    MuJoCo releases the interpreter's lock while it steps, so its environments are spread over `num_threads` threads (by
+    default one for each core that this process may use); what happens inside an environment does not depend on it.
+
+    Args:
+        env_id: a registered name, see `envs.make`.
+        num_envs: number of copies; each has its own random stream, derived from `seed`.
+        observe_achieved_goal, action_space: as in `envs.make`.
+
+    Raises:
+        ValueError: as `envs.make`.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        seed: int,
+        observe_achieved_goal: bool = False,
+        action_space: type[gym.Space] = gym.spaces.Box,
+        num_threads: int | None = None,
+    ):
+        self.envs = [make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs)]
+        self.num_envs = num_envs
+        self.unwrapped = self.envs[0].unwrapped  # the first copy, for compute_reward and the like
+        self.is_dense = getattr(self.unwrapped, "reward_type", "sparse") == "dense"
+        self.action_space = self.envs[0].action_space
+        self.action_dim = self.action_space.shape[0] if self.action_space.shape else 1
+        self.max_episode_steps = self.envs[0].spec.max_episode_steps
+        spaces = self.envs[0].observation_space.spaces
+        self.obs_dim, self.goal_dim = spaces["observation"].shape[0], spaces["desired_goal"].shape[0]
+        self.obs = {key: np.zeros((num_envs, *space.shape), space.dtype) for key, space in spaces.items()}
+        self.terminated, self.truncated, self.success = np.zeros((3, num_envs), bool)
+        self.seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_envs)]
+        is_mujoco = hasattr(self.unwrapped, "model") and hasattr(self.unwrapped, "data")
+        num_threads = (num_threads or len(os.sched_getaffinity(0))) if is_mujoco else 1
+        self.chunks = [chunk for chunk in np.array_split(np.arange(num_envs), num_threads) if len(chunk)]
+        self.pool = ThreadPoolExecutor(len(self.chunks)) if len(self.chunks) > 1 else None
+
+    def reset(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Starts a new episode in the environments of the mask `which` (num_envs,), or in all; observations of all."""
+        for i in range(self.num_envs) if which is None else np.flatnonzero(which):
+            obs, _ = self.envs[i].reset(seed=self.seeds[i])
+            self.seeds[i] = None  # the first reset seeds the environment, later ones go on with its random stream
+            self.terminated[i] = self.truncated[i] = self.success[i] = False
+            self._store(i, obs)
+        return {key: value.copy() for key, value in self.obs.items()}
+
+    def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Steps every environment once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
+
+        An environment whose episode has ended stands still until it is reset: its reward is 0, all else stays as it was.
+
+        Returns:
+            Observations (num_envs, ...), rewards, terminated, truncated and success, each (num_envs,).
+        """
+        reward = np.zeros(self.num_envs, np.float32)
+
+        def step_chunk(chunk: np.ndarray) -> None:
+            for i in chunk[~(self.terminated | self.truncated)[chunk]]:
+                obs, reward[i], self.terminated[i], self.truncated[i], info = self.envs[i].step(actions[i])
+                is_success = info["is_success"] if "is_success" in info else info.get("success", self.terminated[i])
+                self.success[i] = is_success
+                self._store(i, obs)
+
+        if self.pool is None:
+            step_chunk(self.chunks[0])
+        else:
+            list(self.pool.map(step_chunk, self.chunks))
+        obs = {key: value.copy() for key, value in self.obs.items()}
+        return obs, reward, self.terminated.copy(), self.truncated.copy(), self.success.copy()
+
+    def _store(self, i: int, obs: dict[str, np.ndarray]) -> None:
+        for key, value in self.obs.items():
+            value[i] = obs[key]
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+        for env in self.envs:
+            env.close()

@@ -1,0 +1,254 @@
+"""The Fetch and hand environments return what Gymnasium-Robotics' own return; their dense rewards have a gradient."""
+
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import envs
+from envs import robotics
+
+IDS = sorted(id for id, spec in gym.registry.items() if str(spec.entry_point).startswith("envs.robotics:"))
+DENSE_IDS = [id for id in IDS if "Dense" in id and "TouchSensors" not in id]
+
+
+def ours(env_id: str, **kwargs) -> gym.Env:
+    return gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+
+
+def packages(env_id: str, **kwargs) -> gym.Env:
+    cls = type(ours(env_id)).__bases__[-1]
+    assert cls.__module__.startswith("gymnasium_robotics.")
+    return cls(**gym.spec(env_id).kwargs, **kwargs)
+
+
+def assert_identical(a, b) -> None:
+    """Same types, same shapes, same bits; dictionaries and tuples element by element."""
+    assert type(a) is type(b)
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        a, b = tuple(a.values()), tuple(b.values())
+    if isinstance(a, tuple):
+        for x, y in zip(a, b, strict=True):
+            assert_identical(x, y)
+    elif isinstance(a, np.ndarray | np.generic):
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+    else:
+        assert a == b
+
+
+def random_goals(rng: np.random.Generator, env: gym.Env, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Achieved and desired goals (*shape, goal_dim): one third far apart, one third close, one third equal."""
+    goal_dim = env.observation_space["desired_goal"].shape[0]
+    achieved, desired = rng.normal(size=(2, *shape, goal_dim))
+    kind = rng.integers(3, size=(*shape, 1))
+    close = achieved + rng.normal(scale=0.3, size=achieved.shape) * min(env.distance_threshold, 0.02)
+    desired = np.choose(kind, (desired, close, achieved))
+    if goal_dim == 7:
+        for goals in (achieved, desired):
+            goals[..., 3:] = robotics.unit(goals[..., 3:])
+    return achieved, desired
+
+
+def test_every_current_fetch_and_hand_name_makes_one_of_our_classes():
+    assert len(IDS) == 64  # 32 tasks, each with sparse and dense reward
+    for env_id, spec in gym.registry.items():
+        if env_id.startswith(("Fetch", "Hand")):
+            assert env_id in IDS or ":MujocoPy" in spec.entry_point
+    assert type(ours("HandReach-v3")) is robotics.HandReach
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares_the_model(env_id):
+    a, b, neighbour = ours(env_id), packages(env_id), ours(env_id)
+    assert a.observation_space == b.observation_space and a.action_space == b.action_space
+    assert a.model is neighbour.model and a.model is not b.model
+    rng = np.random.default_rng(0)
+    neighbour.reset(seed=99)
+    for seed in (0, None, 1):
+        assert_identical(a.reset(seed=seed), b.reset(seed=seed))
+        for _ in range(12):
+            actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(np.float32)  # beyond the bounds too
+            neighbour.step(actions[1])
+            assert_identical(a.step(actions[0]), b.step(actions[0]))
+            if "Hand" in env_id:
+                assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
+
+
+def test_long_hand_reach_episodes_equal_the_packages_to_the_bit():
+    a, b = ours("HandReach-v3"), packages("HandReach-v3")
+    rng = np.random.default_rng(1)
+    for seed in range(3):
+        assert_identical(a.reset(seed=seed), b.reset(seed=seed))
+        for action in rng.uniform(-1, 1, (100, 20)):
+            assert_identical(a.step(action), b.step(action))
+
+
+@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateEgg-v1", "FetchPush-v4"])
+def test_observations_belong_to_the_caller(env_id):
+    env = ours(env_id)
+    obs, _ = env.reset(seed=0)
+    before = {key: value.copy() for key, value in obs.items()}
+    env.step(np.ones(env.action_space.shape))
+    assert_identical(obs, before)
+    for value in obs.values():
+        value[:] = np.nan
+    obs, reward, *_ = env.step(np.ones(env.action_space.shape))
+    assert np.isfinite(reward) and all(np.isfinite(value).all() for value in obs.values())
+
+
+@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateBlock-v1"])
+def test_hand_actions_beyond_the_bounds_saturate_as_in_the_package(env_id):
+    a, b = ours(env_id), packages(env_id)
+    for action in np.random.default_rng(8).uniform(-3, 3, (20, 20)):
+        a._set_action(action)
+        b._set_action(action)
+        assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
+
+
+def test_relative_control_which_the_package_has_lost_fails_and_does_not_act_absolutely():
+    env = ours("HandReach-v3", relative_control=True)
+    env.reset(seed=0)
+    with pytest.raises(AttributeError):
+        env.step(np.ones(20))
+
+
+@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateBlock-v1", "FetchPush-v4"])
+def test_environments_stepped_in_two_threads_go_the_way_they_go_alone(env_id):
+    def episode(env: gym.Env, seed: int, out: list) -> None:
+        rng = np.random.default_rng(seed)
+        out.append(env.reset(seed=seed)[0])
+        out.extend(env.step(rng.uniform(-1, 1, env.action_space.shape))[0] for _ in range(40))
+
+    alone, together = [[], []], [[], []]
+    for seed in range(2):
+        episode(ours(env_id), seed, alone[seed])
+    threads = [threading.Thread(target=episode, args=(ours(env_id), seed, together[seed])) for seed in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_identical(tuple(alone[0] + alone[1]), tuple(together[0] + together[1]))
+
+
+@pytest.mark.parametrize("env_id", [id for id in IDS if "TouchSensors" not in id])
+@pytest.mark.parametrize("shape", [(64,), (4, 16), (2, 4, 8)], ids=str)
+def test_batched_rewards_equal_the_packages_rewards_of_each_row(env_id, shape):
+    env, package = ours(env_id), packages(env_id)
+    achieved, desired = random_goals(np.random.default_rng(2), env, shape)
+    rewards, successes = env.compute_reward(achieved, desired, {}), env._is_success(achieved, desired)
+    assert rewards.shape == successes.shape == shape
+    assert 0 < successes.sum() < successes.size
+    for i in np.ndindex(shape):
+        row = achieved[i].copy(), desired[i].copy()
+        assert_identical(rewards[i], np.asarray(package.compute_reward(*row, {}))[()])
+        assert_identical(successes[i], np.asarray(package._is_success(*row))[()])
+
+
+@pytest.mark.parametrize("env_id", DENSE_IDS)
+def test_reward_gradient_equals_finite_differences(env_id):
+    env = ours(env_id)
+    achieved, desired = random_goals(np.random.default_rng(3), env, (10, 9))
+    apart = (achieved != desired).any(-1)
+    achieved, desired = achieved[apart][:48].reshape(4, 12, -1), desired[apart][:48].reshape(4, 12, -1)
+
+    def reward(goal: np.ndarray) -> np.ndarray:
+        if goal.shape[-1] == 7:  # goals live on the unit sphere of rotations
+            goal = np.concatenate((goal[..., :3], robotics.unit(goal[..., 3:])), -1)
+        return env.compute_reward(achieved, goal, {})
+
+    step = 1e-6
+    steps = step * np.eye(desired.shape[-1])
+    numerical = np.stack([(reward(desired + s) - reward(desired - s)) / (2 * step) for s in steps], -1)
+    gradient = env.compute_reward_gradient(achieved, desired, {})
+    assert gradient.shape == desired.shape
+    assert np.abs(numerical).max() > 0.1
+    np.testing.assert_allclose(gradient, numerical, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("env_id", DENSE_IDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reward_gradient_is_zero_at_the_goal_and_finite_everywhere(env_id, dtype):
+    env = ours(env_id)
+    achieved, _ = (goals.astype(dtype) for goals in random_goals(np.random.default_rng(4), env, (2000,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        at_goal = env.compute_reward_gradient(achieved, achieved.copy(), {})
+        near = env.compute_reward_gradient(achieved, np.nextafter(achieved, dtype(2)), {})
+        opposite = env.compute_reward_gradient(achieved, -achieved, {})
+        if achieved.shape[-1] == 7:  # the pen's gimbal lock: pitch 90 degrees, roll and yaw turn the same way
+            gimbal = achieved.copy()
+            gimbal[:, 3:] = np.array((0.5, 0.0, 0.5, 0.0)) ** 0.5
+            assert np.isfinite(env.compute_reward_gradient(achieved, gimbal, {})).all()
+    assert np.isfinite(near).all() and np.isfinite(opposite).all()
+    if "Pen" in env_id:  # the achieved rotation goes through Euler angles, which lose bits near gimbal lock
+        assert np.median(np.abs(at_goal)) == 0
+    else:
+        assert not at_goal.any()
+        assert (np.linalg.norm(near[..., -4:], axis=-1) < 2 + 1e-6).all()
+
+
+def test_hidden_touch_sensors_leave_the_shared_model_alone():
+    shown, hidden = (
+        ours("HandManipulateBlock_ContinuousTouchSensors-v1", touch_visualisation=v) for v in ("on_touch", "off")
+    )
+    sites = [site for _, site in hidden._touch_sensor_id_site_id]
+    assert (hidden.model.site_rgba[sites, 3] == 0).all() and (shown.model.site_rgba[sites, 3] > 0).all()
+
+
+def test_importing_envs_prints_nothing_and_registering_again_warns_of_nothing():
+    root = Path(__file__).parents[1]
+    code = (
+        "import envs; from envs import robotics; robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
+    )
+    command = [sys.executable, "-W", "default", "-c", code]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")
+
+
+def frames(env: gym.Env) -> list[np.ndarray]:
+    rng = np.random.default_rng(5)
+    env.reset(seed=5)
+    result = [env.render()]
+    for action in rng.uniform(-1, 1, (3, *env.action_space.shape)):
+        env.step(action)
+        result.append(env.render())
+    env.close()
+    return result
+
+
+@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulatePen_ContinuousTouchSensors-v1", "FetchPush-v4"])
+def test_rendered_pictures_equal_the_packages_and_leave_the_shared_model_alone(env_id, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
+    try:
+        expected = frames(packages(env_id, render_mode="rgb_array", width=672, height=96))
+    except Exception as error:  # each graphics backend fails in its own way
+        pytest.skip(f"no OpenGL here: {error!r}")
+    if os.environ["MUJOCO_GL"] == "egl":
+        monkeypatch.delenv("MUJOCO_GL")  # without a display ours must find EGL by itself
+        monkeypatch.delenv("DISPLAY", raising=False)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    neighbour = ours(env_id)
+    sites, colours = neighbour.model.site_pos.copy(), neighbour.model.geom_rgba.copy()
+    pictures = frames(ours(env_id, render_mode="rgb_array", width=672, height=96))
+    for picture, other in zip(pictures, expected, strict=True):
+        assert picture.shape == (96, 672, 3) and picture.std() > 5
+        np.testing.assert_array_equal(picture, other)
+    assert not np.array_equal(pictures[0], pictures[-1])
+    assert_identical((neighbour.model.site_pos.copy(), neighbour.model.geom_rgba.copy()), (sites, colours))
+
+
+def test_vector_env_over_threads_equals_one_thread_on_hand_reach():
+    actions = np.random.default_rng(6).uniform(-1, 1, (5, 5, 20))
+    one, two = (envs.VectorEnv("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2))
+    assert_identical(one.reset(), two.reset())
+    for action in actions:
+        assert_identical(one.step(action), two.step(action))
+    one.close()
+    two.close()
