@@ -1,25 +1,26 @@
-"""ReenGAGE on DDPG + HER: the critic matches its target's value AND its target's gradient with respect to the goal, from
-"Goal-Conditioned Q-Learning as Knowledge Distillation" (Levine & Feizi, AAAI 2023). `diff` this file against `ddpg_her.py`.
+"""ReenGAGE on DDPG + HER: the critic matches the target's value AND the target's gradient by the goal (Levine & Feizi,
+"Goal-Conditioned Q-Learning as Knowledge Distillation", AAAI 2023). Its diff against `ddpg_her.py` is the method.
 
     critic, Eq. (9):  (Q(s, a, g) - [R(s', g) + gamma Q'(s', pi'(s', g), g)])^2
                       + 1[R = c_low] alpha ||grad_g Q(s, a, g) - gamma grad_g Q'(s', pi'(s', g), g)||^2
-    dense, Eq. (8):   the target's gradient includes grad_g R(s', g), and no row is masked
+    dense, Eq. (8):   the same with grad_g R(s', g) in the target's gradient, and no row left out
     actor, Eq. (5):   -Q(s, pi(s, g), g)
 
-    python algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0     success 1 within 8k steps, 2 minutes on one core
-    python algos/ddpg_her_reengage.py --env-id HandReach-v3           0.5 after 4 epochs of 95k steps, 2 minutes each
+    python algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0     success 1 after 6k steps, 2 minutes on one core
+    python algos/ddpg_her_reengage.py --env-id HandReach-v3           success 0.5 after 4 epochs, 3 minutes each
+
+PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics a batch of 1024 stands
+for 19 workers with 256 each (--batch-size 4864), and 'future' goals include the transition's own next state.
 """
 
 import copy
 import csv
 import fnmatch
-import functools
 import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -146,9 +147,8 @@ def check_args(args: Args) -> None:
     zero_is_fine = "seed gamma alpha learning_starts exploration_noise random_action_prob action_l2".split()
     for name, value in vars(args).items():
         lowest = min(value, default=0) if isinstance(value, tuple) else value
-        too_small = type(lowest) in (int, float) and not (lowest > 0 or (lowest == 0 and name in zero_is_fine))
-        if too_small and name != "c_low":
-            raise ValueError(f"--{name.replace('_', '-')} must not be {value}: it is too small.")
+        if type(lowest) in (int, float) and name != "c_low" and not lowest > 0 and (lowest or name not in zero_is_fine):
+            raise ValueError(f"--{name.replace('_', '-')} {value} is too small.")
     if args.gamma >= 1 or args.tau > 1 or args.random_action_prob > 1:
         raise ValueError("--gamma must be below 1, --tau and --random-action-prob at most 1.")
 
@@ -173,16 +173,15 @@ class HerReplayBuffer:
     """
 
     def __init__(self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator):
-        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps
+        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps  # in episodes
         if self.capacity < envs.num_envs:
             raise ValueError(f"--buffer-size {buffer_size} cannot hold an episode of each environment.")
         dims = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "goal": envs.goal_dim, "action": envs.action_dim}
-        dims |= {"reward": 1, "terminated": 1}
-
-        def zeros(n: int) -> dict[str, np.ndarray]:
-            return {key: np.zeros((n, self.max_steps + 1, dim), np.float32) for key, dim in dims.items()}
-
-        self.finished, self.unfinished = zeros(self.capacity), zeros(envs.num_envs)
+        self.finished, self.unfinished = (
+            {key: np.zeros((n, self.max_steps + 1, dim), np.float32) for key, dim in dims.items()}
+            | {key: np.zeros((n, self.max_steps + 1), np.float32) for key in ("reward", "terminated")}
+            for n in (self.capacity, envs.num_envs)
+        )
         self.length = np.zeros(self.capacity, np.int64)  # steps of each finished episode
         self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished one
         self.stored, self.next = 0, 0  # finished episodes; where the next one goes
@@ -190,13 +189,13 @@ class HerReplayBuffer:
         self.strategy, self.compute_reward, self.rng = strategy, envs.unwrapped.compute_reward, rng
 
     def add(self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray) -> None:
-        """Adds one step of every environment: obs, achieved_goal, goal, action, reward and terminated, (num_envs, ...).
+        """Adds a step of every environment: obs, achieved_goal, goal, action, reward and terminated, (num_envs, ...).
 
         next_obs is what the step led to, before any reset; ended (num_envs,) marks the episodes that it finished.
         """
         env = np.arange(len(self.t))
         for key, value in step.items():
-            self.unfinished[key][env, self.t] = value.reshape(len(env), -1)
+            self.unfinished[key][env, self.t] = value
         self.t += 1
         self.unfinished["obs"][env, self.t] = next_obs["observation"]
         self.unfinished["achieved_goal"][env, self.t] = next_obs["achieved_goal"]
@@ -218,20 +217,15 @@ class HerReplayBuffer:
             episode[beyond], t[beyond] = draw(beyond.sum())
 
         data = self.finished
-        goal, reward = data["goal"][episode, t], data["reward"][episode, t, 0]
+        goal, reward = data["goal"][episode, t], data["reward"][episode, t]
         achieved_goal = data["achieved_goal"][episode, t + 1]
         n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and the reward that belongs to it
         if n > 0:
             end = self.length[episode[:n]]
             start = {"future": t[:n] + 1, "final": end, "episode": 1}[self.strategy]
-            goal_t = self.rng.integers(start, end + 1)  # from start to end, both included
-            goal[:n] = data["achieved_goal"][episode[:n], goal_t]
+            goal[:n] = data["achieved_goal"][episode[:n], self.rng.integers(start, end + 1)]  # start and end included
             reward[:n] = self.compute_reward(achieved_goal[:n], goal[:n], {})
-        obs, next_obs, terminated = (
-            data["obs"][episode, t],
-            data["obs"][episode, t + 1],
-            data["terminated"][episode, t, 0],
-        )
+        obs, next_obs, terminated = data["obs"][episode, t], data["obs"][episode, t + 1], data["terminated"][episode, t]
         arrays = (obs, goal, data["action"][episode, t], reward, next_obs, achieved_goal, terminated)
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
@@ -260,7 +254,7 @@ class Normalizer(nn.Module):
 def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
     layers = []
     for fan_in, fan_out in itertools.pairwise(dims):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
         if xavier_init:
             nn.init.xavier_uniform_(layers[-2].weight)
             nn.init.zeros_(layers[-2].bias)
@@ -270,29 +264,29 @@ def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
 class Actor(nn.Module):
     """pi(s, g): (batch, obs_dim), (batch, goal_dim) -> (batch, action_dim) in [-1, 1]."""
 
-    def __init__(self, normalizer: Normalizer, net: nn.Sequential):
+    def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
         super().__init__()
-        self.normalizer, self.net = normalizer, net
+        self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor) -> Tensor:
-        return self.net(self.normalizer(torch.cat([obs, goal], dim=1))).tanh()
+        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).tanh()
+
+    @torch.no_grad()
+    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+        """Observations of n environments -> actions without noise, (n, action_dim)."""
+        inputs = (torch.from_numpy(obs[key]).to(self.net[0].weight) for key in ("observation", "desired_goal"))
+        return self(*inputs).cpu().numpy()
 
 
 class Critic(nn.Module):
     """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,)."""
 
-    def __init__(self, normalizer: Normalizer, net: nn.Sequential):
+    def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
         super().__init__()
-        self.normalizer, self.net = normalizer, net
+        self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        return self.net(torch.cat([self.normalizer(torch.cat([obs, goal], dim=1)), action], dim=1)).squeeze(1)
-
-
-def reward_gradient(batch: Batch, envs: VectorEnv) -> Tensor:
-    """The gradient of the environment's dense reward by the goal, (batch, goal_dim)."""
-    gradient = envs.unwrapped.compute_reward_gradient(batch.achieved_goal.cpu().numpy(), batch.goal.cpu().numpy(), {})
-    return torch.from_numpy(gradient).to(batch.goal)
+        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], dim=1)).squeeze(1)
 
 
 def reengage_critic_loss(
@@ -301,8 +295,8 @@ def reengage_critic_loss(
 ) -> tuple[Tensor, dict]:  # fmt: skip
     """Eq. (9), or Eq. (8) if the reward is dense: match the target's value and its gradient by the goal.
 
-    goal_scale (goal_dim,) multiplies gradients by the raw goal: std gives gradients by the normalised goal, 1 leaves them.
-    reward_grad (batch, goal_dim) is a dense reward's gradient by the raw goal; None if the reward is sparse.
+    goal_scale (goal_dim,): std turns gradients by the raw goal into those by the normalised goal; 1 leaves them.
+    reward_grad (batch, goal_dim): a dense reward's gradient by the raw goal; None for a sparse reward, where it is 0.
     """
     goal = batch.goal.clone().requires_grad_(args.alpha > 0)
     next_q = target_critic(batch.next_obs, goal, target_actor(batch.next_obs, goal))  # (batch,)
@@ -311,7 +305,7 @@ def reengage_critic_loss(
         reward = reward + (reward_grad * (goal - batch.goal)).sum(1)  # the same value, and now its gradient by the goal
     target = reward + args.gamma * (1 - batch.terminated) * next_q  # (batch,)
     if args.clip_target:
-        target = target.clamp(-1 / (1 - args.gamma), 0)  # where it clips, the target's gradient is 0
+        target = target.clamp(-1 / (1 - args.gamma), 0)  # a clipped target has no gradient
     q = critic(batch.obs, goal, batch.action)  # (batch,)
     value_loss = F.mse_loss(q, target.detach())
     info = {"value_loss": value_loss.detach(), "q": q.detach().mean()}
@@ -320,7 +314,7 @@ def reengage_critic_loss(
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), without a graph: a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
-    sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(reward)
+    sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(batch.reward)
     grad_loss = (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()
     return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}
 
@@ -329,26 +323,6 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
     """Eq. (5): -Q(s, pi(s, g), g), plus the penalty on large actions of Plappert et al. (2018)."""
     action = actor(batch.obs, batch.goal)  # (batch, action_dim)
     return -critic(batch.obs, batch.goal, action).mean() + action_l2 * action.square().mean()
-
-
-@torch.no_grad()
-def act(actor: Actor, device: torch.device, obs: dict[str, np.ndarray]) -> np.ndarray:
-    """The policy without noise: observations of n environments -> actions (n, action_dim)."""
-    inputs = (torch.from_numpy(obs[key].astype(np.float32)).to(device) for key in ("observation", "desired_goal"))
-    return actor(*inputs).cpu().numpy()
-
-
-def evaluate(policy: Callable[[dict[str, np.ndarray]], np.ndarray], envs: VectorEnv) -> dict[str, float]:
-    """Plays one episode in every environment: success at its last step and at any step, and its undiscounted return."""
-    obs, ended = envs.reset(), np.zeros(envs.num_envs, bool)
-    success_once, episodic_return = np.zeros((2, envs.num_envs))
-    while not ended.all():  # an episode that has ended stands still
-        obs, reward, terminated, truncated, success = envs.step(policy(obs))
-        ended = terminated | truncated
-        success_once = np.maximum(success_once, success)
-        episodic_return += reward
-    metrics = {"success_rate": success, "success_once": success_once, "episodic_return": episodic_return}
-    return {name: float(value.mean()) for name, value in metrics.items()}
 
 
 def save(model: dict, path: Path) -> None:
@@ -388,7 +362,7 @@ if __name__ == "__main__":
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
         if max(args.learning_starts // args.num_envs, args.train_frequency) < envs.max_episode_steps:
             raise ValueError("No episode is stored at the first update: raise --learning-starts or --train-frequency.")
-        if envs.is_dense and not hasattr(envs.unwrapped, "compute_reward_gradient"):
+        if envs.is_dense and args.alpha > 0 and not hasattr(envs.unwrapped, "compute_reward_gradient"):
             raise ValueError(f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs.")
         if args.track:
             import wandb
@@ -400,21 +374,20 @@ if __name__ == "__main__":
         print(error, file=sys.stderr)
         sys.exit(2)
 
-    in_dim = envs.obs_dim + envs.goal_dim
-    normalizer = Normalizer(in_dim, args.normalize)
-    actor = Actor(normalizer, mlp((in_dim, *args.hidden_dims, envs.action_dim), args.xavier_init)).to(device)
-    critic = Critic(normalizer, mlp((in_dim + envs.action_dim, *args.hidden_dims, 1), args.xavier_init)).to(device)
-    goal_scale = torch.ones(1, device=device) if args.raw_goal_gradient else normalizer.std[envs.obs_dim :]
-    policy = functools.partial(act, actor, device)
+    normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
+    in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
+    actor = Actor(*normalizers, mlp((in_dim, *args.hidden_dims, action_dim), args.xavier_init)).to(device)
+    critic = Critic(*normalizers, mlp((in_dim + action_dim, *args.hidden_dims, 1), args.xavier_init)).to(device)
+    goal_scale = torch.ones(1, device=device) if args.raw_goal_gradient else actor.goal_normalizer.std
     if args.evaluate:
         actor.load_state_dict(model["actor"])
-        print(*(f"{key} {value:.3f}" for key, value in evaluate(policy, eval_envs).items()), sep="  ")
+        print(*(f"{key} {value:.3f}" for key, value in eval_envs.play(actor.act).items()), sep="  ")
         if video:
-            video.record(policy, Path(args.evaluate).with_suffix(".gif"), episodes=4)
+            video.record(actor.act, Path(args.evaluate).with_suffix(".gif"), episodes=4)
         sys.exit()
 
-    target_actor = Actor(normalizer, copy.deepcopy(actor.net)).requires_grad_(False)
-    target_critic = Critic(normalizer, copy.deepcopy(critic.net)).requires_grad_(False)
+    target_actor = Actor(*normalizers, copy.deepcopy(actor.net)).requires_grad_(False)
+    target_critic = Critic(*normalizers, copy.deepcopy(critic.net)).requires_grad_(False)
     actor_params, critic_params = list(actor.net.parameters()), list(critic.net.parameters())
     target_params = [*target_actor.net.parameters(), *target_critic.net.parameters()]
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
@@ -426,14 +399,14 @@ if __name__ == "__main__":
     writer = SummaryWriter(run_dir)
     is_terminal = sys.stdout.isatty()
     start, best, info, updates, new_episodes = time.time(), -1.0, {}, 0, 0
-    obs, action_shape = envs.reset(), (args.num_envs, envs.action_dim)
+    obs, action_shape = envs.reset(), (args.num_envs, action_dim)
 
     for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
         global_step = iteration * args.num_envs
 
         # Evaluate, log, save: before the first step, and whenever eval_frequency more steps are done
         if iteration == 0 or global_step // args.eval_frequency > (global_step - args.num_envs) // args.eval_frequency:
-            metrics = evaluate(policy, eval_envs)
+            metrics = eval_envs.play(actor.act)
             row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 1)}
             print("\033[K" * is_terminal + "  ".join(f"{key} {value:g}" for key, value in row.items()), flush=True)
             with open(run_dir / "metrics.csv", "a", newline="") as file:
@@ -449,12 +422,12 @@ if __name__ == "__main__":
                     save(model, run_dir / "best_model.pt")
                 best = max(best, metrics["success_rate"])
             if video:
-                video.record(policy, run_dir / "video.gif", episodes=4)
+                video.record(actor.act, run_dir / "video.gif", episodes=4)
         if global_step >= args.total_timesteps:
             break
 
         # Act: the policy with Gaussian noise, or a uniform action
-        noisy = np.clip(policy(obs) + args.exploration_noise * rng.standard_normal(action_shape), -1, 1)
+        noisy = np.clip(actor.act(obs) + args.exploration_noise * rng.standard_normal(action_shape), -1, 1)
         random_prob = 1.0 if global_step < args.learning_starts else args.random_action_prob
         action = np.where(rng.random((args.num_envs, 1)) < random_prob, rng.uniform(-1, 1, action_shape), noisy)
         next_obs, reward, terminated, truncated, _ = envs.step(action.astype(np.float32))
@@ -470,14 +443,14 @@ if __name__ == "__main__":
         if global_step + args.num_envs >= args.learning_starts and (iteration + 1) % args.train_frequency == 0:
             if args.normalize and new_episodes > 0:
                 batch = buffer.sample(new_episodes * envs.max_episode_steps, device, newest=new_episodes)
-                normalizer.update(torch.cat([batch.obs, batch.goal], dim=1))
+                actor.obs_normalizer.update(batch.obs)
+                actor.goal_normalizer.update(batch.goal)
                 new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 critic_optimizer.zero_grad()
-                reward_grad = reward_gradient(batch, envs) if envs.is_dense else None
                 critic_loss, info = reengage_critic_loss(
-                    critic, target_critic, target_actor, batch, args, goal_scale, reward_grad
+                    critic, target_critic, target_actor, batch, args, goal_scale, envs.reward_gradient(batch)
                 )
                 critic_loss.backward(inputs=critic_params)  # of the critic alone: no gradient of any other network
                 if not args.simultaneous_updates:

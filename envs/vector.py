@@ -1,10 +1,13 @@
 """N copies of one environment, stepped in lockstep."""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 from envs.making import make
 
@@ -62,7 +65,7 @@ class VectorEnv:
     def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Steps every environment once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
 
-        An environment whose episode has ended stands still until it is reset: its reward is 0, all else stays as it was.
+        An environment whose episode has ended stands still until it is reset: its reward is 0, the rest stays the same.
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each (num_envs,).
@@ -82,6 +85,30 @@ class VectorEnv:
             list(self.pool.map(step_chunk, self.chunks))
         obs = {key: value.copy() for key, value in self.obs.items()}
         return obs, reward, self.terminated.copy(), self.truncated.copy(), self.success.copy()
+
+    def reward_gradient(self, batch: Any) -> torch.Tensor | None:
+        """Gradient by the goal of a dense reward, (batch, goal_dim), like `batch.goal`; None for a sparse reward."""
+        if not self.is_dense:
+            return None
+        achieved_goal, goal = batch.achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
+        return torch.from_numpy(self.unwrapped.compute_reward_gradient(achieved_goal, goal, {})).to(batch.goal)
+
+    def play(self, policy: Callable[[dict[str, np.ndarray]], np.ndarray]) -> dict[str, float]:
+        """Plays one episode in every environment, all side by side.
+
+        Returns:
+            Means over the episodes of success_rate (success at the last step), success_once (at any step) and
+            episodic_return (undiscounted).
+        """
+        obs, ended = self.reset(), np.zeros(self.num_envs, bool)
+        success_once, episodic_return = np.zeros((2, self.num_envs))
+        while not ended.all():
+            obs, reward, terminated, truncated, success = self.step(policy(obs))
+            ended = terminated | truncated
+            success_once = np.maximum(success_once, success)
+            episodic_return += reward
+        metrics = {"success_rate": success, "success_once": success_once, "episodic_return": episodic_return}
+        return {name: float(value.mean()) for name, value in metrics.items()}
 
     def _store(self, i: int, obs: dict[str, np.ndarray]) -> None:
         for key, value in self.obs.items():

@@ -61,3 +61,6 @@ class Video:
         unfinished = path.with_name("unfinished-" + path.name)
         imageio.mimsave(unfinished, frames, duration=1000 / self.env.metadata.get("render_fps", 25), loop=0)
         os.replace(unfinished, path)
+
+    def close(self) -> None:
+        self.env.close()
