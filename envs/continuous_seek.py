@@ -47,11 +47,11 @@ class ContinuousSeek(gym.Env):
         return self._observe(), {}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
-        action = np.clip(action, -1.0, 1.0).astype(np.float32)
-        self.state = np.clip(self.state + action, -self.D, self.D)
+        action = np.asarray(action, np.float32).clip(-1.0, 1.0)
+        self.state = (self.state + action).clip(-self.D, self.D)
         self.visited.append(self.state)
-        info = {"is_success": self._reached(self.state, self.goal)}
-        return self._observe(), float(self.compute_reward(self.state, self.goal, info)), False, False, info
+        reward = float(self.compute_reward(self.state, self.goal, {}))
+        return self._observe(), reward, False, False, {"is_success": self._reached(self.state, self.goal)}
 
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
         """Reward of each pair: (..., d), (..., d) -> (...)."""
