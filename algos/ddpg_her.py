@@ -13,10 +13,7 @@ for 19 workers with 256 each (--batch-size 4864), and 'future' goals include the
 
 import copy
 import csv
-import fnmatch
-import itertools
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +22,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -112,24 +108,24 @@ ROBOTICS = dict(
     action_l2=1.0, clip_target=True, simultaneous_updates=True, normalize=True, observe_achieved_goal=False,
     hidden_dims=(256, 256, 256), xavier_init=True, eval_frequency=95_000, eval_episodes=380,
 )  # fmt: skip
-PAPER_SETTINGS = {  # every pattern that matches the environment's name applies, the later ones over the earlier ones
-    "ContinuousSeek*": dict(total_timesteps=50_000, learning_rate=5e-4, batch_size=256),
-    "ContinuousSeek5-*": dict(total_timesteps=12_000, learning_rate=1e-3, batch_size=512),
-    "ContinuousSeek20-*": dict(total_timesteps=400_000),
-    "Fetch*": ROBOTICS,
-    "FetchReach*": dict(total_timesteps=95_000, eval_frequency=9_500),
-    "HandReach*": ROBOTICS,
-    "HandManipulate*": ROBOTICS
+PAPER_SETTINGS = {  # what stands under every part of the environment's name applies, later over earlier
+    "ContinuousSeek": dict(total_timesteps=50_000, learning_rate=5e-4, batch_size=256),
+    "ContinuousSeek5-": dict(total_timesteps=12_000, learning_rate=1e-3, batch_size=512),
+    "ContinuousSeek20-": dict(total_timesteps=400_000),
+    "Fetch": ROBOTICS,
+    "FetchReach": dict(total_timesteps=95_000, eval_frequency=9_500),
+    "HandReach": ROBOTICS,
+    "HandManipulate": ROBOTICS
     | dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000),
-    "*Dense*": dict(clip_target=False),
+    "Dense": dict(clip_target=False),
 }
 
 
 def parse_args() -> Args:
     """The defaults, over them the paper's settings for the environment, over them the command line."""
     defaults = Args(env_id=tyro.cli(Args, description=__doc__).env_id)
-    for pattern, settings in PAPER_SETTINGS.items():
-        if fnmatch.fnmatch(defaults.env_id, pattern):
+    for part, settings in PAPER_SETTINGS.items():
+        if part in defaults.env_id:
             defaults = replace(defaults, **settings)
     return tyro.cli(Args, default=defaults)
 
@@ -160,8 +156,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """Whole episodes in preallocated arrays, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    A full buffer overwrites its oldest episode. A fraction her_k / (her_k + 1) of each batch gets another goal, chosen
-    by `strategy` among those that the transition's own episode achieved.
+    A full buffer overwrites its oldest episode. A fraction her_k / (her_k + 1) of a batch gets a goal that the
+    transition's own episode achieved, chosen by `strategy`.
     """
 
     def __init__(self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator):
@@ -181,10 +177,7 @@ class HerReplayBuffer:
         self.strategy, self.compute_reward, self.rng = strategy, envs.unwrapped.compute_reward, rng
 
     def add(self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray) -> None:
-        """Adds a step of every environment: obs, achieved_goal, goal, action, reward and terminated, (num_envs, ...).
-
-        next_obs is what the step led to, before any reset; ended (num_envs,) marks the episodes that it finished.
-        """
+        """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset; ended marks last steps."""
         env = np.arange(len(self.t))
         for key, value in step.items():
             self.unfinished[key][env, self.t] = value
@@ -245,7 +238,7 @@ class Normalizer(nn.Module):
 
 def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
     layers = []
-    for fan_in, fan_out in itertools.pairwise(dims):
+    for fan_in, fan_out in zip(dims[:-1], dims[1:], strict=True):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
         if xavier_init:
             nn.init.xavier_uniform_(layers[-2].weight)
@@ -291,7 +284,7 @@ def ddpg_critic_loss(
         if args.clip_target:
             target = target.clamp(-1 / (1 - args.gamma), 0)
     q = critic(batch.obs, batch.goal, batch.action)  # (batch,)
-    value_loss = F.mse_loss(q, target)
+    value_loss = nn.functional.mse_loss(q, target)
     return value_loss, {"value_loss": value_loss.detach(), "q": q.detach().mean()}
 
 
@@ -299,12 +292,6 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
     """Eq. (5): -Q(s, pi(s, g), g), plus the penalty on large actions of Plappert et al. (2018)."""
     action = actor(batch.obs, batch.goal)  # (batch, action_dim)
     return -critic(batch.obs, batch.goal, action).mean() + action_l2 * action.square().mean()
-
-
-def save(model: dict, path: Path) -> None:
-    """Writes beside the file and then takes its place, so that an interruption never leaves half a model."""
-    torch.save(model, unfinished := path.with_name("unfinished-" + path.name))
-    os.replace(unfinished, path)
 
 
 def load(path: str, env_id: str) -> dict:
@@ -362,6 +349,7 @@ if __name__ == "__main__":
     target_actor = Actor(*normalizers, copy.deepcopy(actor.net)).requires_grad_(False)
     target_critic = Critic(*normalizers, copy.deepcopy(critic.net)).requires_grad_(False)
     actor_params, critic_params = list(actor.net.parameters()), list(critic.net.parameters())
+    online_params = [parameter.detach() for parameter in actor_params + critic_params]
     target_params = [*target_actor.net.parameters(), *target_critic.net.parameters()]
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic_params, lr=args.learning_rate, fused=True)
@@ -370,8 +358,7 @@ if __name__ == "__main__":
     if args.track:
         wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
     writer = SummaryWriter(run_dir)
-    is_terminal = sys.stdout.isatty()
-    start, best, info, updates, new_episodes = time.time(), -1.0, {}, 0, 0
+    start, is_terminal, best, info, updates, new_episodes = time.time(), sys.stdout.isatty(), -1.0, {}, 0, 0
     obs, action_shape = envs.reset(), (args.num_envs, action_dim)
 
     for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
@@ -380,7 +367,7 @@ if __name__ == "__main__":
         # Evaluate, log, save: before the first step, and whenever eval_frequency more steps are done
         if iteration == 0 or global_step // args.eval_frequency > (global_step - args.num_envs) // args.eval_frequency:
             metrics = eval_envs.play(actor.act)
-            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 1)}
+            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
             print("\033[K" * is_terminal + "  ".join(f"{key} {value:g}" for key, value in row.items()), flush=True)
             with open(run_dir / "metrics.csv", "a", newline="") as file:
                 csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
@@ -390,9 +377,9 @@ if __name__ == "__main__":
                 keys = ("hidden_dims", "xavier_init", "normalize", "observe_achieved_goal")
                 model = {"env_id": args.env_id, "architecture": {key: getattr(args, key) for key in keys}}
                 model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
-                save(model, run_dir / "model.pt")
-                if metrics["success_rate"] > best:
-                    save(model, run_dir / "best_model.pt")
+                for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
+                    torch.save(model, run_dir / "unfinished.pt")
+                    (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
                 best = max(best, metrics["success_rate"])
             if video:
                 video.record(actor.act, run_dir / "video.gif", episodes=4)
@@ -433,13 +420,12 @@ if __name__ == "__main__":
                     critic_optimizer.step()
                 updates += 1
                 if updates % args.target_network_frequency == 0:
-                    with torch.no_grad():
-                        torch._foreach_lerp_(target_params, actor_params + critic_params, args.tau)
+                    torch._foreach_lerp_(target_params, online_params, args.tau)  # Polyak
             if not critic_loss.isfinite():
                 sys.exit(f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved.")
 
         if is_terminal and iteration % 10 == 0:
             done = (global_step + args.num_envs) / args.total_timesteps
-            left = (time.time() - start) * (1 / done - 1) / 60
-            print(f"\033[K[{'#' * int(40 * done):<40}] {done:.0%}, {left:.1f} minutes left", end="\r", flush=True)
+            left = (time.time() - start) * (1 / done - 1)
+            print(f"\033[K[{'#' * int(40 * done):<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
     writer.close()

@@ -1,0 +1,65 @@
+"""Draws learning curves: the mean over seeds and a band of one standard deviation.
+
+    python benchmark/plot.py curve.png "DDPG+HER=runs/*__ddpg_her__*/metrics.csv" "ReenGAGE=runs/*reengage*/metrics.csv"
+
+Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
+picture's ending chooses its format, --metric another column than success_once (the paper's for ContinuousSeek).
+"""
+
+import argparse
+import csv
+import glob
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+COLOURS = ["#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7"]  # told apart by the colour-blind too
+STYLES = ["--", "-", "-.", ":", "-"]
+
+
+def read_curves(pattern: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (evaluations,) and values (seeds, evaluations) up to where all seeds are. ValueError if no file."""
+    runs = []
+    for path in sorted(glob.glob(pattern)):
+        with open(path, newline="") as file:
+            runs.append([(float(row["global_step"]), float(row[metric])) for row in csv.DictReader(file)])
+    if not runs:
+        raise ValueError(f"No file matches {pattern}.")
+    shared = min(len(run) for run in runs)
+    table = np.array([run[:shared] for run in runs])  # (seeds, evaluations, 2)
+    return table[0, :, 0], table[:, :, 1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture")
+    parser.add_argument("curves", nargs="+", metavar="LABEL=PATTERN")
+    parser.add_argument("--metric", default="success_once")
+    parser.add_argument("--title", default="")
+    args = parser.parse_args()
+
+    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    for i, curve in enumerate(args.curves):
+        label, _, pattern = curve.partition("=")
+        try:
+            steps, values = read_curves(pattern, args.metric)
+        except (ValueError, KeyError) as error:
+            print(error, file=sys.stderr)
+            sys.exit(2)
+        mean, std, colour = values.mean(0), values.std(0), COLOURS[i % len(COLOURS)]
+        axes.plot(steps, mean, STYLES[i % len(STYLES)], color=colour, label=label)
+        axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+    axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)
+    if args.metric.startswith("success"):
+        axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(args.picture, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
