@@ -300,9 +300,7 @@ def reengage_critic_loss(
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), without a graph: a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
     sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(batch.reward)
-    goal_scale = (
-        1.0 if args.raw_goal_gradient else critic.goal_normalizer.std
-    )  # d goal / d normalised goal, (goal_dim,)
+    goal_scale = 1.0 if args.raw_goal_gradient else critic.goal_normalizer.std  # (goal_dim,): by the normalised goal
     grad_loss = (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()
     return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}
 
