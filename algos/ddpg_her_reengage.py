@@ -383,8 +383,8 @@ if __name__ == "__main__":
     for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
         global_step = iteration * args.num_envs
 
-        # Evaluate, log, save: before the first step, and whenever eval_frequency more steps are done
-        if iteration == 0 or global_step // args.eval_frequency > (global_step - args.num_envs) // args.eval_frequency:
+        # Evaluate, log, save: before the first step, whenever eval_frequency more steps are done, and at the end
+        if global_step % args.eval_frequency < args.num_envs or global_step >= args.total_timesteps:
             metrics = eval_envs.play(actor.act)
             row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
             print("\033[K" * is_terminal + "  ".join(f"{key} {value:g}" for key, value in row.items()), flush=True)
@@ -393,7 +393,7 @@ if __name__ == "__main__":
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
-                keys = ("hidden_dims", "xavier_init", "normalize", "observe_achieved_goal")
+                keys = ("hidden_dims", "normalize", "observe_achieved_goal")
                 model = {"env_id": args.env_id, "architecture": {key: getattr(args, key) for key in keys}}
                 model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
@@ -446,6 +446,6 @@ if __name__ == "__main__":
 
         if is_terminal and iteration % 10 == 0:
             done = (global_step + args.num_envs) / args.total_timesteps
-            left = (time.time() - start) * (1 / done - 1)
-            print(f"\033[K[{'#' * int(40 * done):<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
+            bar, left = "#" * int(40 * done), (time.time() - start) * (1 / done - 1)
+            print(f"\033[K[{bar:<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
     writer.close()
