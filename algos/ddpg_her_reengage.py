@@ -346,8 +346,7 @@ if __name__ == "__main__":
             raise ValueError(f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs.")
         if args.track:
             import wandb
-        name = f"{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-        run_dir = Path(args.run_dir or f"runs/{name}")
+        run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
         if not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
