@@ -2,7 +2,8 @@
 
     python benchmark/plot.py curve.png "DDPG+HER=runs/*__ddpg_her__*/metrics.csv" "ReenGAGE=runs/*reengage*/metrics.csv"
 
-Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
+It prints, for each curve, the final value (the mean over the last tenth of the evaluations), the area (the mean over all
+of them) and the first step at which the mean over seeds is at least 0.5. Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
 picture's ending chooses its format, --metric another column than success_once (the paper's for ContinuousSeek).
 """
 
@@ -51,6 +52,9 @@ def main() -> None:
             print(error, file=sys.stderr)
             sys.exit(2)
         mean, std, colour = values.mean(0), values.std(0), COLOURS[i % len(COLOURS)]
+        final, half = mean[-max(1, round(len(mean) / 10)) :].mean(), steps[mean >= 0.5]
+        first = f"{half[0]:,.0f}" if len(half) else "never"
+        print(f"{label}: {len(values)} seeds, final {final:.3f}, area {mean.mean():.3f}, at 0.5 from step {first}")
         axes.plot(steps, mean, STYLES[i % len(STYLES)], color=colour, label=label)
         axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)

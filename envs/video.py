@@ -1,5 +1,6 @@
 """Films episodes of a policy as an animated GIF, which needs no codec and shows up in a README."""
 
+import atexit
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ class Video:
         action_space: type[gym.Space] = gym.spaces.Box,
     ):
         self.env = make(env_id, observe_achieved_goal, action_space, render_mode="rgb_array")
+        atexit.register(self.env.close)  # MuJoCo's renderers complain when the interpreter tears them down
         self.env.reset(seed=seed)
         try:
             self.env.render()
@@ -61,6 +63,3 @@ class Video:
         unfinished = path.with_name("unfinished-" + path.name)
         imageio.mimsave(unfinished, frames, duration=1000 / self.env.metadata.get("render_fps", 25), loop=0)
         os.replace(unfinished, path)
-
-    def close(self) -> None:
-        self.env.close()
