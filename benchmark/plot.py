@@ -1,10 +1,11 @@
 """Draws learning curves: the mean over seeds and a band of one standard deviation.
 
-    python benchmark/plot.py curve.png "DDPG+HER=runs/*__ddpg_her__*/metrics.csv" "ReenGAGE=runs/*reengage*/metrics.csv"
+    python benchmark/plot.py curve.png "DDPG+HER=runs/a_*/metrics.csv" "ReenGAGE=runs/b_*/metrics.csv"
 
-It prints, for each curve, the final value (the mean over the last tenth of the evaluations), the area (the mean over all
-of them) and the first step at which the mean over seeds is at least 0.5. Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
-picture's ending chooses its format, --metric another column than success_once (the paper's for ContinuousSeek).
+Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
+picture's ending chooses its format, --metric another column than success_once (the paper's for ContinuousSeek). Printed
+for each curve: the final value (mean of the last tenth of the evaluations), the area (mean of all of them) and the
+first step at which the mean over seeds is at least 0.5.
 """
 
 import argparse

@@ -49,17 +49,23 @@ class VectorEnv:
         self.terminated, self.truncated, self.success = np.zeros((3, num_envs), bool)
         self.seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_envs)]
         is_mujoco = hasattr(self.unwrapped, "model") and hasattr(self.unwrapped, "data")
-        num_threads = (num_threads or len(os.sched_getaffinity(0))) if is_mujoco else 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        num_threads = (num_threads or cores) if is_mujoco else 1
         self.chunks = [chunk for chunk in np.array_split(np.arange(num_envs), num_threads) if len(chunk)]
         self.pool = ThreadPoolExecutor(len(self.chunks)) if len(self.chunks) > 1 else None
 
     def reset(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Starts a new episode in the environments of the mask `which` (num_envs,), or in all; observations of all."""
-        for i in range(self.num_envs) if which is None else np.flatnonzero(which):
-            obs, _ = self.envs[i].reset(seed=self.seeds[i])
-            self.seeds[i] = None  # the first reset seeds the environment, later ones go on with its random stream
-            self.terminated[i] = self.truncated[i] = self.success[i] = False
-            self._store(i, obs)
+        which = np.ones(self.num_envs, bool) if which is None else which
+
+        def reset_chunk(chunk: np.ndarray) -> None:
+            for i in chunk[which[chunk]]:
+                obs, _ = self.envs[i].reset(seed=self.seeds[i])
+                self.seeds[i] = None  # the first reset seeds the environment, later ones go on with its random stream
+                self.terminated[i] = self.truncated[i] = self.success[i] = False
+                self._store(i, obs)
+
+        self._spread(reset_chunk)
         return {key: value.copy() for key, value in self.obs.items()}
 
     def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -79,10 +85,7 @@ class VectorEnv:
                 self.success[i] = is_success
                 self._store(i, obs)
 
-        if self.pool is None:
-            step_chunk(self.chunks[0])
-        else:
-            list(self.pool.map(step_chunk, self.chunks))
+        self._spread(step_chunk)
         obs = {key: value.copy() for key, value in self.obs.items()}
         return obs, reward, self.terminated.copy(), self.truncated.copy(), self.success.copy()
 
@@ -109,6 +112,13 @@ class VectorEnv:
             episodic_return += reward
         metrics = {"success_rate": success, "success_once": success_once, "episodic_return": episodic_return}
         return {name: float(value.mean()) for name, value in metrics.items()}
+
+    def _spread(self, work: Callable[[np.ndarray], None]) -> None:
+        """Calls `work` with the indices of each thread's environments."""
+        if self.pool is None:
+            work(self.chunks[0])
+        else:
+            list(self.pool.map(work, self.chunks))
 
     def _store(self, i: int, obs: dict[str, np.ndarray]) -> None:
         for key, value in self.obs.items():
