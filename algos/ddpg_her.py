@@ -367,9 +367,7 @@ if __name__ == "__main__":
         if global_step % args.eval_frequency < args.num_envs or global_step >= args.total_timesteps:
             metrics = eval_envs.play(actor.act)
             row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-            print(
-                "\033[K" * is_terminal + "  ".join(f"{key} {round(value, 3)}" for key, value in row.items()), flush=True
-            )
+            print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
             with open(run_dir / "metrics.csv", "a", newline="") as file:
                 csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
             for key, value in (metrics | info).items():

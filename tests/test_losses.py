@@ -40,12 +40,12 @@ class Problem:
         return flat(torch.autograd.grad(self.loss()[0], params, materialize_grads=True))
 
     def term_gradient(self) -> Tensor:
-        """Gradient of the gradient term alone: the loss is linear in alpha."""
-        assert self.args.alpha == 1
-        self.args.alpha = 2.0
-        double = self.gradient()
-        self.args.alpha = 1.0
-        return double - self.gradient()
+        """Gradient of the gradient term alone, without its factor alpha: the loss is linear in alpha."""
+        alpha, with_term = self.args.alpha, self.gradient()
+        self.args.alpha = 3 * alpha
+        with_more = self.gradient()
+        self.args.alpha = alpha
+        return (with_more - with_term) / (2 * alpha)
 
     def unclipped_target(self) -> Tensor:  # (batch,)
         batch = self.batch
@@ -73,7 +73,7 @@ def flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 
 
 def make_problem(dense: bool = False, clip: bool = False, normalize: bool = False, raw: bool = False) -> Problem:
-    """A random one with alpha = 1; raw: the gradient by the goal as it is although the goal is normalised."""
+    """A random one with alpha = 0.7; raw: the gradient by the goal as it is although the goal is normalised."""
     torch.manual_seed(0)
     normalizers = Normalizer(OBS_DIM, normalize), Normalizer(GOAL_DIM, normalize)
     goals = torch.tensor([0.5, -1.0]) + torch.tensor([0.2, 3.0]) * torch.randn(BATCH, GOAL_DIM)
@@ -110,7 +110,7 @@ def make_problem(dense: bool = False, clip: bool = False, normalize: bool = Fals
         target_critic.requires_grad_(False),
         target_actor.requires_grad_(False),
         Batch(*(array.double() for array in batch)),
-        Args(alpha=1.0, gamma=GAMMA, clip_target=clip, normalize=normalize, raw_goal_gradient=raw),
+        Args(alpha=0.7, gamma=GAMMA, clip_target=clip, normalize=normalize, raw_goal_gradient=raw),
         difference / difference.norm(dim=1, keepdim=True) if dense else None,
     )
     if clip:  # next values with mean -5 and std 8, so that targets lie below -10, above 0 and between
@@ -190,7 +190,7 @@ def test_critic_gradient_equals_a_derivation_by_torch_func(case: str) -> None:
         q_grad, q = grad_and_q(params, batch.goal, batch.obs, batch.action)
         squares = (q_grad - target_grad) ** 2 * goal_scale(problem) ** 2  # (batch, goal_dim)
         grad_loss = (squares.sum(1) * problem.mask()).sum() / (BATCH * GOAL_DIM)
-        return ((q - target) ** 2).sum() / BATCH + grad_loss
+        return ((q - target) ** 2).sum() / BATCH + problem.args.alpha * grad_loss
 
     params = {name: param.detach() for name, param in problem.critic.named_parameters()}
     gradients, value = torch.func.grad_and_value(loss)(params)

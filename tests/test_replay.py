@@ -24,9 +24,9 @@ DRAWS = 50_000
 CPU = torch.device("cpu")
 
 
-def distance_reward(achieved_goal: np.ndarray, goal: np.ndarray, info: dict) -> np.ndarray:
-    """0 on the spot, and otherwise different for every pair of steps."""
-    return -np.abs(achieved_goal - goal).sum(-1)
+def signed_distance(achieved_goal: np.ndarray, goal: np.ndarray, info: dict) -> np.ndarray:
+    """A reward that is 0 on the spot, and minus the number of steps to a later goal of the same episode."""
+    return (achieved_goal - goal).sum(-1)
 
 
 @dataclass
@@ -59,7 +59,7 @@ def fill(
     num_envs: int = 1,
     her_k: int = 4,
     strategy: str = "future",
-    compute_reward: Callable[..., np.ndarray] = distance_reward,
+    compute_reward: Callable[..., np.ndarray] = signed_distance,
 ) -> Filled:
     """Plays `steps` steps in every environment; episode i is lengths[i % len(lengths)] steps long."""
     envs = SimpleNamespace(
@@ -218,7 +218,7 @@ def test_newest_draws_from_the_newest_episodes_only(steps: int) -> None:
 def test_a_relabelled_row_gets_the_reward_of_the_next_achieved_goal_for_its_new_goal() -> None:
     rows = fill(steps=4 * T).sample()
     np.testing.assert_array_equal(rows.achieved_goal, np.stack([rows.episode, rows.t + 1], 1))
-    expected = -np.abs(rows.t + 1 - rows.goal_t)
+    expected = (rows.t + 1) - rows.goal_t
     np.testing.assert_array_equal(rows.reward[rows.relabelled], expected[rows.relabelled])
     own_next_state = rows.relabelled & (rows.goal_t == rows.t + 1)
     assert own_next_state.any() and (rows.reward[own_next_state] == 0).all()
