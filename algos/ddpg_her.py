@@ -298,7 +298,7 @@ def load(path: str, env_id: str) -> dict:
     """Reads a saved model as data, never as code; raises ValueError for anything but a model of this environment."""
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
-        trained_on = model["env_id"]
+        trained_on, _, _ = model["env_id"], model["architecture"], model["actor"]
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
     if trained_on != env_id:
@@ -323,7 +323,7 @@ if __name__ == "__main__":
         eval_envs = VectorEnv(args.env_id, args.eval_episodes, args.seed + 1_000_000, args.observe_achieved_goal)
         video = Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal) if args.capture_video else None
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
-        if max(args.learning_starts // args.num_envs, args.train_frequency) < envs.max_episode_steps:
+        if max(-(-args.learning_starts // args.num_envs), args.train_frequency) < envs.max_episode_steps:
             raise ValueError("No episode is stored at the first update: raise --learning-starts or --train-frequency.")
         if args.track:
             import wandb

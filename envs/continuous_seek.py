@@ -7,9 +7,7 @@ import numpy as np
 
 from envs.dense import negative_distance, negative_distance_gradient
 
-WHITE, GREY, BLUE, ORANGE, GREEN = (
-    np.array(c) for c in ((255,) * 3, (190,) * 3, (0, 90, 200), (230, 130, 0), (0, 150, 90))
-)
+WHITE, GREY, BLUE, ORANGE, GREEN = np.float32([[255] * 3, [190] * 3, [0, 90, 200], [230, 130, 0], [0, 150, 90]])
 
 
 class ContinuousSeek(gym.Env):
@@ -64,34 +62,31 @@ class ContinuousSeek(gym.Env):
         return negative_distance_gradient(achieved_goal, desired_goal)
 
     def render(self) -> np.ndarray:
-        """The first two dimensions, (400, 400, 3) uint8: trail grey, state blue, goal orange, or green when reached."""
-        size = 400
-        ticks = np.linspace(-1.08 * self.D, 1.08 * self.D, size)
-        x, y = np.meshgrid(ticks, -ticks)  # the second dimension points up
+        """The first two dimensions, (320, 320, 3) uint8: trail grey, state blue, goal orange, or green when reached."""
+        size = 320
+        ticks = np.linspace(-1.08 * self.D, 1.08 * self.D, size, dtype=np.float32)
+        x, y = ticks, -ticks[:, None]  # the second dimension points up
         pixel = ticks[1] - ticks[0]
-        image = np.full((size, size, 3), WHITE, np.float64)
+        image = np.full((size, size, 3), WHITE, np.float32)
 
         def paint(distance: np.ndarray, colour: np.ndarray) -> None:
             """Fills where the signed distance to a shape is negative; the edge is one pixel wide."""
             cover = np.clip(0.5 - distance / pixel, 0.0, 1.0)[..., None]
             image[:] = (1 - cover) * image + cover * colour
 
-        def plane(point: np.ndarray) -> np.ndarray:
-            return np.append(point, 0.0)[:2]  # one-dimensional tasks move along the middle line
-
-        paint(np.abs(np.maximum(np.abs(x), np.abs(y)) - self.D) - pixel, GREY)  # the walls
-        goal_x, goal_y = plane(self.goal)
-        goal_distance = np.maximum(np.abs(x - goal_x), np.abs(y - goal_y))
+        path = np.float32([np.append(state, 0.0)[:2] for state in self.visited])  # d = 1 moves along the middle line
+        goal = np.float32(np.append(self.goal, 0.0)[:2])
+        goal_distance = np.maximum(np.abs(x - goal[0]), np.abs(y - goal[1]))
         goal_colour = GREEN if self._reached(self.state, self.goal) else ORANGE
-        paint(np.abs(goal_distance - 0.4) - 1.5 * pixel, goal_colour)  # a frame that finds the small goal for the eye
-        for start, end in zip(self.visited[:-1], self.visited[1:], strict=True):
-            (start_x, start_y), (step_x, step_y) = plane(start), plane(end) - plane(start)
+        trail = np.abs(np.maximum(np.abs(x), np.abs(y)) - self.D) - pixel  # the walls, in the trail's colour
+        for (start_x, start_y), (step_x, step_y) in zip(path[:-1], np.diff(path, axis=0), strict=True):
             along = ((x - start_x) * step_x + (y - start_y) * step_y) / max(step_x**2 + step_y**2, 1e-9)
             along = np.clip(along, 0.0, 1.0)
-            paint(np.hypot(x - start_x - along * step_x, y - start_y - along * step_y) - pixel, GREY)
-        for state in self.visited:
-            paint(np.hypot(x - plane(state)[0], y - plane(state)[1]) - 2.5 * pixel, GREY)
-        paint(np.hypot(x - plane(self.state)[0], y - plane(self.state)[1]) - 6 * pixel, BLUE)
+            trail = np.minimum(trail, np.hypot(x - start_x - along * step_x, y - start_y - along * step_y) - pixel)
+            trail = np.minimum(trail, np.hypot(x - start_x, y - start_y) - 2.5 * pixel)
+        paint(trail, GREY)
+        paint(np.abs(goal_distance - 0.4) - 1.5 * pixel, goal_colour)  # a frame that finds the small goal for the eye
+        paint(np.hypot(x - path[-1, 0], y - path[-1, 1]) - 6 * pixel, BLUE)
         paint(goal_distance - self.TOLERANCE, goal_colour)  # true size, above the state: the overlap must be seen
         return image.astype(np.uint8)
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -59,7 +60,9 @@ def make(
     """
     env_id = resolve(env_id)
     try:
-        env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # an old version either works or says below why not
+            env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
     except gym.error.Error as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
     spaces = getattr(env.observation_space, "spaces", {})
