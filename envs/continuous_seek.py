@@ -74,8 +74,8 @@ class ContinuousSeek(gym.Env):
             cover = np.clip(0.5 - distance / pixel, 0.0, 1.0)[..., None]
             image[:] = (1 - cover) * image + cover * colour
 
-        path = np.float32([np.append(state, 0.0)[:2] for state in self.visited])  # d = 1 moves along the middle line
-        goal = np.float32(np.append(self.goal, 0.0)[:2])
+        points = [*self.visited, self.state, self.goal]
+        *path, state, goal = np.float32([np.append(point, 0.0)[:2] for point in points])  # d = 1: on the middle line
         goal_distance = np.maximum(np.abs(x - goal[0]), np.abs(y - goal[1]))
         goal_colour = GREEN if self._reached(self.state, self.goal) else ORANGE
         trail = np.abs(np.maximum(np.abs(x), np.abs(y)) - self.D) - pixel  # the walls, in the trail's colour
@@ -86,7 +86,7 @@ class ContinuousSeek(gym.Env):
             trail = np.minimum(trail, np.hypot(x - start_x, y - start_y) - 2.5 * pixel)
         paint(trail, GREY)
         paint(np.abs(goal_distance - 0.4) - 1.5 * pixel, goal_colour)  # a frame that finds the small goal for the eye
-        paint(np.hypot(x - path[-1, 0], y - path[-1, 1]) - 6 * pixel, BLUE)
+        paint(np.hypot(x - state[0], y - state[1]) - 6 * pixel, BLUE)
         paint(goal_distance - self.TOLERANCE, goal_colour)  # true size, above the state: the overlap must be seen
         return image.astype(np.uint8)
 

@@ -331,7 +331,7 @@ def test_a_video_has_every_frame_and_leaves_nothing_unfinished(tmp_path: Path):
         durations = [reader.get_meta_data(i)["duration"] for i in range(len(reader))]
         frames = [np.asarray(frame)[..., :3] for frame in reader]
     assert sum(durations) == pytest.approx(200 * (11 + 3))  # 5 frames a second
-    assert len(frames) >= 11 and frames[0].shape == (400, 400, 3)
+    assert len(frames) >= 11 and frames[0].shape == (320, 320, 3)
     assert pixel(frames[0], 0.0, 0.0) == pytest.approx(BLUE, abs=8)
     assert pixel(frames[-1], 3.0, 0.0) == pytest.approx(BLUE, abs=8)
 
