@@ -55,7 +55,7 @@ def main() -> None:
         mean, std, colour = values.mean(0), values.std(0), COLOURS[i % len(COLOURS)]
         final, half = mean[-max(1, round(len(mean) / 10)) :].mean(), steps[mean >= 0.5]
         first = f"{half[0]:,.0f}" if len(half) else "never"
-        print(f"{label}: {len(values)} seeds, final {final:.3f}, area {mean.mean():.3f}, at 0.5 from step {first}")
+        print(f"{label}: seeds {len(values)}, final {final:.3f}, area {mean.mean():.3f}, at 0.5 from step {first}")
         axes.plot(steps, mean, STYLES[i % len(STYLES)], color=colour, label=label)
         axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)
