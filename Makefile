@@ -21,8 +21,8 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 
 demo: .venv/plots
 	@run="runs/demo-$$(date +%Y%m%d-%H%M%S)" && \
-	$(PY) algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 5000 --eval-frequency 1000 \
-	    --batch-size 256 --capture-video --run-dir "$$run" && \
+	$(PY) algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 6000 --eval-frequency 1000 \
+	    --capture-video --run-dir "$$run" && \
 	$(PY) benchmark/plot.py "$$run/curve.png" "ReenGAGE, alpha 0.1=$$run/metrics.csv" && \
 	echo "learning curve  $$run/curve.png" && \
 	echo "video           $$run/video.gif" && \

@@ -120,7 +120,7 @@ PAPER_SETTINGS = {  # what stands under every part of the environment's name app
     "ContinuousSeek5-": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     "ContinuousSeek20-": dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128),
     "Fetch": ROBOTICS,
-    "FetchReach": dict(total_timesteps=95_000, eval_frequency=9_500, eval_episodes=50),
+    "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50),
     "HandReach": ROBOTICS,
     "HandManipulate": ROBOTICS
     | dict(total_timesteps=38_000_000, gamma=0.99, alpha=0.001, train_frequency=100, eval_frequency=190_000),

@@ -353,8 +353,8 @@ PAPER = [  # Fetch is not in the paper: its settings for the hands, with a short
      ROBOTICS | dict(gamma=0.99, train_frequency=100, eval_frequency=2 * REACH_EPOCH)),
     (ddpg_her_reengage, "HandManipulateBlock-v1",
      ROBOTICS | dict(gamma=0.99, train_frequency=100, eval_frequency=2 * REACH_EPOCH)),
-    (ddpg_her, "FetchReach-v4", ROBOTICS | dict(eval_episodes=50)),
-    (ddpg_her_reengage, "FetchReach-v4", ROBOTICS | dict(eval_episodes=50)),
+    (ddpg_her, "FetchReach-v4", ROBOTICS | dict(num_envs=2, batch_size=256, eval_episodes=50)),
+    (ddpg_her_reengage, "FetchReach-v4", ROBOTICS | dict(num_envs=2, batch_size=256, eval_episodes=50)),
 ]  # fmt: skip
 
 
