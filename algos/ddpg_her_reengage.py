@@ -301,8 +301,8 @@ def reengage_critic_loss(
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
     sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(batch.reward)
     goal_scale = 1.0 if args.raw_goal_gradient else critic.goal_normalizer.std  # (goal_dim,): by the normalised goal
-    grad_loss = (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()
-    return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}
+    grad_loss = (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()  # 1[R = c_low] ||...||^2
+    return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}  # Eq. (9)
 
 
 def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> Tensor:
