@@ -295,14 +295,14 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
 
 
 def load(path: str, env_id: str) -> dict:
-    """Reads a saved model as data, never as code; raises ValueError for anything but a model of this environment."""
+    """Reads a model as data, never as code; raises ValueError for one of another environment or script, or none."""
     try:
         model = torch.load(path, map_location="cpu", weights_only=True)
-        trained_on, _, _ = model["env_id"], model["architecture"], model["actor"]
+        script, trained_on, _ = model["script"], model["env_id"], model["architecture"]
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
-    if trained_on != env_id:
-        raise ValueError(f"{path} is a model of {trained_on}, not of {env_id}: give --env-id {trained_on}.")
+    if (script, trained_on) != (Path(__file__).stem, env_id):
+        raise ValueError(f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id.")
     return model
 
 
@@ -373,8 +373,8 @@ if __name__ == "__main__":
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
-                keys = ("hidden_dims", "normalize", "observe_achieved_goal")
-                model = {"env_id": args.env_id, "architecture": {key: getattr(args, key) for key in keys}}
+                architecture = {k: getattr(args, k) for k in ("hidden_dims", "normalize", "observe_achieved_goal")}
+                model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
                 model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
                     torch.save(model, run_dir / "unfinished.pt")

@@ -12,7 +12,7 @@ RENAMED = {"HandReach-v2": "HandReach-v3", "HandReachDense-v2": "HandReachDense-
 
 @functools.cache
 def resolve(env_id: str) -> str:
-    """The name under which `env_id` runs. `ContinuousSeek<d>-v0` and `ContinuousSeek<d>Dense-v0` exist for any d.
+    """The name under which `env_id` runs. ContinuousSeek<d>-v0, ContinuousSeek<d>Dense-v0 and BitFlip<d>-v0: any d.
 
     Raises:
         ValueError: no such environment.
@@ -20,9 +20,11 @@ def resolve(env_id: str) -> str:
     if env_id in RENAMED:
         print(f"{env_id} is no longer in Gymnasium-Robotics; running its repaired successor {RENAMED[env_id]}.")
         env_id = RENAMED[env_id]
-    any_d = re.fullmatch(r"ContinuousSeek([1-9]\d*)(Dense)?-v0", env_id)
-    if any_d and env_id not in gym.registry:
-        register_continuous_seek(int(any_d[1]))
+    if env_id not in gym.registry:
+        if any_d := re.fullmatch(r"ContinuousSeek([1-9]\d*)(Dense)?-v0", env_id):
+            register_continuous_seek(int(any_d[1]))
+        elif any_d := re.fullmatch(r"BitFlip([1-9]\d*)-v0", env_id):
+            register_bit_flip(int(any_d[1]))
     try:
         gym.spec(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
@@ -39,6 +41,11 @@ def register_continuous_seek(d: int) -> None:
             kwargs={"d": d, "reward_type": reward_type},
             max_episode_steps=10,
         )
+
+
+def register_bit_flip(d: int) -> None:
+    """Registers BitFlip with d bits; d steps an episode."""
+    gym.register(f"BitFlip{d}-v0", "envs.bit_flip:BitFlip", kwargs={"d": d}, max_episode_steps=d)
 
 
 def make(

@@ -16,7 +16,8 @@ class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; episodes are reset by the caller, never on the way.
 
     MuJoCo releases the interpreter's lock while it steps, so its environments are spread over `num_threads` threads (by
-    default one for each core that this process may use); what happens inside an environment does not depend on it.
+    default one for each core that this process may use); what happens inside an environment does not depend on it. An
+    environment with `draw`, `advance`, `observe` and `is_success`, like BitFlip, steps as one batch instead.
 
     Args:
         env_id: a registered name, see `envs.make`.
@@ -36,9 +37,14 @@ class VectorEnv:
         action_space: type[gym.Space] = gym.spaces.Box,
         num_threads: int | None = None,
     ):
-        self.envs = [make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs)]
+        self.envs = [make(env_id, observe_achieved_goal, action_space)]
         self.num_envs = num_envs
         self.unwrapped = self.envs[0].unwrapped  # the first copy, for compute_reward and the like
+        self.is_batch = (
+            hasattr(self.unwrapped, "advance") and not observe_achieved_goal
+        )  # a wrapper takes one at a time
+        if not self.is_batch:
+            self.envs += [make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs - 1)]
         self.is_dense = getattr(self.unwrapped, "reward_type", "sparse") == "dense"
         self.action_space = self.envs[0].action_space
         self.action_dim = self.action_space.shape[0] if self.action_space.shape else 1
@@ -47,6 +53,9 @@ class VectorEnv:
         self.obs_dim, self.goal_dim = spaces["observation"].shape[0], spaces["desired_goal"].shape[0]
         self.obs = {key: np.zeros((num_envs, *space.shape), space.dtype) for key, space in spaces.items()}
         self.terminated, self.truncated, self.success = np.zeros((3, num_envs), bool)
+        if self.is_batch:
+            self.t, self.rng = np.zeros(num_envs, np.int64), np.random.default_rng(seed)
+            self.state, self.goal = self.unwrapped.draw(num_envs, self.rng)
         self.seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(num_envs)]
         is_mujoco = hasattr(self.unwrapped, "model") and hasattr(self.unwrapped, "data")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -65,7 +74,12 @@ class VectorEnv:
                 self.terminated[i] = self.truncated[i] = self.success[i] = False
                 self._store(i, obs)
 
-        self._spread(reset_chunk)
+        if self.is_batch:
+            self.state[which], self.goal[which] = self.unwrapped.draw(which.sum(), self.rng)
+            self.t[which] = self.truncated[which] = self.success[which] = 0
+            self.obs = self.unwrapped.observe(self.state, self.goal)
+        else:
+            self._spread(reset_chunk)
         return {key: value.copy() for key, value in self.obs.items()}
 
     def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -85,7 +99,17 @@ class VectorEnv:
                 self.success[i] = is_success
                 self._store(i, obs)
 
-        self._spread(step_chunk)
+        if self.is_batch:
+            active = ~self.truncated  # such an environment never terminates
+            self.state[active] = self.unwrapped.advance(self.state[active], actions[active], self.rng)
+            self.obs = self.unwrapped.observe(self.state, self.goal)
+            achieved_goal = self.obs["achieved_goal"]
+            reward[active] = self.unwrapped.compute_reward(achieved_goal, self.goal, {})[active]
+            self.success = self.unwrapped.is_success(achieved_goal, self.goal)
+            self.t += active
+            self.truncated = self.t == self.max_episode_steps
+        else:
+            self._spread(step_chunk)
         obs = {key: value.copy() for key, value in self.obs.items()}
         return obs, reward, self.terminated.copy(), self.truncated.copy(), self.success.copy()
 
