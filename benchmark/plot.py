@@ -5,7 +5,7 @@
 Each argument after the picture's path is a curve: its label, '=', and a pattern of metrics.csv files, one a seed. The
 picture's ending chooses its format, --metric another column than success_once (the paper's for ContinuousSeek). Printed
 for each curve: the final value (mean of the last tenth of the evaluations), the area (mean of all of them) and the
-first step at which the mean over seeds is at least 0.5.
+first steps at which the mean over seeds is at least 0.5 and 0.9.
 """
 
 import argparse
@@ -53,9 +53,10 @@ def main() -> None:
             print(error, file=sys.stderr)
             sys.exit(2)
         mean, std, colour = values.mean(0), values.std(0), COLOURS[i % len(COLOURS)]
-        final, half = mean[-max(1, round(len(mean) / 10)) :].mean(), steps[mean >= 0.5]
-        first = f"{half[0]:,.0f}" if len(half) else "never"
-        print(f"{label}: seeds {len(values)}, final {final:.3f}, area {mean.mean():.3f}, at 0.5 from step {first}")
+        final = mean[-max(1, round(len(mean) / 10)) :].mean()
+        first = [f"{steps[mean >= level][0]:,.0f}" if (mean >= level).any() else "never" for level in (0.5, 0.9)]
+        print(f"{label}: seeds {len(values)}, final {final:.3f}, area {mean.mean():.3f}, ", end="")
+        print(f"at 0.5 from step {first[0]}, at 0.9 from {first[1]}")
         axes.plot(steps, mean, STYLES[i % len(STYLES)], color=colour, label=label)
         axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)

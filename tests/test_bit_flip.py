@@ -1,0 +1,139 @@
+"""BitFlip, one at a time and as one batch."""
+
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Discrete
+from gymnasium.utils.env_checker import check_env
+from scipy.stats import chisquare
+
+import envs
+from envs import VectorEnv
+from envs.bit_flip import BLACK, GREEN, ORANGE, WHITE, BitFlip
+
+
+def started(state: list[int], goal: list[int]) -> BitFlip:
+    env = BitFlip(len(state))
+    env.reset(seed=0)
+    env.state, env.goal = np.float32(state), np.float32(goal)
+    return env
+
+
+@pytest.mark.parametrize("env_id", ["BitFlip1-v0", "BitFlip20-v0", "BitFlip40-v0"])
+def test_bit_flip_passes_gymnasiums_checker_without_a_warning(env_id: str):
+    envs.resolve(env_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
+
+
+def test_any_number_of_bits_is_made_from_its_name_and_lasts_as_many_steps():
+    env = envs.make("BitFlip7-v0", action_space=Discrete)
+    assert env.action_space == Discrete(7) and env.observation_space["desired_goal"].shape == (7,)
+    assert env.spec.max_episode_steps == 7
+    with pytest.raises(ValueError, match="BitFlip0-v0"):
+        envs.resolve("BitFlip0-v0")
+
+
+def test_state_and_goal_are_uniform_random_bits_drawn_by_the_seed():
+    env = BitFlip(3)
+    starts = [env.reset(seed=0)[0]] + [env.reset()[0] for _ in range(4000)]
+    codes = [int(obs["observation"] @ [1, 2, 4] + obs["desired_goal"] @ [8, 16, 32]) for obs in starts]
+    assert chisquare(np.bincount(codes, minlength=64)).pvalue > 1e-4
+    again = env.reset(seed=0)[0]
+    assert all(np.array_equal(again[key], starts[0][key]) for key in again)
+
+
+def test_action_i_flips_bit_i_and_nothing_else():
+    env = started([0, 1, 0, 1], [1, 1, 1, 1])
+    for action, state in [(0, [1, 1, 0, 1]), (1, [1, 0, 0, 1]), (1, [1, 1, 0, 1])]:
+        obs, *_ = env.step(action)
+        assert obs["observation"].tolist() == obs["achieved_goal"].tolist() == state
+        assert obs["desired_goal"].tolist() == [1, 1, 1, 1]
+
+
+def test_the_reward_is_0_at_the_goal_and_minus_1_elsewhere_and_the_episode_goes_on_after_success():
+    env = started([0, 1], [1, 1])
+    assert env.step(0)[1:] == (0.0, False, False, {"is_success": True})
+    assert env.step(1)[1:] == (-1.0, False, False, {"is_success": False})
+
+
+def test_rewards_are_computed_over_any_leading_axes():
+    pairs = np.random.default_rng(0).integers(2, size=(2, 5, 6, 2)).astype(np.float32)
+    rewards = BitFlip(2).compute_reward(*pairs, {})
+    assert rewards.shape == (5, 6)
+    for index in np.ndindex(5, 6):
+        assert rewards[index] == (0 if (pairs[0][index] == pairs[1][index]).all() else -1)
+
+
+def test_a_batch_of_episodes_equals_single_environments_step_by_step():
+    batch = VectorEnv("BitFlip6-v0", 8, seed=3, action_space=Discrete)
+    obs, rng, steps = batch.reset(), np.random.default_rng(0), 0
+    assert len(batch.envs) == 1  # no environment is stepped by itself
+    singles = [started(s, g) for s, g in zip(obs["observation"], obs["desired_goal"], strict=True)]
+    truncated = np.zeros(8, bool)
+    while not truncated.any():
+        # half of the actions walk to the goal, so that successes occur and are left again
+        wrong = np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
+        actions = np.where(rng.random(8) < 0.8, wrong, rng.integers(6, size=8))
+        obs, reward, terminated, truncated, success = batch.step(actions)
+        steps += 1
+        for i, env in enumerate(singles):
+            expected, expected_reward, _, _, info = env.step(actions[i])
+            assert all(np.array_equal(obs[key][i], expected[key]) for key in obs)
+            assert (reward[i], success[i]) == (expected_reward, info["is_success"])
+        assert not terminated.any()
+    assert steps == 6 and truncated.all()
+
+
+def test_batches_are_decided_by_the_seed_and_their_episodes_differ():
+    def goals(seed: int) -> np.ndarray:
+        batch = VectorEnv("BitFlip40-v0", 16, seed, action_space=Discrete)
+        return np.concatenate([batch.reset()["desired_goal"], batch.reset()["desired_goal"]])
+
+    assert np.array_equal(goals(1), goals(1)) and not np.array_equal(goals(1), goals(2))
+    assert len(np.unique(goals(1), axis=0)) == 32
+
+
+def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_names():
+    batch = VectorEnv("BitFlip2-v0", 3, seed=0, action_space=Discrete)
+    batch.reset()
+    for _ in range(2):
+        obs, *_, truncated, _ = batch.step(np.zeros(3, int))
+    assert truncated.all()
+    after, reward, _, truncated, _ = batch.step(np.zeros(3, int))
+    assert np.array_equal(after["observation"], obs["observation"]) and not reward.any() and truncated.all()
+
+    batch.state[:], batch.goal[:] = 7, 7  # no reset gives these
+    fresh = batch.reset(np.array([True, False, True]))
+    assert (fresh["observation"] == 7).all(1).tolist() == [False, True, False]
+    *_, truncated, _ = batch.step(np.zeros(3, int))
+    assert truncated.tolist() == [False, True, False]
+
+
+def test_what_a_batch_returned_does_not_change_at_the_next_step():
+    batch = VectorEnv("BitFlip5-v0", 4, seed=0, action_space=Discrete)
+    first = batch.reset()
+    kept = {key: value.copy() for key, value in first.items()}
+    batch.step(np.zeros(4, int))
+    assert all(np.array_equal(first[key], kept[key]) for key in kept)
+
+
+def test_play_counts_success_at_any_step_and_at_the_last_one():
+    def solve(obs: dict[str, np.ndarray]) -> np.ndarray:
+        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)  # the first wrong bit; bit 0 if none is
+
+    metrics = VectorEnv("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
+    assert metrics["success_once"] == 1.0  # at most ten bits are wrong, and ten steps long is an episode
+    assert 0.4 < metrics["success_rate"] < 0.6  # at the goal bit 0 is flipped and flipped back until the end
+
+
+def test_the_picture_shows_both_rows_of_bits_and_where_they_agree():
+    image = started([1, 0, 1], [1, 1, 0]).render()
+    assert image.shape == (64, 48, 3) and image.dtype == np.uint8
+    columns = [8, 24, 40]  # the middle of each bit
+    assert np.array_equal(image[12, columns], [BLACK, WHITE, BLACK])
+    assert np.array_equal(image[36, columns], [BLACK, BLACK, WHITE])
+    assert np.array_equal(image[58, columns], [GREEN, ORANGE, ORANGE])
