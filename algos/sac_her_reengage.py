@@ -127,7 +127,7 @@ def parse_args() -> Args:
     return tyro.cli(Args, default=defaults)
 
 
-def check_args(args: Args) -> None:
+def check_sac_args(args: Args) -> None:
     """Raises ValueError with one sentence for the first number that makes no sense."""
     zero_is_fine = "seed gamma alpha learning_starts exploration_noise".split()
     for name, value in vars(args).items():
@@ -325,7 +325,7 @@ def load(path: str, env_id: str) -> dict:
 if __name__ == "__main__":
     args = parse_args()
     try:  # whatever can be wrong with the arguments is found before anything is written
-        check_args(args)
+        check_sac_args(args)
         args.env_id = resolve(args.env_id)
         model = load(args.evaluate, args.env_id) if args.evaluate else {"architecture": {}}
         args = replace(args, **model["architecture"])

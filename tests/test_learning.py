@@ -13,7 +13,7 @@ FLAGS = (
 ).split()
 
 
-@pytest.mark.parametrize("script", ["ddpg_her", "ddpg_her_reengage"])
+@pytest.mark.parametrize("script", ["ddpg_her", "ddpg_her_reengage", "sac_her_reengage"])
 def test_a_script_learns_to_reach_most_goals_in_two_dimensions(script: str, tmp_path: Path):
     result = run_script(script, *FLAGS, "--run-dir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -23,3 +23,13 @@ def test_a_script_learns_to_reach_most_goals_in_two_dimensions(script: str, tmp_
     assert untrained["global_step"] == 0 and untrained["success_once"] <= 0.1
     assert best["success_rate"] >= 0.65  # measured with seeds 1 to 6: 0.82 to 1.0
     assert best["episodic_return"] >= untrained["episodic_return"] + 3
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+def test_dqn_learns_to_flip_ten_bits(alpha: float, tmp_path: Path):
+    flags = f"--env-id BitFlip10-v0 --alpha {alpha} --total-timesteps 24000 --eval-frequency 4000".split()
+    result = run_script("dqn_her_reengage_bitflip", *flags, "--run-dir", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        untrained, *later = [float(row["success_once"]) for row in csv.DictReader(file)]
+    assert untrained <= 0.2 and max(later) >= 0.9

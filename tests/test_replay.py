@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from algos import ddpg_her, ddpg_her_reengage
+from algos import ddpg_her, ddpg_her_reengage, sac_her_reengage
 from envs import VectorEnv
 
 torch.set_num_threads(1)
@@ -264,7 +264,7 @@ def test_a_buffer_with_less_room_than_an_episode_of_each_environment_is_refused(
         fill(steps=T, capacity=2, num_envs=3)
 
 
-@pytest.mark.parametrize("script", [ddpg_her, ddpg_her_reengage])
+@pytest.mark.parametrize("script", [ddpg_her, ddpg_her_reengage, sac_her_reengage])
 def test_batches_from_real_environments_are_consistent(script: ModuleType) -> None:
     """Fed as the scripts feed it: for ContinuousSeek, states, goals, actions and rewards must fit together."""
     envs, rng = VectorEnv("ContinuousSeek2-v0", 3, seed=0), np.random.default_rng(0)

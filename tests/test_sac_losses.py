@@ -99,7 +99,9 @@ def make_problem(dense: bool = False, normalize: bool = False) -> Problem:
     with torch.no_grad():
         b = problem.batch
         first, second = (critic(b.next_obs, b.goal, b.action) for critic in problem.target_critics)
-        problem.target_critics[1].net[-1].bias += (first - second).median()  # now each is the smaller one for about half
+        problem.target_critics[1].net[-1].bias += (
+            first - second
+        ).median()  # now each is the smaller one for about half
         second = problem.target_critics[1](b.next_obs, b.goal, b.action)
         assert 4 < (first < second).sum() < BATCH - 4
     assert 0 < problem.batch.terminated.sum() < BATCH and (dense or 0 < problem.mask().sum() < BATCH)
