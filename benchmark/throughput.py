@@ -1,10 +1,12 @@
-"""Environment steps per second with one gradient step a step: this project beside Stable-Baselines3's DDPG with HER.
+"""Environment steps per second: this project beside Stable-Baselines3's DDPG, SAC and DQN with HER.
 
-    python benchmark/throughput.py
+    python benchmark/throughput.py              # or only some: python benchmark/throughput.py ddpg sac
 
-Same environment (ContinuousSeek, d = 20), networks (2 x 256), batch (256) and one thread for all, on the CPU. The
-contenders run in turns, each time in a fresh process, because other work on the machine comes and goes: compare the
-medians of one call, and the ratios that are taken round by round, never numbers of different calls.
+Same environment, networks, batch, number of gradient steps and one thread for all, on the CPU: ContinuousSeek with
+d = 20, 2 x 256 and a batch of 256 for DDPG and SAC, one gradient step a step; BitFlip with 40 bits and the paper's
+recipe for DQN, 40 gradient steps on 128 transitions after 16 episodes. The contenders run in turns, each time in a
+fresh process, because other work on the machine comes and goes: compare the medians of one call, and the ratios that
+are taken round by round, never numbers of different calls.
 """
 
 import argparse
@@ -20,51 +22,78 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WARM_UP = 1000  # steps before the first gradient step, in every contender
+WARM_UP = 1000  # ContinuousSeek: steps before the first gradient step, in every contender
+ROUND = 16 * 40  # BitFlip: steps of a round of 16 episodes
 
 
-def ours(script: str, steps: int, *flags: str) -> float:
-    """Steps per second of one of the scripts, between its evaluations after warm-up and at the end."""
+def run_script(script: str, total: int, eval_frequency: int, start: int, *flags: str) -> float:
+    """Steps per second of one of the scripts between its evaluations at the steps `start` and `total`."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), "--env-id", "ContinuousSeek20-v0", "--no-cuda"]
-        command += ["--batch-size", "256", "--learning-rate", "5e-4", "--num-threads", "1", "--no-save-model", *flags]
-        command += ["--total-timesteps", str(WARM_UP + steps), "--eval-frequency", "100", "--eval-episodes", "1"]
-        subprocess.run([*command, "--run-dir", f"{folder}/run"], check=True, stdout=subprocess.DEVNULL)
+        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), "--no-cuda", "--num-threads", "1", *flags]
+        command += ["--no-save-model", "--total-timesteps", str(total), "--eval-frequency", str(eval_frequency)]
+        command += ["--eval-episodes", "1", "--run-dir", f"{folder}/run"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         with open(f"{folder}/run/metrics.csv", newline="") as file:
             seconds = {int(row["global_step"]): float(row["wall_time"]) for row in csv.DictReader(file)}
-    return (steps - 100) / (seconds[WARM_UP + steps] - seconds[WARM_UP + 100])  # 100 steps for caches to fill
+    return (total - start) / (seconds[total] - seconds[start])
 
 
-def stable_baselines3(steps: int) -> float:
-    """The same measurement of Stable-Baselines3's DDPG + HerReplayBuffer, the paper's baseline."""
+def seek(script: str, steps: int, *flags: str) -> float:
+    flags = ("--env-id", "ContinuousSeek20-v0", "--batch-size", "256", "--learning-rate", "5e-4", *flags)
+    return run_script(script, WARM_UP + steps, 100, WARM_UP + 100, *flags)  # 100 steps for caches to fill
+
+
+def flip(steps: int, *flags: str) -> float:
+    """BitFlip takes a hundredth of the time a step: ten times as many."""
+    total = ROUND * (10 * steps // ROUND)
+    return run_script("dqn_her_reengage_bitflip", total, ROUND, 2 * ROUND, "--env-id", "BitFlip40-v0", *flags)
+
+
+def stable_baselines3(algorithm: str, steps: int) -> float:
+    """The same measurement of Stable-Baselines3's class of that name with HerReplayBuffer."""
     sys.path.insert(0, str(ROOT))
     import gymnasium as gym
     import numpy as np
+    import stable_baselines3
     import torch
-    from stable_baselines3 import DDPG, HerReplayBuffer
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.noise import NormalActionNoise
 
-    import envs  # noqa: F401  (registers ContinuousSeek)
+    import envs  # noqa: F401  (registers the environments)
 
     class Clock(BaseCallback):
+        def __init__(self, start: int, total: int):
+            super().__init__()
+            self.start_at, self.total = start, total
+
         def _on_step(self) -> bool:
-            if self.num_timesteps == WARM_UP + 100:
+            if self.num_timesteps == self.start_at:
                 self.start = time.perf_counter()
             self.stop = time.perf_counter()
-            return self.num_timesteps < WARM_UP + steps
+            return self.num_timesteps < self.total
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    model = DDPG(
-        "MultiInputPolicy", gym.make("ContinuousSeek20-v0"), learning_rate=5e-4, batch_size=256, gamma=0.95, tau=0.005,
-        learning_starts=WARM_UP, train_freq=1, gradient_steps=1, policy_kwargs={"net_arch": [256, 256]}, device="cpu",
-        action_noise=NormalActionNoise(np.zeros(20), 0.03 * np.ones(20)), replay_buffer_class=HerReplayBuffer,
-        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"}, seed=1,
+    settings = dict(
+        replay_buffer_class=stable_baselines3.HerReplayBuffer, seed=1, device="cpu",
+        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
     )  # fmt: skip
-    clock = Clock()
-    model.learn(WARM_UP + steps, callback=clock)
-    return (steps - 100) / (clock.stop - clock.start)
+    if algorithm == "DQN":
+        env, clock = gym.make("BitFlip40-v0"), Clock(2 * ROUND, ROUND * max(4, steps // ROUND) + 1)
+        settings |= dict(
+            learning_rate=1e-3, batch_size=128, gamma=0.98, tau=0.05, learning_starts=ROUND, train_freq=(16, "episode"),
+            gradient_steps=40, target_update_interval=ROUND, policy_kwargs={"net_arch": [256]},
+            exploration_initial_eps=0.2, exploration_final_eps=0.2,
+        )  # fmt: skip
+    else:
+        env, clock = gym.make("ContinuousSeek20-v0"), Clock(WARM_UP + 100, WARM_UP + steps)
+        settings |= dict(
+            learning_rate=5e-4, batch_size=256, gamma=0.95, tau=0.005, learning_starts=WARM_UP, train_freq=1,
+            gradient_steps=1, policy_kwargs={"net_arch": [256, 256]},
+            action_noise=NormalActionNoise(np.zeros(20), 0.03 * np.ones(20)),
+        )  # fmt: skip
+    getattr(stable_baselines3, algorithm)("MultiInputPolicy", env, **settings).learn(clock.total, callback=clock)
+    return (clock.total - clock.start_at) / (clock.stop - clock.start)
 
 
 def in_fresh_process(function: Callable[..., float], *args: object) -> float:
@@ -72,34 +101,49 @@ def in_fresh_process(function: Callable[..., float], *args: object) -> float:
         return pool.apply(function, args)
 
 
+def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
+    """Name -> measurement in steps per second. Stable-Baselines3 is the first, then ours without and with the term."""
+    name = algorithm.upper()
+    baseline = {f"Stable-Baselines3 {name} + HER": lambda: in_fresh_process(stable_baselines3, name, steps)}
+    if algorithm == "dqn":
+        return baseline | {
+            "dqn_her_reengage_bitflip.py --alpha 0": lambda: flip(steps, "--alpha", "0"),
+            "dqn_her_reengage_bitflip.py --alpha 1": lambda: flip(steps, "--alpha", "1"),
+        }
+    plain = ("ddpg_her",) if algorithm == "ddpg" else ("sac_her_reengage", "--alpha", "0")
+    with_term, medium = (f"{algorithm}_her_reengage", "--alpha", "0.2"), ("--matmul-precision", "medium")
+    return baseline | {
+        " ".join([f"{plain[0]}.py", *plain[1:]]): lambda: seek(plain[0], steps, *plain[1:]),
+        " ".join([f"{with_term[0]}.py", *with_term[1:]]): lambda: seek(with_term[0], steps, *with_term[1:]),
+        f"... {' '.join(medium)}": lambda: seek(with_term[0], steps, *with_term[1:], *medium),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("algorithms", nargs="*", metavar="{ddpg,sac,dqn}", help="default: all three")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1500, help="timed steps a run, a multiple of 100")
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 200 or args.steps % 100:
         parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
+    if unknown := set(args.algorithms) - {"ddpg", "sac", "dqn"}:
+        parser.error(f"no benchmark of {', '.join(sorted(unknown))}: ddpg, sac, dqn")
     os.environ["OMP_NUM_THREADS"] = "1"
-    reengage = ("ddpg_her_reengage", args.steps, "--alpha", "0.2")
-    contenders = {
-        "Stable-Baselines3 DDPG + HER": lambda: in_fresh_process(stable_baselines3, args.steps),
-        "ddpg_her.py": lambda: ours("ddpg_her", args.steps),
-        "ddpg_her_reengage.py --alpha 0": lambda: ours("ddpg_her_reengage", args.steps, "--alpha", "0"),
-        "ddpg_her_reengage.py --alpha 0.2": lambda: ours(*reengage),
-        "... --matmul-precision medium": lambda: ours(*reengage, "--matmul-precision", "medium"),
-    }
-    speed = {name: [] for name in contenders}
-    for _ in range(args.rounds):
-        for name, measure in contenders.items():
-            speed[name].append(measure())
+    for algorithm in args.algorithms or ("ddpg", "sac", "dqn"):
+        measurements = contenders(algorithm, args.steps)
+        speed = {name: [] for name in measurements}
+        for _ in range(args.rounds):
+            for name, measure in measurements.items():
+                speed[name].append(measure())
 
-    baseline = speed["Stable-Baselines3 DDPG + HER"]
-    print(f"{'steps per second, ' + str(args.rounds) + ' rounds':<36}{'median':>8}{'min':>8}{'max':>8}{'x SB3':>8}")
-    for name, values in speed.items():
-        ratio = statistics.median(a / b for a, b in zip(values, baseline, strict=True))
-        print(f"{name:<36}{statistics.median(values):>8.1f}{min(values):>8.1f}{max(values):>8.1f}{ratio:>8.2f}")
-    pairs = zip(speed["ddpg_her.py"], speed["ddpg_her_reengage.py --alpha 0.2"], strict=True)
-    print(f"the gradient term costs {statistics.median(a / b for a, b in pairs):.2f} x the time of ddpg_her.py")
+        baseline, plain, with_term = list(speed.values())[:3]
+        print(f"{'steps per second, ' + str(args.rounds) + ' rounds':<40}{'median':>9}{'min':>9}{'max':>9}{'x SB3':>8}")
+        for name, values in speed.items():
+            ratio = statistics.median(a / b for a, b in zip(values, baseline, strict=True))
+            print(f"{name:<40}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}")
+        cost = statistics.median(a / b for a, b in zip(plain, with_term, strict=True))
+        print(f"the gradient term costs {cost:.2f} x the time of our plain run\n", flush=True)
 
 
 if __name__ == "__main__":
