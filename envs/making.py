@@ -12,7 +12,10 @@ RENAMED = {"HandReach-v2": "HandReach-v3", "HandReachDense-v2": "HandReachDense-
 
 @functools.cache
 def resolve(env_id: str) -> str:
-    """The name under which `env_id` runs. ContinuousSeek<d>-v0, ContinuousSeek<d>Dense-v0 and BitFlip<d>-v0: any d.
+    """The name under which `env_id` runs.
+
+    ContinuousSeek<d>-v0, ContinuousSeek<d>Dense-v0 and BitFlip<d>-v0 exist for any d, DriveSeek<n_max>-v0 and
+    NoisySeek<n_max>-v0 for any n_max; DriveSeek-v0 and NoisySeek-v0 have the paper's 200.
 
     Raises:
         ValueError: no such environment.
@@ -25,6 +28,8 @@ def resolve(env_id: str) -> str:
             register_continuous_seek(int(any_d[1]))
         elif any_d := re.fullmatch(r"BitFlip([1-9]\d*)-v0", env_id):
             register_bit_flip(int(any_d[1]))
+        elif any_n := re.fullmatch(r"(Drive|Noisy)Seek([1-9]\d*)?-v0", env_id):
+            register_goal_set(any_n[1], any_n[2] or "")
     try:
         gym.spec(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
@@ -46,6 +51,12 @@ def register_continuous_seek(d: int) -> None:
 def register_bit_flip(d: int) -> None:
     """Registers BitFlip with d bits; d steps an episode."""
     gym.register(f"BitFlip{d}-v0", "envs.bit_flip:BitFlip", kwargs={"d": d}, max_episode_steps=d)
+
+
+def register_goal_set(kind: str, n_max: str = "") -> None:
+    """Registers DriveSeek or NoisySeek (kind: "Drive", "Noisy") with up to n_max goals, or 200; 40 steps an episode."""
+    entry_point, kwargs = f"envs.{kind.lower()}_seek:{kind}Seek", {"n_max": int(n_max or 200)}
+    gym.register(f"{kind}Seek{n_max}-v0", entry_point, kwargs=kwargs, max_episode_steps=40)
 
 
 def make(
