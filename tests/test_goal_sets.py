@@ -1,0 +1,239 @@
+"""DriveSeek and NoisySeek: movement, goal sets, rewards, pictures, and many episodes as one batch."""
+
+import runpy
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from conftest import ROOT
+from gymnasium.utils.env_checker import check_env
+from scipy.stats import chisquare
+
+import envs
+from envs import VectorEnv
+from envs.drive_seek import DriveSeek
+from envs.goal_set import BLACK, BLUE, CYAN, MAGENTA, WHITE, pack
+from envs.noisy_seek import NoisySeek
+
+
+def drive(state: list[float], goals: list[list[int]], n_max: int = 4) -> DriveSeek:
+    """A started DriveSeek in the state (x, y, angle) with the given goals."""
+    env = DriveSeek(n_max)
+    env.reset(seed=0)
+    env.state, env.goal = np.array([state], float), pack(np.array(goals), n_max)[None]
+    return env
+
+
+def slots_of(goal: np.ndarray) -> np.ndarray:
+    return goal.reshape(*goal.shape[:-1], -1, 3)
+
+
+@pytest.mark.parametrize("env_id", ["DriveSeek-v0", "NoisySeek-v0", "DriveSeek1-v0", "NoisySeek20-v0"])
+def test_the_environments_pass_gymnasiums_checker(env_id: str):
+    envs.resolve(env_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*infinity.*")  # NoisySeek's positions have no bounds
+        check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
+
+
+def test_the_papers_size_is_the_default_and_any_other_is_made_from_its_name():
+    for kind in ("Drive", "Noisy"):
+        for env_id, n_max in ((f"{kind}Seek-v0", 200), (f"{kind}Seek7-v0", 7)):
+            env = envs.make(env_id)
+            assert env.unwrapped.n_max == n_max and env.observation_space["desired_goal"].shape == (3 * n_max,)
+            assert env.spec.max_episode_steps == 40
+    with pytest.raises(ValueError, match="441, not 442"):
+        DriveSeek(442)
+    with pytest.raises(ValueError, match="not 0"):
+        NoisySeek(0)
+
+
+# How they move
+
+
+def test_drive_seek_turns_first_and_then_moves_by_one():
+    env = drive([0, 0, 0], [[5, 5]])
+    env.reset(seed=0)
+    obs, *_ = env.step(np.float32([0]))
+    np.testing.assert_allclose(obs["observation"], [1, 0, 1, 0], atol=1e-6)
+    obs, *_ = env.step(np.float32([1]))  # half a radian to the left
+    np.testing.assert_allclose(obs["observation"], [1 + np.cos(0.5), np.sin(0.5), np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    obs, *_ = env.step(np.float32([-5]))  # as -1: straight on again
+    expected = [2 + np.cos(0.5), np.sin(0.5), 1, 0]
+    np.testing.assert_allclose(obs["observation"], expected, atol=1e-6)
+    assert obs["achieved_goal"].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    "state, position, cell",
+    [
+        ([10.2, 3, 0], [-9.8, 3], [-10, 3]),
+        ([-10.2, 3, np.pi], [9.8, 3], [10, 3]),
+        ([3, 10.2, np.pi / 2], [3, -9.8], [3, -10]),
+        ([3, -10.2, -np.pi / 2], [3, 9.8], [3, 10]),
+        ([9.4, 0, 0], [10.4, 0], [10, 0]),  # the last cell before the edge
+    ],
+)
+def test_drive_seek_wraps_around_at_every_edge(state: list[float], position: list[float], cell: list[int]):
+    obs, *_ = drive(state, [[0, 0]]).step(np.float32([0]))
+    np.testing.assert_allclose(obs["observation"][:2], position, atol=1e-6)
+    assert obs["achieved_goal"].tolist() == cell
+
+
+def test_noisy_seek_adds_the_action_shortened_to_length_1_and_unit_gaussian_noise():
+    env, state = NoisySeek(3), np.zeros((20_000, 2))
+    for action, moved in [((0, 0), (0, 0)), ((0.3, -0.4), (0.3, -0.4)), ((1, -1), (0.5**0.5, -(0.5**0.5)))]:
+        after = env.advance(state, np.tile(np.float32(action), (len(state), 1)), np.random.default_rng(1))
+        noise = env.advance(state, np.zeros_like(state), np.random.default_rng(1))
+        np.testing.assert_allclose(after - noise, np.tile(moved, (len(state), 1)), atol=1e-6)
+    np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.05)
+    np.testing.assert_allclose(noise.mean(0), 0, atol=0.03)
+
+
+@pytest.mark.parametrize("env_id", ["DriveSeek5-v0", "NoisySeek5-v0"])
+def test_episodes_last_forty_steps_and_start_at_the_origin(env_id: str):
+    env = envs.make(env_id)
+    obs, _ = env.reset(seed=0)
+    assert not obs["achieved_goal"].any() and not obs["observation"][:2].any()
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(40)]
+    assert ends == [(False, False)] * 39 + [(False, True)]
+
+
+# Goal sets
+
+
+@pytest.mark.parametrize("kind", [DriveSeek, NoisySeek])
+def test_a_goal_set_lists_its_goals_first_sorted_and_without_repetition(kind: type):
+    _, goals = kind(30).draw(300, np.random.default_rng(0))
+    assert goals.shape == (300, 90) and goals.dtype == np.float32
+    for slots in slots_of(goals):
+        count = int(slots[:, 0].sum())
+        assert 1 <= count <= 30
+        assert (slots[:count, 0] == 1).all() and not slots[count:].any()
+        cells = [tuple(cell) for cell in slots[:count, 1:]]
+        assert cells == sorted(set(cells)) and np.array_equal(slots[:, 1:], np.rint(slots[:, 1:]))
+
+
+def test_drive_seeks_number_of_goals_and_its_cells_are_uniform():
+    _, goals = DriveSeek(6).draw(6000, np.random.default_rng(0))
+    slots = slots_of(goals)
+    counts = slots[..., 0].sum(1).astype(int)
+    assert chisquare(np.bincount(counts, minlength=7)[1:]).pvalue > 1e-4
+    cells = slots[slots[..., 0] == 1][:, 1:].astype(int) + 10
+    assert chisquare(np.bincount(21 * cells[:, 0] + cells[:, 1], minlength=441)).pvalue > 1e-4
+
+
+class OneCluster(np.random.Generator):
+    """Random numbers in which the geometric distribution always gives 1."""
+
+    def geometric(self, p: float) -> int:
+        assert p == 0.15
+        return 1
+
+
+def test_noisy_seeks_goals_lie_around_gaussian_cluster_centres():
+    rng = OneCluster(np.random.PCG64(0))
+    slots = slots_of(NoisySeek(200).draw(400, rng)[1])
+    sets = [one[one[:, 0] == 1][:, 1:] for one in slots]
+    centres = np.array([cells.mean(0) for cells in sets if len(cells) > 20])
+    np.testing.assert_allclose(centres.std(0), 10, rtol=0.12)
+    np.testing.assert_allclose(centres.mean(0), 0, atol=1.5)
+
+    single = slots_of(NoisySeek(1).draw(4000, rng)[1])[:, 0]
+    assert (single[:, 0] == 1).all()
+    np.testing.assert_allclose(single[:, 1:].std(0), (10**2 + 2**2 + 1 / 12) ** 0.5, rtol=0.05)
+
+    crowd = np.concatenate([cells - cells.mean(0) for cells in sets])  # repeated cells count once: wider than 2
+    assert (crowd.std(0) > 2).all() and (crowd.std(0) < 3.2).all()
+
+
+def test_noisy_seeks_number_of_clusters_is_geometric():
+    """With clusters of hardly any width, each cluster that got a goal is one cell."""
+
+    class Narrow(np.random.Generator):
+        def normal(self, loc: float, scale: float, size: tuple[int, int]) -> np.ndarray:
+            return np.zeros(size) if scale == 2 else super().normal(loc, 100 * scale, size)
+
+        def integers(self, low: int, high: int) -> int:
+            return high - 1  # always n_max goals
+
+    slots = slots_of(NoisySeek(3000).draw(1500, Narrow(np.random.PCG64(0)))[1])
+    clusters = slots[..., 0].sum(1)
+    assert clusters.mean() == pytest.approx(1 / 0.15, rel=0.08)  # a share too small for a goal now and then
+    assert (clusters == 1).mean() == pytest.approx(0.15, abs=0.04)
+
+
+# Rewards
+
+
+def test_item_rewards_say_which_goal_was_reached_and_an_empty_slot_never_is():
+    env = DriveSeek(4)
+    goal = pack(np.array([[-1, 2], [0, 3]]), 4)
+    assert env.compute_item_rewards(np.float32([0, 3]), goal).tolist() == [0, 1, 0, 0]
+    assert env.compute_item_rewards(np.float32([0, 0]), goal).tolist() == [0, 0, 0, 0]  # empty slots are (0, 0, 0)
+    assert env.compute_item_rewards(np.float32([0, 0]), pack(np.array([[0, 0]]), 4)).tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", [DriveSeek, NoisySeek])
+def test_rewards_are_computed_over_any_leading_axes(kind: type):
+    env, rng = kind(8), np.random.default_rng(0)
+    goals = env.draw(12, rng)[1].reshape(3, 4, -1)
+    achieved_goal = slots_of(goals)[..., 0, 1:] + rng.integers(2, size=(3, 4, 1))  # the first goal, or one beside it
+    items, rewards = env.compute_item_rewards(achieved_goal, goals), env.compute_reward(achieved_goal, goals, {})
+    assert items.shape == (3, 4, 8) and rewards.shape == (3, 4)
+    for index in np.ndindex(3, 4):
+        cells = slots_of(goals)[index]
+        present = {tuple(cell[1:]) for cell in cells if cell[0]}
+        assert rewards[index] == items[index].sum() == (tuple(achieved_goal[index]) in present)
+        assert env.is_success(achieved_goal[index], goals[index]) == (rewards[index] > 0)
+    assert rewards.any() and not rewards.all()
+
+
+def test_a_step_is_rewarded_for_the_rounded_position_that_it_leads_to():
+    env = drive([-0.6, 0.4, 0], [[0, 0], [2, 0]])
+    assert env.step(np.float32([0]))[1:] == (1.0, False, False, {"is_success": True})  # (0.4, 0.4)
+    assert env.step(np.float32([0.5]))[1] == 0.0  # (1.37, 0.65)
+
+
+# Batches and pictures
+
+
+def test_a_batch_of_episodes_equals_single_environments_step_by_step():
+    batch = VectorEnv("DriveSeek100-v0", 6, seed=3)
+    obs, rng = batch.reset(), np.random.default_rng(0)
+    assert len(batch.envs) == 1
+    singles = [drive([0, 0, 0], [[0, 0]], 100) for _ in range(6)]
+    for env, goal in zip(singles, obs["desired_goal"], strict=True):
+        env.goal = goal[None]
+    total = 0.0
+    for _ in range(40):
+        actions = rng.uniform(-1, 1, (6, 1)).astype(np.float32)
+        obs, reward, _, truncated, success = batch.step(actions)
+        for i, env in enumerate(singles):
+            expected, expected_reward, _, _, info = env.step(actions[i])
+            assert all(np.array_equal(obs[key][i], expected[key]) for key in obs)
+            assert (reward[i], success[i]) == (expected_reward, info["is_success"])
+        total += reward.sum()
+    assert truncated.all() and total > 0
+
+
+def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apart():
+    env = drive([0, 0, 0], [[1, 0], [-4, -4]])
+    for _ in range(3):
+        env.step(np.float32([0]))
+    image = env.render()
+
+    def colour(x: float, y: float) -> np.ndarray:
+        size = len(image) - 1
+        return image[round((10.5 - y) / 21 * size), round((x + 10.5) / 21 * size)]
+
+    for x, y, expected in [(1, 0, BLUE), (-4, -4, CYAN), (2, 0, MAGENTA), (3, 0, BLACK), (0, 0, WHITE), (-4, 4, WHITE)]:
+        assert np.array_equal(colour(x, y), expected), (x, y)
+
+
+def test_the_greedy_agent_of_noisy_seek_gets_what_the_paper_reports():
+    greedy = runpy.run_path(str(ROOT / "benchmark" / "noisy_seek_greedy.py"))["go_to_nearest_goal"]
+    mean_return = VectorEnv("NoisySeek-v0", 1000, seed=1).play(greedy)["episodic_return"]
+    assert mean_return == pytest.approx(11.94, abs=0.8)  # standard error 0.2
