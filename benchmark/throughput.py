@@ -1,18 +1,20 @@
 """Environment steps per second: this project beside Stable-Baselines3's DDPG, SAC and DQN with HER.
 
-    python benchmark/throughput.py              # or only some: python benchmark/throughput.py ddpg sac
+    python benchmark/throughput.py              # or only some: python benchmark/throughput.py ddpg sac dqn multi
 
 Same environment, networks, batch, number of gradient steps and one thread for all, on the CPU: ContinuousSeek with
 d = 20, 2 x 256 and a batch of 256 for DDPG and SAC, one gradient step a step; BitFlip with 40 bits and the paper's
 recipe for DQN, 40 gradient steps on 128 transitions after 16 episodes. The contenders run in turns, each time in a
 fresh process, because other work on the machine comes and goes: compare the medians of one call, and the ratios that
 are taken round by round, never numbers of different calls.
+
+Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's sizes (DriveSeek, 200
+goals, batch 256, width 400) on two threads with the padded formulation of `padded.py`.
 """
 
 import argparse
 import csv
 import multiprocessing
-import os
 import statistics
 import subprocess
 import sys
@@ -96,13 +98,66 @@ def stable_baselines3(algorithm: str, steps: int) -> float:
     return (clock.total - clock.start_at) / (clock.stop - clock.start)
 
 
+def padded_multi(steps: int) -> float:
+    """Gradient steps per second of `padded.py` on transitions of random play."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmark")]
+    import copy
+
+    import numpy as np
+    import torch
+    from padded import padded_actor_loss, padded_critic_loss
+
+    from algos import ddpg_multi_reengage as multi
+    from envs import VectorEnv
+
+    torch.set_num_threads(2)
+    torch.set_flush_denormal(True)
+    envs, rng = VectorEnv("DriveSeek-v0", 1, seed=1), np.random.default_rng(1)
+    buffer, obs = multi.GoalSetReplayBuffer(10_000, envs, rng), envs.reset()
+    for _ in range(40 * 100):
+        action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
+        next_obs, reward, terminated, truncated, _ = envs.step(action)
+        state, next_state = (np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs))
+        step = {"state": state[0], "action": action[0], "reward": reward[0], "terminated": terminated[0]}
+        buffer.add(step, obs["desired_goal"][0], next_state[0], truncated[0])
+        obs = envs.reset() if truncated[0] else next_obs
+
+    args = multi.Args(n_max=200)
+    encoder = multi.GoalEncoder(multi.mlp((8, 400, 400, 20), xavier_init=False), 200)
+    critic = multi.GoalSetCritic(encoder, multi.mlp((27, 400, 1), xavier_init=False))
+    actor = multi.GoalSetActor(encoder, multi.mlp((26, 400, 1), xavier_init=False))
+    target_critic, target_actor = (network.requires_grad_(False) for network in copy.deepcopy((critic, actor)))
+    critic_params, actor_params = list(critic.parameters()), list(actor.head.parameters())
+    optimizers = [torch.optim.Adam(params, lr=1e-3, fused=True) for params in (critic_params, actor_params)]
+    for step in range(steps + 2):
+        if step == 2:
+            start = time.perf_counter()
+        batch = buffer.sample(256, torch.device("cpu"))
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        padded_critic_loss(critic, target_critic, target_actor, batch, args).backward(inputs=critic_params)
+        padded_actor_loss(critic, actor, batch, args).backward(inputs=actor_params)
+        for optimizer in optimizers:
+            optimizer.step()
+    return steps / (time.perf_counter() - start)
+
+
 def in_fresh_process(function: Callable[..., float], *args: object) -> float:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 
 
 def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
-    """Name -> measurement in steps per second. Stable-Baselines3 is the first, then ours without and with the term."""
+    """Name -> measurement in steps per second. What ours is compared with is the first, then ours without the term."""
+    if algorithm == "multi":
+        total = 200 + 20 * max(1, steps // 400)  # a gradient step takes a fifth of a second
+        drive = ("ddpg_multi_reengage", total, 20, 200, "--env-id", "DriveSeek-v0", "--learning-starts", "200")
+        drive += ("--num-threads", "2")
+        return {
+            "padded, alpha 10": lambda: in_fresh_process(padded_multi, max(2, steps // 150)),
+            "ddpg_multi_reengage.py --alpha 0": lambda: run_script(*drive, "--alpha", "0"),
+            "ddpg_multi_reengage.py --alpha 10": lambda: run_script(*drive, "--alpha", "10"),
+        }
     name = algorithm.upper()
     baseline = {f"Stable-Baselines3 {name} + HER": lambda: in_fresh_process(stable_baselines3, name, steps)}
     if algorithm == "dqn":
@@ -121,16 +176,15 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algorithms", nargs="*", metavar="{ddpg,sac,dqn}", help="default: all three")
+    parser.add_argument("algorithms", nargs="*", metavar="{ddpg,sac,dqn,multi}", help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1500, help="timed steps a run, a multiple of 100")
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 200 or args.steps % 100:
         parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
-    if unknown := set(args.algorithms) - {"ddpg", "sac", "dqn"}:
-        parser.error(f"no benchmark of {', '.join(sorted(unknown))}: ddpg, sac, dqn")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    for algorithm in args.algorithms or ("ddpg", "sac", "dqn"):
+    if unknown := set(args.algorithms) - {"ddpg", "sac", "dqn", "multi"}:
+        parser.error(f"no benchmark of {', '.join(sorted(unknown))}: ddpg, sac, dqn, multi")
+    for algorithm in args.algorithms or ("ddpg", "sac", "dqn", "multi"):
         measurements = contenders(algorithm, args.steps)
         speed = {name: [] for name in measurements}
         for _ in range(args.rounds):
@@ -138,7 +192,9 @@ def main() -> None:
                 speed[name].append(measure())
 
         baseline, plain, with_term = list(speed.values())[:3]
-        print(f"{'steps per second, ' + str(args.rounds) + ' rounds':<40}{'median':>9}{'min':>9}{'max':>9}{'x SB3':>8}")
+        print(
+            f"{'steps per second, ' + str(args.rounds) + ' rounds':<40}{'median':>9}{'min':>9}{'max':>9}{'x first':>8}"
+        )
         for name, values in speed.items():
             ratio = statistics.median(a / b for a, b in zip(values, baseline, strict=True))
             print(f"{name:<40}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}")

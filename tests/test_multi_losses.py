@@ -21,6 +21,7 @@ from algos.ddpg_multi_reengage import (
     multi_reengage_critic_loss,
     pack,
 )
+from benchmark.padded import padded_actor_loss, padded_critic_loss
 from envs import VectorEnv
 
 torch.set_num_threads(1)
@@ -183,6 +184,16 @@ def test_the_gradient_term_equals_finite_differences_by_the_gates(share: bool) -
             columns.append((sides[0] - sides[1]) / (2 * step))
     expected = torch.stack(columns, 1).square().mean()
     torch.testing.assert_close(problem.loss()[2]["grad_loss"], expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_padded_formulation_of_the_benchmark_has_the_same_losses() -> None:
+    problem = make_problem()
+    critic_loss, z, _ = problem.loss()
+    networks = problem.critic, problem.target_critic, problem.target_actor
+    torch.testing.assert_close(padded_critic_loss(*networks, problem.batch, problem.args), critic_loss)
+    actor_loss = multi_actor_loss(problem.critic, problem.actor, problem.batch, z, problem.args)
+    padded = padded_actor_loss(problem.critic, problem.actor, problem.batch, problem.args)
+    torch.testing.assert_close(padded, actor_loss)
 
 
 def test_absent_goals_have_no_influence_whatever_their_coordinates() -> None:
