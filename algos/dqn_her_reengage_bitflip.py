@@ -324,12 +324,8 @@ if __name__ == "__main__":
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
-                model = {
-                    "script": Path(__file__).stem,
-                    "env_id": args.env_id,
-                    "architecture": {"hidden_dims": args.hidden_dims},
-                }
-                model |= {"global_step": global_step, "q_network": q_network.state_dict()}
+                model = {"script": Path(__file__).stem, "env_id": args.env_id, "global_step": global_step}
+                model |= {"architecture": {"hidden_dims": args.hidden_dims}, "q_network": q_network.state_dict()}
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_once"] > best):
                     torch.save(model, run_dir / "unfinished.pt")
                     (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
