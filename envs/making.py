@@ -15,7 +15,8 @@ def resolve(env_id: str) -> str:
     """The name under which `env_id` runs.
 
     ContinuousSeek<d>-v0, ContinuousSeek<d>Dense-v0 and BitFlip<d>-v0 exist for any d, DriveSeek<n_max>-v0 and
-    NoisySeek<n_max>-v0 for any n_max; DriveSeek-v0 and NoisySeek-v0 have the paper's 200.
+    NoisySeek<n_max>-v0 for any n_max; DriveSeek-v0 and NoisySeek-v0 have the paper's 200. RotationDense<d>-v0 and
+    RotationSparse<d>-v0 exist for d >= 2.
 
     Raises:
         ValueError: no such environment.
@@ -30,6 +31,9 @@ def resolve(env_id: str) -> str:
             register_bit_flip(int(any_d[1]))
         elif any_n := re.fullmatch(r"(Drive|Noisy)Seek([1-9]\d*)?-v0", env_id):
             register_goal_set(any_n[1], any_n[2] or "")
+        elif any_d := re.fullmatch(r"Rotation(Dense|Sparse)([1-9]\d*)-v0", env_id):
+            kwargs = {"d": int(any_d[2]), "reward_type": any_d[1].lower()}
+            gym.register(env_id, "envs.rotation:Rotation", kwargs=kwargs, max_episode_steps=10)
     try:
         gym.spec(env_id)
     except (gym.error.Error, ModuleNotFoundError) as error:
