@@ -12,7 +12,7 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 	touch $@
 
 .venv/plots: .venv/runtime requirements-dev.txt
-	$(PIP) -c requirements-dev.txt matplotlib
+	$(PIP) -c requirements-dev.txt matplotlib scipy
 	touch $@
 
 .venv/dev: .venv/runtime requirements-dev.txt

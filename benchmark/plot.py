@@ -1,4 +1,5 @@
-"""Draws learning curves: the mean over seeds and a band of one standard deviation.
+"""Draws learning curves: the mean over seeds and a band of one standard deviation, or with --robust the interquartile
+mean and its 95 % bootstrap interval.
 
     python benchmark/plot.py curve.png "DDPG+HER=runs/a_*/metrics.csv" "ReenGAGE=runs/b_*/metrics.csv"
 
@@ -19,6 +20,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import EngFormatter
+from scipy.stats import bootstrap, trim_mean
 
 COLOURS = ["#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7"]  # told apart by the colour-blind too
 STYLES = ["--", "-", "-.", ":", "-"]
@@ -37,12 +39,30 @@ def read_curves(pattern: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     return table[0, :, 0], table[:, :, 1]
 
 
+def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    return trim_mean(values, 0.25, axis=axis)
+
+
+def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The curve and its band, each (evaluations,), of values (seeds, evaluations)."""
+    mean, std = values.mean(0), values.std(0)
+    if not robust:
+        return mean, mean - std, mean + std
+    middle = interquartile_mean(values)
+    if len(values) == 1:
+        return middle, middle, middle
+    draws = np.random.default_rng(0)
+    band = bootstrap((values,), interquartile_mean, method="percentile", rng=draws).confidence_interval
+    return middle, band.low, band.high
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture")
     parser.add_argument("curves", nargs="+", metavar="LABEL=PATTERN")
     parser.add_argument("--metric", default="success_once")
     parser.add_argument("--title", default="")
+    parser.add_argument("--robust", action="store_true", help="interquartile mean and 95 %% bootstrap interval")
     args = parser.parse_args()
 
     figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
@@ -53,13 +73,14 @@ def main() -> None:
         except (ValueError, KeyError) as error:
             print(error, file=sys.stderr)
             sys.exit(2)
-        mean, std, colour = values.mean(0), values.std(0), COLOURS[i % len(COLOURS)]
+        mean, colour = values.mean(0), COLOURS[i % len(COLOURS)]
         final = mean[-max(1, round(len(mean) / 10)) :].mean()
         first = [f"{steps[mean >= level][0]:,.0f}" if (mean >= level).any() else "never" for level in (0.5, 0.9)]
         print(f"{label}: seeds {len(values)}, final {final:.3f}, area {mean.mean():.3f}, ", end="")
         print(f"at 0.5 from step {first[0]}, at 0.9 from {first[1]}")
-        axes.plot(steps, mean, STYLES[i % len(STYLES)], color=colour, label=label)
-        axes.fill_between(steps, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+        middle, low, high = middle_and_band(values, args.robust)
+        axes.plot(steps, middle, STYLES[i % len(STYLES)], color=colour, label=label)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel="environment steps", ylabel=args.metric.replace("_", " "), title=args.title)
     if args.metric.startswith("success"):
         axes.set_ylim(-0.02, 1.02)
