@@ -33,3 +33,13 @@ def test_dqn_learns_to_flip_ten_bits(alpha: float, tmp_path: Path):
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         untrained, *later = [float(row["success_once"]) for row in csv.DictReader(file)]
     assert untrained <= 0.2 and max(later) >= 0.9
+
+
+def test_multi_reengage_learns_to_drive_through_goals(tmp_path: Path):
+    flags = "--env-id DriveSeek20-v0 --alpha 10 --hidden-dim 100 --batch-size 128 --num-threads 1".split()
+    flags += "--total-timesteps 10000 --eval-frequency 1000 --run-dir run".split()
+    result = run_script("ddpg_multi_reengage", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        untrained, *later = [float(row["episodic_return"]) for row in csv.DictReader(file)]
+    assert untrained <= 1.5 and max(later) >= 2.2
