@@ -1,6 +1,6 @@
 """Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/rotation.py`.
 
-    python benchmark/propositions.py                   # results/propositions.csv and .png, two minutes; d = 64 takes long
+    python benchmark/propositions.py           # results/propositions.csv and .png, two minutes; d = 64 takes long
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26), and the target has
 the same estimate. Up to a factor the Bellman error then is g . (estimate a - U a), and its gradient by the goal is
