@@ -5,8 +5,8 @@ each goal's gate (Levine & Feizi, "Goal-Conditioned Q-Learning as Knowledge Dist
     critic, Eq. (19):   (Q(s, a, z) - [R(s', g) + gamma Q'(s', pi'(s', z'), z')])^2
                         + alpha ||grad_b Q(s, a, z) - 2 R_item(s', g) - gamma grad_b Q'(s', pi'(s', z'), z')||^2
 
-    python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0
-    python algos/ddpg_multi_reengage.py --env-id DriveSeek20-v0 --hidden-dim 100 --batch-size 128    MULTI_EXPECT
+    python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0    the paper's size, many hours on a laptop
+    bash benchmark/drive_seek.sh small                           commands of a size that learns in two minutes
 
 --alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the
 paper: the actor's gradient is taken at the critic before its step, so that one evaluation of the encoder serves both.
