@@ -5,17 +5,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.batch import BatchEnv
+
 WHITE, BLACK, GREEN, ORANGE = np.uint8([[255] * 3, [40] * 3, [0, 150, 90], [230, 130, 0]])
 
 
-class BitFlip(gym.Env):
+class BitFlip(BatchEnv):
     """s' = s with bit a flipped; reward -1 + 1[s' = g].
 
     State and goal are uniform random bits. Observation and achieved goal are the state, (d,) float32, 0 or 1. Episodes
     never terminate, not even at the goal; the registered time limit is d steps.
-
-    `draw`, `advance`, `observe` and `is_success` work on any number of episodes at once: `VectorEnv` steps all of its
-    copies by one call of them.
 
     Args:
         d: number of bits, at least 1.
@@ -55,20 +54,10 @@ class BitFlip(gym.Env):
         """Reward of each pair: (..., d), (..., d) -> (...)."""
         return np.where(self.is_success(achieved_goal, desired_goal), np.float32(0.0), np.float32(-1.0))
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
-        super().reset(seed=seed)
-        (self.state,), (self.goal,) = self.draw(1, self.np_random)
-        return self.observe(self.state, self.goal), {}
-
-    def step(self, action: int) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
-        (self.state,) = self.advance(self.state[None], np.array([action]), self.np_random)
-        reward = float(self.compute_reward(self.state, self.goal, {}))
-        return self.observe(self.state, self.goal), reward, False, False, {"is_success": reward == 0.0}
-
     def render(self) -> np.ndarray:
         """State above goal, a 1 is dark, and below them whether the two agree: (64, 16 d, 3) uint8."""
-        cells = np.stack([self.state, self.goal])[..., None] * (BLACK.astype(int) - WHITE) + WHITE  # (2, d, 3)
-        verdict = np.where((self.state == self.goal)[:, None], GREEN, ORANGE)[None]  # (1, d, 3)
+        cells = np.concatenate([self.state, self.goal])[..., None] * (BLACK.astype(int) - WHITE) + WHITE  # (2, d, 3)
+        verdict = np.where((self.state == self.goal)[..., None], GREEN, ORANGE)  # (1, d, 3)
         image = np.repeat(np.repeat(np.concatenate([cells, verdict]), [24, 24, 16], axis=0), 16, axis=1)
         image[:, ::16] = 190  # lines between the bits
         image[[0, 24, 48]] = 190

@@ -5,8 +5,9 @@ A goal set is a vector (3 n_max,): n_max slots of (gate, x, y), the goals sorted
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
+
+from envs.batch import BatchEnv
 
 WHITE, GREY = np.float32([[255] * 3, [190] * 3])
 CYAN, BLUE, MAGENTA, BLACK = np.float32([[90, 215, 235], [0, 70, 200], [215, 60, 170], [0, 0, 0]])
@@ -20,11 +21,10 @@ def pack(cells: np.ndarray, n_max: int) -> np.ndarray:
     return slots.reshape(-1)
 
 
-class GoalSetEnv(gym.Env):
+class GoalSetEnv(BatchEnv):
     """Reward 1 where the rounded position is one of the goals, else 0; the paper's equations (13), (14) and (18).
 
-    What an environment adds: its spaces, `reach` (cells from -reach to reach are drawn), and `draw`, `advance`,
-    `observe`, which work on any number of episodes at once so that `VectorEnv` can step all its copies by one call.
+    What an environment adds: its spaces, `reach` (cells from -reach to reach are drawn), and what `BatchEnv` asks for.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
@@ -43,25 +43,9 @@ class GoalSetEnv(gym.Env):
         """Whether one of the goals is achieved: (..., 2), (..., 3 n_max) -> (...)."""
         return self.compute_item_rewards(achieved_goal, desired_goal).any(-1)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
-        super().reset(seed=seed)
-        self.state, self.goal = self.draw(1, self.np_random)
-        self.visited = []  # rounded positions after each step, for the picture
-        return self._observe(), {}
-
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
-        self.state = self.advance(self.state, np.asarray(action)[None], self.np_random)
-        obs = self._observe()
-        self.visited.append(obs["achieved_goal"])
-        reward = float(self.compute_reward(obs["achieved_goal"], obs["desired_goal"], {}))
-        return obs, reward, False, False, {"is_success": reward > 0}
-
     def render(self) -> np.ndarray:
         """The episode so far, see `picture`."""
         return picture(np.reshape(self.visited, (-1, 2)), self.state[0, :2], self.goal[0], self.reach, 366)
-
-    def _observe(self) -> dict[str, np.ndarray]:
-        return {key: value[0] for key, value in self.observe(self.state, self.goal).items()}
 
 
 def picture(visited: np.ndarray, position: np.ndarray, desired_goal: np.ndarray, reach: int, size: int) -> np.ndarray:

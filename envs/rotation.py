@@ -5,6 +5,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.batch import BatchEnv
+
 
 def random_rotation(d: int, rng: np.random.Generator) -> np.ndarray:
     """A rotation, uniform over all of them: (d, d)."""
@@ -14,7 +16,7 @@ def random_rotation(d: int, rng: np.random.Generator) -> np.ndarray:
     return q
 
 
-class Rotation(gym.Env):
+class Rotation(BatchEnv):
     """s' = s + U a with an unknown rotation U and |a| <= 1; reward g . s' for a direction g.
 
     The sparse class has states (s1, s2) and reward g . s1: where s1 is not 0, it moves to (0, s1 + U a), without a
@@ -72,17 +74,3 @@ class Rotation(gym.Env):
     def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
         """Gradient of the reward with respect to the desired goal: (..., d), (..., d) -> (..., d)."""
         return achieved_goal.copy()
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
-        super().reset(seed=seed)
-        self.state, self.goal = self.draw(1, self.np_random)
-        return self._observe(), {}
-
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
-        self.state = self.advance(self.state, np.asarray(action)[None], self.np_random)
-        obs = self._observe()
-        reward = float(self.compute_reward(obs["achieved_goal"], obs["desired_goal"], {}))
-        return obs, reward, False, False, {"is_success": False}
-
-    def _observe(self) -> dict[str, np.ndarray]:
-        return {key: value[0] for key, value in self.observe(self.state, self.goal).items()}

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from envs.batch import BatchEnv
 from envs.making import make
 
 
@@ -16,8 +17,8 @@ class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; episodes are reset by the caller, never on the way.
 
     MuJoCo releases the interpreter's lock while it steps, so its environments are spread over `num_threads` threads (by
-    default one for each core that this process may use); what happens inside an environment does not depend on it. An
-    environment with `draw`, `advance`, `observe` and `is_success`, like BitFlip, steps as one batch instead.
+    default one for each core that this process may use); what happens inside an environment does not depend on it. A
+    `BatchEnv` like BitFlip steps all of its copies by one call instead.
 
     Args:
         env_id: a registered name, see `envs.make`.
@@ -40,9 +41,8 @@ class VectorEnv:
         self.envs = [make(env_id, observe_achieved_goal, action_space)]
         self.num_envs = num_envs
         self.unwrapped = self.envs[0].unwrapped  # the first copy, for compute_reward and the like
-        self.is_batch = (
-            hasattr(self.unwrapped, "advance") and not observe_achieved_goal
-        )  # a wrapper takes one at a time
+        # A batch steps by one call, but the wrapper that observes the achieved goal takes one environment at a time
+        self.is_batch = isinstance(self.unwrapped, BatchEnv) and not observe_achieved_goal
         if not self.is_batch:
             self.envs += [make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs - 1)]
         self.is_dense = getattr(self.unwrapped, "reward_type", "sparse") == "dense"

@@ -17,7 +17,7 @@ from envs.bit_flip import BLACK, GREEN, ORANGE, WHITE, BitFlip
 def started(state: list[int], goal: list[int]) -> BitFlip:
     env = BitFlip(len(state))
     env.reset(seed=0)
-    env.state, env.goal = np.float32(state), np.float32(goal)
+    env.state, env.goal = np.float32([state]), np.float32([goal])
     return env
 
 
