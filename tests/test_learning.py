@@ -8,20 +8,21 @@ from conftest import run_script
 
 # Faster than the paper's settings, for two dimensions
 FLAGS = (
-    "--env-id ContinuousSeek2-v0 --total-timesteps 2500 --learning-starts 500 --eval-frequency 500 --batch-size 64 "
-    "--hidden-dims 64 64 --gamma 0.9 --tau 0.02 --learning-rate 1e-3"
+    "--env-id ContinuousSeek2-v0 --total-timesteps 2500 --learning-starts 500 --eval-frequency 500 --hidden-dims 64 64 "
+    "--gamma 0.9 --tau 0.02"
 ).split()
+DDPG, SAC = ("--batch-size 64 --learning-rate 1e-3".split(), "--batch-size 128 --learning-rate 3e-3".split())
 
 
-@pytest.mark.parametrize("script", ["ddpg_her", "ddpg_her_reengage", "sac_her_reengage"])
-def test_a_script_learns_to_reach_most_goals_in_two_dimensions(script: str, tmp_path: Path):
-    result = run_script(script, *FLAGS, "--run-dir", "run", cwd=tmp_path)
+@pytest.mark.parametrize("script, rates", [("ddpg_her", DDPG), ("ddpg_her_reengage", DDPG), ("sac_her_reengage", SAC)])
+def test_a_script_learns_to_reach_most_goals_in_two_dimensions(script: str, rates: list[str], tmp_path: Path):
+    result = run_script(script, *FLAGS, *rates, "--run-dir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         untrained, *later = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     best = max(later, key=lambda row: row["success_rate"])  # single evaluations of short runs dip now and then
     assert untrained["global_step"] == 0 and untrained["success_once"] <= 0.1
-    assert best["success_rate"] >= 0.65  # measured with seeds 1 to 6: 0.82 to 1.0
+    assert best["success_rate"] >= 0.65  # measured with seeds 1 to 6: 0.82 to 1.0; SAC with 1 to 3: 0.98 to 1.0
     assert best["episodic_return"] >= untrained["episodic_return"] + 3
 
 
