@@ -9,12 +9,13 @@
     python algos/ddpg_her_reengage.py --env-id HandReach-v3           success 0.5 after 7 epochs, 3 minutes each
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics a batch of 1024 stands
-for 19 workers with 256 each (--batch-size 4864), and 'future' goals include the transition's own next state.
+for 19 workers with 256 each (README: torchrun), and 'future' goals include the transition's own next state.
 """
 
 import copy
 import csv
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -311,6 +312,14 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
     return -critic(batch.obs, batch.goal, action).mean() + action_l2 * action.square().mean()
 
 
+def average(tensors: list[Tensor]) -> None:
+    """Under torchrun, replaces tensors by their mean over all ranks with one flat all-reduce; else does nothing."""
+    if torch.distributed.is_initialized():
+        flat = nn.utils.parameters_to_vector(tensors)
+        torch.distributed.all_reduce(flat)
+        nn.utils.vector_to_parameters(flat / torch.distributed.get_world_size(), tensors)
+
+
 def load(path: str, env_id: str) -> dict:
     """Reads a model as data, never as code; raises ValueError for one of another environment or script, or none."""
     try:
@@ -334,24 +343,28 @@ if __name__ == "__main__":
         torch.set_float32_matmul_precision(args.matmul_precision)
         torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to a hundred times slower
         torch.manual_seed(args.seed)
-        rng = np.random.default_rng(args.seed)
-        device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-        envs = VectorEnv(args.env_id, args.num_envs, args.seed, args.observe_achieved_goal)
-        eval_envs = VectorEnv(args.env_id, args.eval_episodes, args.seed + 1_000_000, args.observe_achieved_goal)
+        rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's; else 0 and 1
+        seed, stride = args.seed + 10_000 * rank, args.num_envs * ranks  # stride: steps of all environments at a time
+        rng = np.random.default_rng(seed)
+        device = torch.device(f"cuda:{rank % n}" if args.cuda and (n := torch.cuda.device_count()) else "cpu")
+        envs = VectorEnv(args.env_id, args.num_envs, seed, args.observe_achieved_goal)
+        eval_envs = VectorEnv(args.env_id, args.eval_episodes, seed + 1_000_000, args.observe_achieved_goal)
         video = Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal) if args.capture_video else None
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
-        if max(-(-args.learning_starts // args.num_envs), args.train_frequency) < envs.max_episode_steps:
+        if max(-(-args.learning_starts // stride), args.train_frequency) < envs.max_episode_steps:
             raise ValueError("No episode is stored at the first update: raise --learning-starts or --train-frequency.")
         if envs.is_dense and args.alpha > 0 and not hasattr(envs.unwrapped, "compute_reward_gradient"):
             raise ValueError(f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs.")
         if args.track:
             import wandb
         run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
-        if not args.evaluate:
+        if rank == 0 and not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    if ranks > 1:
+        torch.distributed.init_process_group()
 
     normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
@@ -372,35 +385,44 @@ if __name__ == "__main__":
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic_params, lr=args.learning_rate, fused=True)
 
-    (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
-    if args.track:
-        wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
-    writer = SummaryWriter(run_dir)
+    if rank == 0:
+        (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
+        if args.track:
+            wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
+        writer = SummaryWriter(run_dir)
     start, is_terminal, best, info, updates, new_episodes = time.time(), sys.stdout.isatty(), -1.0, {}, 0, 0
     obs, action_shape = envs.reset(), (args.num_envs, action_dim)
 
-    for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
-        global_step = iteration * args.num_envs
+    for iteration in range(-(-args.total_timesteps // stride) + 1):
+        global_step = iteration * stride
 
         # Evaluate, log, save: before the first step, whenever eval_frequency more steps are done, and at the end
-        if global_step % args.eval_frequency < args.num_envs or global_step >= args.total_timesteps:
+        if global_step % args.eval_frequency < stride or global_step >= args.total_timesteps:
             metrics = eval_envs.play(actor.act)
-            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-            print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
-            with open(run_dir / "metrics.csv", "a", newline="") as file:
-                csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
-            for key, value in (metrics | info).items():
-                writer.add_scalar(key, value, global_step)
-            if args.save_model:
-                architecture = {k: getattr(args, k) for k in ("hidden_dims", "normalize", "observe_achieved_goal")}
-                model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
-                model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
-                for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
-                    torch.save(model, run_dir / "unfinished.pt")
-                    (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
-                best = max(best, metrics["success_rate"])
-            if video:
-                video.record(actor.act, run_dir / "video.gif", episodes=4)
+            average([means := torch.tensor([*metrics.values()], dtype=torch.float64)])
+            metrics = dict(zip(metrics, means.tolist(), strict=True))
+            if ranks > 1:
+                torch.distributed.broadcast(expected := nn.utils.parameters_to_vector(online_params), src=0)
+                if not expected.equal(nn.utils.parameters_to_vector(online_params)):
+                    sys.exit(f"Rank {rank} has other weights than rank 0 at step {global_step}.")
+            if rank == 0:
+                row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
+                print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
+                with open(run_dir / "metrics.csv", "a", newline="") as file:
+                    csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
+                for key, value in (metrics | info).items():
+                    writer.add_scalar(key, value, global_step)
+                writer.flush()
+                if args.save_model:
+                    architecture = {k: getattr(args, k) for k in ("hidden_dims", "normalize", "observe_achieved_goal")}
+                    model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
+                    model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
+                    for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
+                        torch.save(model, run_dir / "unfinished.pt")
+                        (run_dir / "unfinished.pt").replace(run_dir / name)  # never half a model
+                    best = max(best, metrics["success_rate"])
+                if video:
+                    video.record(actor.act, run_dir / "video.gif", episodes=4)
         if global_step >= args.total_timesteps:
             break
 
@@ -418,11 +440,13 @@ if __name__ == "__main__":
         obs = envs.reset(ended) if ended.any() else next_obs
 
         # Update
-        if global_step + args.num_envs >= args.learning_starts and (iteration + 1) % args.train_frequency == 0:
-            if args.normalize and new_episodes > 0:
+        if global_step + stride >= args.learning_starts and (iteration + 1) % args.train_frequency == 0:
+            if args.normalize:
                 batch = buffer.sample(new_episodes * envs.max_episode_steps, device, newest=new_episodes)
-                actor.obs_normalizer.update(batch.obs)
-                actor.goal_normalizer.update(batch.goal)
+                for normalizer, rows in zip(normalizers, (batch.obs, batch.goal), strict=True):
+                    normalizer.update(rows)
+                    average([normalizer.sums])
+                    normalizer.update(rows[:0])  # of no rows: mean and std by the sums of all ranks
                 new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
@@ -430,10 +454,12 @@ if __name__ == "__main__":
                 reward_grad = envs.reward_gradient(batch)
                 critic_loss, info = reengage_critic_loss(critic, target_critic, target_actor, batch, args, reward_grad)
                 critic_loss.backward(inputs=critic_params)  # of the critic alone: no gradient of any other network
+                average([parameter.grad for parameter in critic_params])
                 if not args.simultaneous_updates:
                     critic_optimizer.step()
                 actor_optimizer.zero_grad()
                 actor_loss(critic, actor, batch, args.action_l2).backward(inputs=actor_params)
+                average([parameter.grad for parameter in actor_params])
                 actor_optimizer.step()
                 if args.simultaneous_updates:
                     critic_optimizer.step()
@@ -443,8 +469,7 @@ if __name__ == "__main__":
             if not critic_loss.isfinite():
                 sys.exit(f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved.")
 
-        if is_terminal and iteration % 10 == 0:
-            done = (global_step + args.num_envs) / args.total_timesteps
+        if is_terminal and rank == 0 and iteration % 10 == 0:
+            done = (global_step + stride) / args.total_timesteps
             bar, left = "#" * int(40 * done), (time.time() - start) * (1 / done - 1)
             print(f"\033[K[{bar:<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
-    writer.close()

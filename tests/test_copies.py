@@ -94,8 +94,8 @@ def test_every_argument_has_a_docstring(script: str):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_fits_into_450_lines(script: str):
-    assert len(SOURCES[script].splitlines()) <= 450
+def test_a_script_fits_into_450_lines_and_25_more_where_it_trains_data_parallel(script: str):
+    assert len(SOURCES[script].splitlines()) <= (475 if "torch.distributed" in SOURCES[script] else 450)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
