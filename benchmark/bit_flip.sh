@@ -1,11 +1,28 @@
 #!/usr/bin/env bash
-# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line. --soft-target both is the form that
-# the paper reports as harmful. `bash benchmark/bit_flip.sh | xargs -P 2 -I {} sh -c "{}"` runs two at a time.
-script="python algos/dqn_her_reengage_bitflip.py"
-for seed in 1 2 3 4 5; do
+# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line: DQN+HER, the best alpha and temperature, and
+# the soft target in both terms, which the paper reports as harmful. `bash benchmark/bit_flip.sh grid` prints the whole search.
+train() { # d seed name flags
+    echo "python algos/dqn_her_reengage_bitflip.py --env-id BitFlip$1-v0 ${*:4} --seed $2 --run-dir runs/bit_flip/d$1_$3_$2"
+}
+for seed in $(seq 10); do
+    if [ "$1" = grid ]; then
+        for alpha in 0.5 1; do
+            for temperature in 0 0.5 1; do
+                for d in 20 40; do
+                    train $d "$seed" "alpha${alpha}_temperature${temperature}" --alpha $alpha --temperature $temperature
+                done
+            done
+            for temperature in 0.5 1; do
+                for form in both both-stochastic; do
+                    train 40 "$seed" "alpha${alpha}_temperature${temperature}_$form" --alpha $alpha --temperature $temperature --soft-target $form
+                done
+            done
+        done
+        continue
+    fi
     for d in 20 40; do
-        echo "$script --env-id BitFlip$d-v0 --alpha 0 --seed $seed --run-dir runs/bit_flip/d${d}_dqn_her_$seed"
-        echo "$script --env-id BitFlip$d-v0 --alpha 1 --seed $seed --run-dir runs/bit_flip/d${d}_reengage_$seed"
+        train $d "$seed" dqn_her --alpha 0
+        train $d "$seed" reengage --alpha 1
     done
-    echo "$script --env-id BitFlip40-v0 --alpha 1 --soft-target both --seed $seed --run-dir runs/bit_flip/d40_both_$seed"
+    train 40 "$seed" both --alpha 1 --soft-target both
 done

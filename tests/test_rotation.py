@@ -17,7 +17,7 @@ from algos.ddpg_her_reengage import Args, Batch, reengage_critic_loss
 from envs.rotation import Rotation, random_rotation
 
 sys.path.insert(0, str(ROOT / "benchmark"))
-from propositions import learn, transitions
+from propositions import learn_from_gradients, learn_from_values, transitions
 
 GAMMA = 0.9
 
@@ -122,13 +122,13 @@ def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: st
 def test_the_gradient_recovers_the_rotation_from_d_minus_1_moves_and_the_value_does_not(kind: str, factor: int):
     d, rng = 6, np.random.default_rng(0)
     env = Rotation(d, kind, rotation_seed=3)
-    few = transitions(env, factor * (d - 1), rng)
-    assert len(few[0]) == d - 1
-    np.testing.assert_allclose(few[2], few[0] @ env.rotation.T, atol=1e-12)  # what a transition tells about U
-    assert np.linalg.norm(learn(*few, by_gradient=True, rng=rng) - env.rotation) < 1e-6
-    assert np.linalg.norm(learn(*few, by_gradient=False, rng=rng) - env.rotation) > 0.1
-    many = transitions(env, factor * 40, rng)
-    assert np.linalg.norm(learn(*many, by_gradient=False, rng=rng) - env.rotation) < 1e-6
+    action, goal, move = transitions(env, factor * (d - 1), rng)
+    assert len(action) == d - 1
+    np.testing.assert_allclose(move, action @ env.rotation.T, atol=1e-12)  # what a transition tells about U
+    assert np.linalg.norm(learn_from_gradients(action, move) - env.rotation) < 1e-6
+    assert np.linalg.norm(learn_from_gradients(action[1:], move[1:]) - env.rotation) > 0.1  # one fewer: some other one
+    assert np.linalg.norm(learn_from_values(action, goal, move, rng) - env.rotation) > 0.1
+    assert np.linalg.norm(learn_from_values(*transitions(env, factor * 40, rng), rng) - env.rotation) < 1e-6
 
 
 @pytest.mark.parametrize("kind, flags", [("Dense", []), ("Sparse", ["--c-low", 0])])

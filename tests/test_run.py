@@ -1,5 +1,6 @@
 """The runner of benchmark/: skips what is complete, repeats what was interrupted, goes on past failures."""
 
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-SCRIPTS = sorted(path.name for path in (ROOT / "benchmark").glob("*.sh") if path.name != "slurm_one_node.sh")
+OTHERS = "slurm_one_node.sh", "figures.sh"  # they print no training commands
+SCRIPTS = sorted(path.name for path in (ROOT / "benchmark").glob("*.sh") if path.name not in OTHERS)
 TRAIN = """
 import json, sys, time
 from pathlib import Path
@@ -117,14 +119,32 @@ def test_bad_input_is_refused_before_anything_runs(lines: list[str], flags: list
     assert sorted(path.name for path in tmp_path.iterdir()) == ["list.sh", "train.py"]
 
 
+ARGUMENTS = {
+    "continuous_seek.sh": ("5", "grid"), "continuous_seek_sac.sh": ("10", "grid"), "bit_flip.sh": ("grid",),
+    "hand_reach.sh": ("short", "raw"), "hand_manipulate_block.sh": ("raw",), "drive_seek.sh": ("small",),
+    "drive_seek_cnn.sh": ("grid",), "noisy_seek.sh": ("small",),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_of_the_benchmark_prints_commands_that_the_runner_takes(script: str):
-    sys.path.insert(0, str(ROOT / "benchmark"))
+def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_algorithms_take(
+    script: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
     from run import read_commands
 
-    commands = read_commands(str(ROOT / "benchmark" / script), [])
-    for command in commands:
-        assert command[0] == "python" and (ROOT / command[1]).exists() and "--seed" in command
+    printed = set()
+    for arguments in ([], *([argument] for argument in ARGUMENTS.get(script, ()))):
+        commands = read_commands(str(ROOT / "benchmark" / script), arguments)
+        assert tuple(map(tuple, commands)) not in printed, arguments  # an argument that changes nothing
+        printed.add(tuple(map(tuple, commands)))
+        for command in commands:
+            assert command[0] == "python" and (ROOT / command[1]).exists() and "--seed" in command
+        for command in (commands[0], commands[-1]):
+            algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
+            monkeypatch.setattr(sys, "argv", command[1:])
+            args = algorithm.parse_args()
+            assert (args.env_id, str(args.seed)) == tuple(command[command.index(f) + 1] for f in ("--env-id", "--seed"))
 
 
 def test_slurm_gets_one_array_of_what_is_missing(tmp_path: Path):
