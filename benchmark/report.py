@@ -83,6 +83,25 @@ ROWS = [
 ]  # fmt: skip
 
 
+SEARCHES = {  # the rest of the figures: every other alpha, learning rate, batch size or temperature
+    "2, 8, 9, 10": ("ContinuousSeek", "every alpha, learning rate and batch size", "continuous_seek.sh grid"),
+    "12": ("ContinuousSeek with SAC", "every alpha at its best settings", "continuous_seek_sac.sh"),
+    "13, 14, 15": (
+        "ContinuousSeek with SAC",
+        "every alpha, learning rate and batch size",
+        "continuous_seek_sac.sh grid",
+    ),
+    "7": ("BitFlip", "every alpha, temperature and soft target", "bit_flip.sh grid"),
+    "3, 11e": ("HandReach, 50 epochs", "DDPG+HER, alpha 0.1 and 0.2", "hand_reach.sh"),
+    "3, 11f": ("HandReach, goals in metres", "six alphas", "hand_reach.sh raw"),
+    "11c, 11d": ("HandManipulateBlock", "five alphas", "hand_manipulate_block.sh"),
+    "11a, 11b": ("HandManipulateBlock, raw goals", "four alphas", "hand_manipulate_block.sh raw"),
+    "16": ("DriveSeek", "alpha 5 and 20", "drive_seek.sh"),
+    "17": ("NoisySeek", "alpha 5, 10, 50 and 100", "noisy_seek.sh"),
+    "19, 20": ("DriveSeek, image encoder", "every alpha and learning rate", "drive_seek_cnn.sh grid"),
+}
+
+
 def read(row: Row) -> tuple[np.ndarray, list[float]]:
     """Values of the metric, (seeds, evaluations), up to where all seeds are, and each run's wall time in minutes."""
     curves, minutes = [], []
@@ -174,6 +193,8 @@ def report() -> str:
          "`noisy_seek_greedy.py`"],
         *propositions(),
         *run_times(),
+        *([figure, *names, "", "not yet run", "", "", "", f"`{command}`"]
+          for figure, (*names, command) in SEARCHES.items()),
     ]  # fmt: skip
     return f"""# Results
 
