@@ -275,6 +275,30 @@ def test_encoding_in_pieces_equals_encoding_at_once() -> None:
     torch.testing.assert_close(encoder(state, goals, gates), expected, rtol=1e-10, atol=1e-12)
 
 
+def test_medium_precision_encodes_in_bfloat16_and_stays_near_the_float32_loss_and_gradient() -> None:
+    def loss_and_gradient(precision: str) -> tuple[float, Tensor, list[torch.dtype]]:
+        problem, dtypes = make_problem(), []
+        for network in (problem.critic, problem.actor, problem.target_critic, problem.target_actor):
+            network.float()
+        fields = problem.batch._asdict()
+        goals = fields.pop("goals")
+        fields = {name: field.float() for name, field in fields.items()}
+        problem.batch = GoalSetBatch(goals=goals._replace(cell=goals.cell.float()), **fields)
+        problem.critic.encoder.net.register_forward_hook(lambda _, __, items: dtypes.append(items.dtype))
+        torch.set_float32_matmul_precision(precision)
+        try:
+            return problem.loss()[0].item(), problem.gradient(), dtypes
+        finally:
+            torch.set_float32_matmul_precision("highest")
+
+    loss, gradient, dtypes = loss_and_gradient("highest")
+    rounded_loss, rounded_gradient, rounded_dtypes = loss_and_gradient("medium")
+    assert set(dtypes) == {torch.float32} and set(rounded_dtypes) == {torch.bfloat16}
+    assert rounded_gradient.dtype == torch.float32
+    assert 0 < abs(rounded_loss / loss - 1) < 0.05
+    assert (rounded_gradient - gradient).norm() < 0.05 * gradient.norm()
+
+
 # The image encoder
 
 
