@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The run time with and without the gradient term (table 5): prints the training commands, one a line. Run them one at a time on a
-# quiet machine: `python benchmark/run.py benchmark/runtime.sh --workers 1`. The ratio is taken between the last two evaluations.
+# The run time with and without the gradient term (table 5): prints the training commands, one a line. Run them in pairs on a machine
+# that is quiet otherwise: `python benchmark/run.py benchmark/runtime.sh --workers 2`. The ratio is taken between the last two evaluations.
 for alpha in 0 0.2; do
     echo "python algos/ddpg_her_reengage.py --env-id ContinuousSeek20-v0 --batch-size 256 --alpha $alpha --seed 1 --total-timesteps 4000 --eval-frequency 2000 --run-dir runs/runtime/continuous_seek_alpha$alpha"
 done
