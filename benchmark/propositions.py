@@ -1,6 +1,7 @@
 """Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/rotation.py`.
 
-    python benchmark/propositions.py           # results/propositions.csv and .png, two minutes; d = 64 takes long
+    python benchmark/propositions.py                         # results/propositions.csv, .svg and .png; over half an hour
+    python benchmark/propositions.py --dims 2 4 8 16 32      # without d = 64: two minutes
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26), and the target has
 the same estimate. Up to a factor the Bellman error then is g . (estimate a - U a), and its gradient by the goal is
@@ -102,7 +103,7 @@ def transitions_needed(d: int, kind: str, by_gradient: bool, seeds: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     if min(args.dims) < 2 or args.seeds < 1:
