@@ -1,7 +1,7 @@
 """Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/rotation.py`.
 
-    python benchmark/propositions.py                         # results/propositions.csv, .svg and .png; over half an hour
-    python benchmark/propositions.py --dims 2 4 8 16 32      # without d = 64: two minutes
+    python benchmark/propositions.py                     # results/propositions.csv, .svg and .png: half an hour
+    python benchmark/propositions.py --dims 2 4 8 16 32  # without d = 64: two minutes
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26), and the target has
 the same estimate. Up to a factor the Bellman error then is g . (estimate a - U a), and its gradient by the goal is
