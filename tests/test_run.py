@@ -83,7 +83,12 @@ def test_a_failed_run_does_not_stop_the_others_and_is_listed_with_its_log(tmp_pa
 
 def test_an_interrupted_batch_goes_on_where_it_was(tmp_path: Path):
     prepare(tmp_path, "--run-dir runs/a", "--run-dir runs/b --slow", "--run-dir runs/c")
-    process = subprocess.Popen(runner("--workers", "1"), cwd=tmp_path, start_new_session=True)
+    process = subprocess.Popen(
+        runner("--workers", "1"),
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     while not (tmp_path / "runs/b/metrics.csv").exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
