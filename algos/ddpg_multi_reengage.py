@@ -201,7 +201,7 @@ class GoalEncoder(nn.Module):
 
     Three things make it fast and change no number. Goals are packed: absent ones cost nothing. e does not see the
     gates: the gradient by a gate, 2 b_i e_i . dQ/dz / n_max, never passes back through this network. And e does not see
-    the action: critic and actor share one evaluation. --matmul-precision medium computes e in bfloat16, nothing else.
+    the action: critic and actor share one evaluation. With --matmul-precision medium, e is computed in bfloat16.
     """
 
     def __init__(self, net: nn.Sequential, n_max: int):
@@ -212,7 +212,8 @@ class GoalEncoder(nn.Module):
         inputs = torch.cat([goals.cell, state[goals.row]], dim=1)  # (present, 2 + state_dim)
         bfloat16 = torch.get_float32_matmul_precision() == "medium"
         with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
-            items = torch.cat([self.net(chunk) for chunk in inputs.split(2048)])  # in pieces that stay in the cache
+            chunks = inputs.split(2048)  # pieces that stay in the cache
+            items = torch.cat([self.net(chunk) for chunk in chunks])  # (present, embedding_dim)
         total = state.new_zeros(len(state), items.shape[1]).index_add(0, goals.row, gates.square()[:, None] * items)
         return total / self.n_max
 

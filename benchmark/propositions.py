@@ -1,6 +1,6 @@
 """Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/rotation.py`.
 
-    python benchmark/propositions.py                     # results/propositions.csv, .svg and .png: half an hour
+    python benchmark/propositions.py                     # results/propositions.csv, .svg and .png: over half an hour
     python benchmark/propositions.py --dims 2 4 8 16 32  # without d = 64: two minutes
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26), and the target has
