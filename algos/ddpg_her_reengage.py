@@ -12,6 +12,7 @@ PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the p
 for 19 workers with 256 each (README: torchrun), and 'future' goals include the transition's own next state.
 """
 
+import atexit
 import copy
 import csv
 import json
@@ -107,7 +108,7 @@ class Args:
     num_threads: int = 1
     """PyTorch's threads; more than one pays only for large batches"""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """of float32 matrix products: medium computes in bfloat16 where the processor has units for it"""
+    """of the matrix products of training: medium is bfloat16, faster where the processor has units for it"""
 
 
 ROBOTICS = dict(
@@ -122,9 +123,8 @@ PAPER_SETTINGS = {  # what stands under every part of the environment's name app
     "ContinuousSeek20-": dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128),
     "Fetch": ROBOTICS,
     "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50),
-    "HandReach": ROBOTICS,
-    "HandManipulate": ROBOTICS
-    | dict(total_timesteps=38_000_000, gamma=0.99, alpha=0.001, train_frequency=100, eval_frequency=190_000),
+    "Hand": ROBOTICS,
+    "Manipulate": dict(total_timesteps=38_000_000, gamma=0.99, alpha=0.001, train_frequency=100, eval_frequency=190000),
     "Dense": dict(clip_target=False),
 }
 
@@ -133,8 +133,7 @@ def parse_args() -> Args:
     """The defaults, over them the paper's settings for the environment, over them the command line."""
     defaults = Args(env_id=tyro.cli(Args, description=__doc__).env_id)
     for part, settings in PAPER_SETTINGS.items():
-        if part in defaults.env_id:
-            defaults = replace(defaults, **settings)
+        defaults = replace(defaults, **settings) if part in defaults.env_id else defaults
     return tyro.cli(Args, default=defaults)
 
 
@@ -262,7 +261,7 @@ class Actor(nn.Module):
         self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor) -> Tensor:
-        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).tanh()
+        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).to(obs).tanh()
 
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -279,7 +278,7 @@ class Critic(nn.Module):
         self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], dim=1)).squeeze(1)
+        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], 1)).to(obs).squeeze(1)
 
 
 def reengage_critic_loss(
@@ -365,6 +364,7 @@ if __name__ == "__main__":
         sys.exit(2)
     if ranks > 1:
         torch.distributed.init_process_group()
+        atexit.register(torch.distributed.destroy_process_group)  # before the interpreter ends, however the run does
 
     normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
@@ -384,7 +384,7 @@ if __name__ == "__main__":
     target_params = [*target_actor.net.parameters(), *target_critic.net.parameters()]
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic_params, lr=args.learning_rate, fused=True)
-
+    amp = torch.autocast(device.type, torch.bfloat16, enabled=args.matmul_precision == "medium")  # in losses alone
     if rank == 0:
         (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
         if args.track:
@@ -451,14 +451,14 @@ if __name__ == "__main__":
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 critic_optimizer.zero_grad()
-                reward_grad = envs.reward_gradient(batch)
-                critic_loss, info = reengage_critic_loss(critic, target_critic, target_actor, batch, args, reward_grad)
+                slope = envs.reward_gradient(batch)
+                critic_loss, info = amp(reengage_critic_loss)(critic, target_critic, target_actor, batch, args, slope)
                 critic_loss.backward(inputs=critic_params)  # of the critic alone: no gradient of any other network
                 average([parameter.grad for parameter in critic_params])
                 if not args.simultaneous_updates:
                     critic_optimizer.step()
                 actor_optimizer.zero_grad()
-                actor_loss(critic, actor, batch, args.action_l2).backward(inputs=actor_params)
+                amp(actor_loss)(critic, actor, batch, args.action_l2).backward(inputs=actor_params)
                 average([parameter.grad for parameter in actor_params])
                 actor_optimizer.step()
                 if args.simultaneous_updates:

@@ -76,8 +76,8 @@ def test_the_gradient_term_imports_nothing_and_assigns_nothing_new_but_the_paper
 def test_the_main_loop_differs_only_where_the_critics_loss_is_set_up_and_called():
     mains = (segment(script, ast.If, "if __name__") for script in ("ddpg_her", "ddpg_her_reengage"))
     gone, new = changes(*mains)
-    assert len(gone) == 1 and "ddpg_critic_loss(" in gone[0]
-    assert "critic_loss, info = reengage_critic_loss(" in "\n".join(new)
+    assert len(gone) == 1 and "amp(ddpg_critic_loss)(" in gone[0]
+    assert "critic_loss, info = amp(reengage_critic_loss)(" in "\n".join(new)
     assert len(new) <= 8
     # What learns, what is stored and what is logged stays the same
     for word in ("optimizer", "buffer", "writer", "metrics", "torch.save", "lerp", "rng"):

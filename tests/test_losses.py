@@ -305,6 +305,23 @@ def test_no_gradient_reaches_the_target_networks(case: str) -> None:
     assert torch.equal(flat(torch.autograd.grad(loss, critic_params, materialize_grads=True)), gradient)
 
 
+def test_in_bfloat16_only_matrix_products_are_rounded_and_loss_and_gradient_stay_near_those_of_float32() -> None:
+    problem, dtypes = make_problem(normalize=True), []
+    for network in (problem.critic, problem.target_critic, problem.target_actor):
+        network.float()
+        network.net.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
+    problem.batch = Batch(*(array.float() for array in problem.batch))
+    loss, gradient = problem.loss()[0], problem.gradient()
+    assert set(dtypes) == {torch.float32}
+    dtypes.clear()
+    with torch.autocast("cpu", torch.bfloat16):  # as the script does with --matmul-precision medium
+        rounded_loss, rounded_gradient = problem.loss()[0], problem.gradient()
+    assert set(dtypes) == {torch.bfloat16}
+    assert rounded_loss.dtype == rounded_gradient.dtype == torch.float32
+    assert 0 < (rounded_loss / loss - 1).abs() < 0.02
+    assert (rounded_gradient - gradient).norm() < 0.05 * gradient.norm()
+
+
 @pytest.mark.parametrize("case", ["sparse", "sparse and clipped", "sparse and normalised"])
 def test_with_alpha_0_losses_and_gradients_are_bit_for_bit_those_of_ddpg_her(case: str) -> None:
     problem = make_problem(**CASES[case])

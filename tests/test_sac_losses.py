@@ -284,6 +284,32 @@ def test_alpha_0_is_sac_and_builds_no_graph_for_the_goal() -> None:
     assert info.keys() == {"value_loss", "q", "entropy_coef"}
 
 
+def test_in_bfloat16_only_matrix_products_are_rounded_and_losses_and_gradients_stay_near_those_of_float32() -> None:
+    problem, dtypes = make_problem(normalize=True), []
+    for network in (*problem.critics, *problem.target_critics, problem.actor):
+        network.float()
+        network.net.register_forward_hook(lambda _, __, output: dtypes.append(output.dtype))
+    problem.batch = Batch(*(array.float() for array in problem.batch))
+    problem.entropy_coef = problem.entropy_coef.float()
+
+    def results() -> tuple[Tensor, Tensor, Tensor]:
+        """The critics' loss and gradient, and that of the actor."""
+        critic_loss, gradient = problem.loss()[0], problem.gradient()
+        torch.manual_seed(1)
+        actor_loss, _ = sac_actor_loss(problem.critics, problem.actor, problem.entropy_coef, problem.batch)
+        return critic_loss, gradient, flat(torch.autograd.grad(actor_loss, list(problem.actor.net.parameters())))
+
+    expected = results()
+    assert set(dtypes) == {torch.float32}
+    dtypes.clear()
+    with torch.autocast("cpu", torch.bfloat16):  # as the script does with --matmul-precision medium
+        rounded = results()
+    assert set(dtypes) == {torch.bfloat16}
+    for ours, theirs in zip(rounded, expected, strict=True):
+        assert ours.dtype == torch.float32
+        assert 0 < (ours - theirs).norm() < 0.05 * theirs.norm()
+
+
 def test_the_actors_loss_is_the_weighted_log_probability_minus_the_smaller_q() -> None:
     problem = make_problem()
     torch.manual_seed(1)

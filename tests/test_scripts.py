@@ -254,6 +254,23 @@ def test_a_dense_reward_trains_with_the_gradient_term(script: str, tmp_path: Pat
     assert read_metrics(tmp_path / "run" / "metrics.csv")[-1]["global_step"] == 60
 
 
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_medium_precision_trains_weights_that_are_near_those_of_float32_and_not_the_same(
+    script: str, runs: dict, tmp_path: Path
+):
+    flags = [*SMALL[script], "--seed", 7, "--matmul-precision", "medium", "--run-dir", "run"]
+    result = run_script(script, *flags, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    ours, theirs = (
+        torch.load(folder / "model.pt", weights_only=True)[NETWORKS[script][-1]]
+        for folder in (tmp_path / "run", runs[script, "first"].run_dir)
+    )
+    difference, size = (
+        sum(x.square().sum() for x in values) for values in ([ours[k] - theirs[k] for k in ours], theirs.values())
+    )
+    assert 0 < difference < 0.1**2 * size
+
+
 @pytest.mark.parametrize("soft_target", ["gradient", "both", "both-stochastic"])
 def test_every_use_of_the_soft_target_trains_and_gives_another_network(soft_target: str, runs: dict, tmp_path: Path):
     flags = [*FLIP_3, "--seed", 7, "--soft-target", soft_target, "--run-dir", "run"]
