@@ -14,6 +14,7 @@ goals, batch 256, width 400) on two threads with the padded formulation of `padd
 
 import argparse
 import csv
+import functools
 import multiprocessing
 import statistics
 import subprocess
@@ -170,9 +171,9 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     plain = ("ddpg_her",) if algorithm == "ddpg" else ("sac_her_reengage", "--alpha", "0")
     with_term = (f"{algorithm}_her_reengage", "--alpha", "0.2")
     return baseline | {
-        " ".join([f"{plain[0]}.py", *plain[1:]]): lambda: seek(plain[0], steps, *plain[1:]),
-        " ".join([f"{with_term[0]}.py", *with_term[1:]]): lambda: seek(with_term[0], steps, *with_term[1:]),
-        f"... {' '.join(medium)}": lambda: seek(with_term[0], steps, *with_term[1:], *medium),
+        f"{script}.py {' '.join(flags + precision)}": functools.partial(seek, script, steps, *flags, *precision)
+        for precision in ([], list(medium))
+        for script, *flags in (plain, with_term)
     }
 
 
@@ -195,11 +196,11 @@ def main() -> None:
 
         baseline, plain, with_term = list(speed.values())[:3]
         print(
-            f"{'steps per second, ' + str(args.rounds) + ' rounds':<40}{'median':>9}{'min':>9}{'max':>9}{'x first':>8}"
+            f"{'steps per second, ' + str(args.rounds) + ' rounds':<58}{'median':>9}{'min':>9}{'max':>9}{'x first':>8}"
         )
         for name, values in speed.items():
             ratio = statistics.median(a / b for a, b in zip(values, baseline, strict=True))
-            print(f"{name:<40}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}")
+            print(f"{name:<58}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}")
         cost = statistics.median(a / b for a, b in zip(plain, with_term, strict=True))
         print(f"the gradient term costs {cost:.2f} x the time of our plain run\n", flush=True)
 

@@ -94,7 +94,7 @@ def torchrun(script: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_torchrun_trains_on_two_ranks_counts_the_steps_of_both_and_rank_0_logs(script: str, tmp_path: Path) -> None:
     result = torchrun(ROOT / "algos" / f"{script}.py", tmp_path / "run")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["global_step"] for row in rows] == ["0", "120", "240"]
