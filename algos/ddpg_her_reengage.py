@@ -12,7 +12,6 @@ PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the p
 for 19 workers with 256 each (README: torchrun), and 'future' goals include the transition's own next state.
 """
 
-import atexit
 import copy
 import csv
 import json
@@ -364,7 +363,6 @@ if __name__ == "__main__":
         sys.exit(2)
     if ranks > 1:
         torch.distributed.init_process_group()
-        atexit.register(torch.distributed.destroy_process_group)  # before the interpreter ends, however the run does
 
     normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
@@ -473,3 +471,5 @@ if __name__ == "__main__":
             done = (global_step + stride) / args.total_timesteps
             bar, left = "#" * int(40 * done), (time.time() - start) * (1 / done - 1)
             print(f"\033[K[{bar:<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
+    if rank > 0:
+        os._exit(0)  # everything is done, and Gloo's threads can abort an interpreter while it is torn down
