@@ -270,7 +270,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,)."""
+    """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,), float32 under amp too."""
 
     def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
         super().__init__()

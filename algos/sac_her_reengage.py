@@ -252,7 +252,7 @@ class GaussianActor(nn.Module):
     def forward(self, obs: Tensor, goal: Tensor, mean_only: bool = False) -> tuple[Tensor, Tensor]:
         """A sampled action (batch, action_dim) and its log-probability (batch,), both functions of the goal."""
         mean, log_std = self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).chunk(2, 1)
-        log_std = log_std.to(obs).clamp(-20, 2)
+        log_std = log_std.to(obs).clamp(-20, 2)  # float32, as all that follows, under amp too
         noise = torch.zeros_like(log_std) if mean_only else torch.randn_like(log_std)
         u = mean + log_std.exp() * noise  # reparameterised
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
@@ -267,7 +267,7 @@ class GaussianActor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,)."""
+    """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,), float32 under amp too."""
 
     def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
         super().__init__()
