@@ -126,7 +126,7 @@ def test_bad_input_is_refused_before_anything_runs(lines: list[str], flags: list
 
 ARGUMENTS = {
     "continuous_seek.sh": ("5", "grid"), "continuous_seek_sac.sh": ("10", "grid"), "bit_flip.sh": ("grid",),
-    "hand_reach.sh": ("short", "raw"), "hand_manipulate_block.sh": ("raw",), "drive_seek.sh": ("small",),
+    "hand_reach.sh": ("short", "raw"), "hand_manipulate_block.sh": ("raw",), "drive_seek.sh": ("small", "short"),
     "drive_seek_cnn.sh": ("grid",), "noisy_seek.sh": ("small",),
 }  # fmt: skip
 
