@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line: DQN+HER, the best alpha and temperature, and
-# the soft target in both terms, which the paper reports as harmful. `bash benchmark/bit_flip.sh grid` prints the whole search.
+# the soft target in both terms, which the paper reports as harmful. `bash benchmark/bit_flip.sh grid` prints the whole search,
+# `both` those with which the harm is the paper's: the target network is copied after each round (Stable-Baselines3 updates its
+# own once an environment step, and 640 updates of 0.05 between two rounds are a copy), and no transition is overwritten.
 train() { # d seed name flags
     echo "python algos/dqn_her_reengage_bitflip.py --env-id BitFlip$1-v0 ${*:4} --seed $2 --run-dir runs/bit_flip/d$1_$3_$2"
 }
@@ -18,6 +20,13 @@ for seed in $(seq 10); do
                 done
             done
         done
+        continue
+    fi
+    if [ "$1" = both ]; then
+        train 40 "$seed" tau1_dqn_her --alpha 0 --tau 1
+        train 40 "$seed" tau1_reengage --alpha 1 --tau 1
+        train 40 "$seed" tau1_both --alpha 1 --soft-target both --tau 1
+        train 40 "$seed" tau1_buffer_both --alpha 1 --soft-target both --tau 1 --buffer-size 2000000
         continue
     fi
     for d in 20 40; do
