@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line: DQN+HER, the best alpha and temperature, and
 # the soft target in both terms, which the paper reports as harmful. `bash benchmark/bit_flip.sh grid` prints the whole search,
-# `both` those with which the harm is the paper's: the target network is copied after each round (Stable-Baselines3 updates its
-# own once an environment step, and 640 updates of 0.05 between two rounds are a copy), and no transition is overwritten.
+# `both` those with a target network that is copied after each round (Stable-Baselines3 counts its updates in environment steps:
+# at one a step, 640 of 0.05 between two rounds are a copy). With a buffer that never overwrites besides, the harm is the paper's.
 train() { # d seed name flags
     echo "python algos/dqn_her_reengage_bitflip.py --env-id BitFlip$1-v0 ${*:4} --seed $2 --run-dir runs/bit_flip/d$1_$3_$2"
 }
