@@ -362,7 +362,7 @@ if __name__ == "__main__":
         print(error, file=sys.stderr)
         sys.exit(2)
     if ranks > 1:
-        torch.distributed.init_process_group()
+        torch.distributed.init_process_group("gloo")  # ranks may share a GPU, which NCCL refuses
 
     normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim

@@ -211,7 +211,7 @@ class GoalEncoder(nn.Module):
         inputs = torch.cat([goals.cell, state[goals.row]], dim=1)  # (present, 2 + state_dim)
         bfloat16 = torch.get_float32_matmul_precision() == "medium"
         with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
-            chunks = inputs.split(2048)  # pieces that stay in the cache
+            chunks = [inputs] if inputs.is_cuda else inputs.split(2048)  # pieces that stay in a processor's cache
             items = torch.cat([self.net(chunk) for chunk in chunks])  # (present, embedding_dim)
         total = state.new_zeros(len(state), items.shape[1]).index_add(0, goals.row, gates.square()[:, None] * items)
         return total / self.n_max

@@ -59,10 +59,14 @@ ROWS = [
     Row("7", "BitFlip, d = 40", "the same, soft target in both terms", 0.085, 0.049, "bit_flip_d40/both_*.csv", FLIP),
     Row("7", "BitFlip, d = 40", "with --tau 1 --buffer-size 2000000", 0.085, 0.049,
         "bit_flip_d40/tau1_buffer_both_*.csv", f"{FLIP} both"),
-    Row("3, 11e", "HandReach, first 15 of 50 epochs", "DDPG+HER", 0.705, 0.462, "hand_reach/ddpg_her_*.csv",
+    Row("3, 11e", "HandReach, first 11 of 50 epochs", "DDPG+HER", 0.647, 0.382, "hand_reach/batch4864_ddpg_her_*.csv",
+        "hand_reach.sh", LAST),
+    Row("3, 11e", "HandReach, first 9 of 50 epochs", "ReenGAGE, alpha 0.1", 0.756, 0.509,
+        "hand_reach/batch4864_reengage_*.csv", "hand_reach.sh", LAST),
+    Row("3, 11e", "HandReach, batch 1024, first 15 epochs", "DDPG+HER", 0.705, 0.462, "hand_reach/ddpg_her_*.csv",
         "hand_reach.sh short", LAST),
-    Row("3, 11e", "HandReach, first 15 of 50 epochs", "ReenGAGE, alpha 0.1", 0.745, 0.599, "hand_reach/reengage_*.csv",
-        "hand_reach.sh short", LAST),
+    Row("3, 11e", "HandReach, batch 1024, first 15 epochs", "ReenGAGE, alpha 0.1", 0.745, 0.599,
+        "hand_reach/reengage_*.csv", "hand_reach.sh short", LAST),
     Row("11", "HandManipulateBlock", "DDPG+HER", 0.916, 0.795, "hand_manipulate_block/ddpg_her_*.csv",
         "hand_manipulate_block.sh", LAST),
     Row("11", "HandManipulateBlock", "ReenGAGE, alpha 0.001", 0.925, 0.805, "hand_manipulate_block/reengage_*.csv",
@@ -94,7 +98,7 @@ SEARCHES = {  # the rest of the figures: every other alpha, learning rate, batch
         "continuous_seek_sac.sh grid",
     ),
     "7": ("BitFlip", "every alpha, temperature and soft target", "bit_flip.sh grid"),
-    "3, 11e": ("HandReach, 50 epochs", "DDPG+HER, alpha 0.1 and 0.2", "hand_reach.sh"),
+    "3, 11e": ("HandReach, all 50 epochs", "DDPG+HER, alpha 0.1 and 0.2", "hand_reach.sh"),
     "3, 11f": ("HandReach, goals in metres", "six alphas", "hand_reach.sh raw"),
     "11c, 11d": ("HandManipulateBlock", "five alphas", "hand_manipulate_block.sh"),
     "11a, 11b": ("HandManipulateBlock, raw goals", "four alphas", "hand_manipulate_block.sh raw"),
@@ -205,8 +209,8 @@ evaluations. Area: mean of all of them. In brackets the 95 % bootstrap interval 
 0.05 of the paper's (returns: 5 %) counts as reproduced. Success at any step of an episode; for the hands at its last
 step; for DriveSeek and NoisySeek the episode's return. The commands are the lines that the script prints: `python
 benchmark/run.py benchmark/SCRIPT`. The machines: two cores of an Intel Xeon, of an AMD EPYC with bfloat16 units, or of
-an older EPYC (which seeds: `results/README.md`), one thread a run and two runs at a time; the time of a run is the
-median of what passed on the clock, with other work going on.
+an older EPYC, one thread a run and two runs at a time, or a GPU, an NVIDIA H200 (which seeds: `results/README.md`); the
+time of a run is the median of what passed on the clock, with other work going on.
 
 {chr(10).join("| " + " | ".join(row) + " |" for row in table)}
 """
