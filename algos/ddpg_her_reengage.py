@@ -471,5 +471,5 @@ if __name__ == "__main__":
             done = (global_step + stride) / args.total_timesteps
             bar, left = "#" * int(40 * done), (time.time() - start) * (1 / done - 1)
             print(f"\033[K[{bar:<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
-    if rank > 0:
-        os._exit(0)  # everything is done, and Gloo's threads can abort an interpreter while it is torn down
+    if ranks > 1 and (rank > 0 or not args.track):  # wandb, which only rank 0 has, finishes while the interpreter ends
+        os._exit(0)  # everything is written, and Gloo's threads can abort an interpreter while it is torn down
