@@ -65,7 +65,7 @@ ROWS = [
         "hand_reach/batch4864_reengage_*.csv", "hand_reach.sh", LAST),
     Row("3, 11e", "HandReach, batch 1024, first 15 epochs", "DDPG+HER", 0.705, 0.462, "hand_reach/ddpg_her_*.csv",
         "hand_reach.sh short", LAST),
-    Row("3, 11e", "HandReach, batch 1024, first 15 epochs", "ReenGAGE, alpha 0.1", 0.745, 0.599,
+    Row("3, 11e", "HandReach, batch 1024, first 20 epochs", "ReenGAGE, alpha 0.1", 0.743, 0.633,
         "hand_reach/reengage_*.csv", "hand_reach.sh short", LAST),
     Row("11", "HandManipulateBlock", "DDPG+HER", 0.916, 0.795, "hand_manipulate_block/ddpg_her_*.csv",
         "hand_manipulate_block.sh", LAST),
