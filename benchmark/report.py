@@ -63,7 +63,7 @@ ROWS = [
         "hand_reach.sh", LAST),
     Row("3, 11e", "HandReach, first 9 of 50 epochs", "ReenGAGE, alpha 0.1", 0.756, 0.509,
         "hand_reach/batch4864_reengage_*.csv", "hand_reach.sh", LAST),
-    Row("3, 11e", "HandReach, batch 1024, first 15 epochs", "DDPG+HER", 0.705, 0.462, "hand_reach/ddpg_her_*.csv",
+    Row("3, 11e", "HandReach, batch 1024, first 20 epochs", "DDPG+HER", 0.722, 0.522, "hand_reach/ddpg_her_*.csv",
         "hand_reach.sh short", LAST),
     Row("3, 11e", "HandReach, batch 1024, first 20 epochs", "ReenGAGE, alpha 0.1", 0.743, 0.633,
         "hand_reach/reengage_*.csv", "hand_reach.sh short", LAST),
