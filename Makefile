@@ -1,4 +1,4 @@
-# make demo: train, plot and film a small agent in two minutes. make test: the test suite. Both set up .venv if needed.
+# make demo: train, plot and film a small agent within two minutes. make test: the test suite. Both set up .venv if needed.
 PYTHON ?= python3
 PY = .venv/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
@@ -21,7 +21,7 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 
 demo: .venv/plots
 	@run="runs/demo-$$(date +%Y%m%d-%H%M%S)" && \
-	$(PY) algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 6000 --eval-frequency 1000 \
+	$(PY) algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 5000 --eval-frequency 1000 \
 	    --capture-video --run-dir "$$run" && \
 	$(PY) benchmark/plot.py "$$run/curve.png" "ReenGAGE, alpha 0.1=$$run/metrics.csv" && \
 	echo "learning curve  $$run/curve.png" && \
