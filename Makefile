@@ -1,4 +1,4 @@
-# make demo: train, plot and film a small agent within two minutes. make test: the test suite. Both set up .venv if needed.
+# make demo: train, plot and film a small agent within two minutes. make test: the tests. Both set up .venv if needed.
 PYTHON ?= python3
 PY = .venv/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check

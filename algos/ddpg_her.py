@@ -5,7 +5,7 @@
     actor,  Eq. (5):  -Q(s, pi(s, g), g)
 
     python algos/ddpg_her.py --env-id ContinuousSeek5-v0     success 0.97 after 12k steps, 2 minutes on one core
-    python algos/ddpg_her.py --env-id HandReach-v3           success 0.5 after 15 epochs, 2.5 minutes each
+    python algos/ddpg_her.py --env-id HandReach-v3           success 0.5 after 15 epochs, 3 minutes each
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics a batch of 1024 stands
 for 19 workers with 256 each (README: torchrun), and 'future' goals include the transition's own next state.

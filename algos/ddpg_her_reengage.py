@@ -6,7 +6,7 @@
     dense, Eq. (8):   the same with grad_g R(s', g) in the target's gradient, and no row left out
 
     python algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0     success 0.99 after 12k steps, 3 minutes, one core
-    python algos/ddpg_her_reengage.py --env-id HandReach-v3           success 0.5 after 8 epochs, 3 minutes each
+    python algos/ddpg_her_reengage.py --env-id HandReach-v3           success 0.5 after 8 epochs, 3.5 minutes each
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics a batch of 1024 stands
 for 19 workers with 256 each (README: torchrun), and 'future' goals include the transition's own next state.
