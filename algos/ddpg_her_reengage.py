@@ -121,9 +121,17 @@ PAPER_SETTINGS = {  # what stands under every part of the environment's name app
     "ContinuousSeek5-": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     "ContinuousSeek20-": dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128),
     "Fetch": ROBOTICS,
-    "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50),
+    "FetchReach": dict(
+        total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50
+    ),
     "Hand": ROBOTICS,
-    "Manipulate": dict(total_timesteps=38_000_000, gamma=0.99, alpha=0.001, train_frequency=100, eval_frequency=190000),
+    "Manipulate": dict(
+        total_timesteps=38_000_000,
+        gamma=0.99,
+        alpha=0.001,
+        train_frequency=100,
+        eval_frequency=190000,
+    ),
     "Dense": dict(clip_target=False),
 }
 
@@ -138,10 +146,17 @@ def parse_args() -> Args:
 
 def check_args(args: Args) -> None:
     """Raises ValueError with one sentence for the first number that makes no sense."""
-    zero_is_fine = "seed gamma alpha learning_starts exploration_noise random_action_prob action_l2".split()
+    zero_is_fine = (
+        "seed gamma alpha learning_starts exploration_noise random_action_prob action_l2".split()
+    )
     for name, value in vars(args).items():
         lowest = min(value, default=0) if isinstance(value, tuple) else value
-        if type(lowest) in (int, float) and name != "c_low" and not lowest > 0 and (lowest or name not in zero_is_fine):
+        if (
+            type(lowest) in (int, float)
+            and name != "c_low"
+            and not lowest > 0
+            and (lowest or name not in zero_is_fine)
+        ):
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small.")
     if args.gamma >= 1 or args.tau > 1 or args.random_action_prob > 1:
         raise ValueError("--gamma must be below 1, --tau and --random-action-prob at most 1.")
@@ -166,14 +181,29 @@ class HerReplayBuffer:
     transition's own episode achieved, chosen by `strategy`.
     """
 
-    def __init__(self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator):
-        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps  # in episodes
+    def __init__(
+        self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator
+    ):
+        self.max_steps, self.capacity = (
+            envs.max_episode_steps,
+            buffer_size // envs.max_episode_steps,
+        )  # in episodes
         if self.capacity < envs.num_envs:
-            raise ValueError(f"--buffer-size {buffer_size} cannot hold an episode of each environment.")
-        dims = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+            raise ValueError(
+                f"--buffer-size {buffer_size} cannot hold an episode of each environment."
+            )
+        dims = {
+            "obs": envs.obs_dim,
+            "achieved_goal": envs.goal_dim,
+            "goal": envs.goal_dim,
+            "action": envs.action_dim,
+        }
         self.finished, self.unfinished = (
             {key: np.zeros((n, self.max_steps + 1, dim), np.float32) for key, dim in dims.items()}
-            | {key: np.zeros((n, self.max_steps + 1), np.float32) for key in ("reward", "terminated")}
+            | {
+                key: np.zeros((n, self.max_steps + 1), np.float32)
+                for key in ("reward", "terminated")
+            }
             for n in (self.capacity, envs.num_envs)
         )
         self.length = np.zeros(self.capacity, np.int64)  # steps of each finished episode
@@ -182,7 +212,9 @@ class HerReplayBuffer:
         self.relabelled = 0.0 if strategy == "none" else her_k / (her_k + 1)
         self.strategy, self.compute_reward, self.rng = strategy, envs.unwrapped.compute_reward, rng
 
-    def add(self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(
+        self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray
+    ) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset; ended marks last steps."""
         env = np.arange(len(self.t))
         for key, value in step.items():
@@ -194,7 +226,10 @@ class HerReplayBuffer:
             for key, array in self.finished.items():
                 array[self.next] = self.unfinished[key][i]
             self.length[self.next], self.t[i] = self.t[i], 0
-            self.stored, self.next = max(self.stored, self.next + 1), (self.next + 1) % self.capacity
+            self.stored, self.next = (
+                max(self.stored, self.next + 1),
+                (self.next + 1) % self.capacity,
+            )
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
         """Draws transitions uniformly with replacement, from all finished episodes or only from the `newest` ones."""
@@ -204,20 +239,38 @@ class HerReplayBuffer:
             return (self.next - 1 - age) % self.capacity, self.rng.integers(self.max_steps, size=n)
 
         episode, t = draw(batch_size)
-        while (beyond := t >= self.length[episode]).any():  # an episode that ended early has fewer steps: draw again
+        while (
+            beyond := t >= self.length[episode]
+        ).any():  # an episode that ended early has fewer steps: draw again
             episode[beyond], t[beyond] = draw(beyond.sum())
 
         data = self.finished
         goal, reward = data["goal"][episode, t], data["reward"][episode, t]
         achieved_goal = data["achieved_goal"][episode, t + 1]
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and the reward that belongs to it
+        n = int(
+            self.relabelled * batch_size
+        )  # the first n rows get a new goal, and the reward that belongs to it
         if n > 0:
             end = self.length[episode[:n]]
             start = {"future": t[:n] + 1, "final": end, "episode": 1}[self.strategy]
-            goal[:n] = data["achieved_goal"][episode[:n], self.rng.integers(start, end + 1)]  # start and end included
+            goal[:n] = data["achieved_goal"][
+                episode[:n], self.rng.integers(start, end + 1)
+            ]  # start and end included
             reward[:n] = self.compute_reward(achieved_goal[:n], goal[:n], {})
-        obs, next_obs, terminated = data["obs"][episode, t], data["obs"][episode, t + 1], data["terminated"][episode, t]
-        arrays = (obs, goal, data["action"][episode, t], reward, next_obs, achieved_goal, terminated)
+        obs, next_obs, terminated = (
+            data["obs"][episode, t],
+            data["obs"][episode, t + 1],
+            data["terminated"][episode, t],
+        )
+        arrays = (
+            obs,
+            goal,
+            data["action"][episode, t],
+            reward,
+            next_obs,
+            achieved_goal,
+            terminated,
+        )
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
@@ -227,7 +280,9 @@ class Normalizer(nn.Module):
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
         self.enabled = enabled
-        self.register_buffer("sums", torch.zeros(3, dim, dtype=torch.float64))  # of 1, of x, of x squared
+        self.register_buffer(
+            "sums", torch.zeros(3, dim, dtype=torch.float64)
+        )  # of 1, of x, of x squared
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
@@ -236,7 +291,9 @@ class Normalizer(nn.Module):
         self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
         count, total, total_of_squares = self.sums
         self.mean.copy_(total / count)
-        self.std.copy_((total_of_squares / count - (total / count).square()).clamp(min=0.01**2).sqrt())
+        self.std.copy_(
+            (total_of_squares / count - (total / count).square()).clamp(min=0.01**2).sqrt()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x.clamp(-200, 200) - self.mean) / self.std).clamp(-5, 5) if self.enabled else x
@@ -260,12 +317,19 @@ class Actor(nn.Module):
         self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor) -> Tensor:
-        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).to(obs).tanh()
+        return (
+            self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1))
+            .to(obs)
+            .tanh()
+        )
 
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """Observations of n environments -> actions without noise, (n, action_dim)."""
-        inputs = (torch.from_numpy(obs[key]).to(self.net[0].weight) for key in ("observation", "desired_goal"))
+        inputs = (
+            torch.from_numpy(obs[key]).to(self.net[0].weight)
+            for key in ("observation", "desired_goal")
+        )
         return self(*inputs).cpu().numpy()
 
 
@@ -277,17 +341,30 @@ class Critic(nn.Module):
         self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], 1)).to(obs).squeeze(1)
+        return (
+            self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], 1))
+            .to(obs)
+            .squeeze(1)
+        )
 
 
 def reengage_critic_loss(
-    critic: Critic, target_critic: Critic, target_actor: Actor, batch: Batch, args: Args, reward_grad: Tensor | None
+    critic: Critic,
+    target_critic: Critic,
+    target_actor: Actor,
+    batch: Batch,
+    args: Args,
+    reward_grad: Tensor | None,
 ) -> tuple[Tensor, dict]:
     """Eq. (9), or Eq. (8) with a dense reward's gradient by the goal, reward_grad (batch, goal_dim), else None."""
     goal = batch.goal.clone().requires_grad_(args.alpha > 0)
     next_q = target_critic(batch.next_obs, goal, target_actor(batch.next_obs, goal))  # (batch,)
     # R as a function of the goal: the sparse one is constant, the dense one has the slope that the environment tells
-    reward = batch.reward if reward_grad is None else batch.reward + (reward_grad * (goal - batch.goal)).sum(1)
+    reward = (
+        batch.reward
+        if reward_grad is None
+        else batch.reward + (reward_grad * (goal - batch.goal)).sum(1)
+    )
     target = reward + args.gamma * (1 - batch.terminated) * next_q  # (batch,)
     if args.clip_target:
         target = target.clamp(-1 / (1 - args.gamma), 0)  # a clipped target has no gradient
@@ -296,11 +373,21 @@ def reengage_critic_loss(
     info = {"value_loss": value_loss.detach(), "q": q.detach().mean()}
     if args.alpha == 0:
         return value_loss, info
-    target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), without a graph: a constant
+    target_grad = torch.autograd.grad(target.sum(), goal)[
+        0
+    ]  # (batch, goal_dim), without a graph: a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
-    sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(batch.reward)
-    goal_scale = 1.0 if args.raw_goal_gradient else critic.goal_normalizer.std  # (goal_dim,): by the normalised goal
-    grad_loss = (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()  # 1[R = c_low] ||...||^2
+    sparse_mask = (
+        (batch.reward == args.c_low).float()
+        if reward_grad is None
+        else torch.ones_like(batch.reward)
+    )
+    goal_scale = (
+        1.0 if args.raw_goal_gradient else critic.goal_normalizer.std
+    )  # (goal_dim,): by the normalised goal
+    grad_loss = (
+        (sparse_mask[:, None] * goal_scale * (q_grad - target_grad)).square().mean()
+    )  # 1[R = c_low] ||...||^2
     return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}  # Eq. (9)
 
 
@@ -326,7 +413,9 @@ def load(path: str, env_id: str) -> dict:
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
     if (script, trained_on) != (Path(__file__).stem, env_id):
-        raise ValueError(f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id.")
+        raise ValueError(
+            f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id."
+        )
     return model
 
 
@@ -339,23 +428,50 @@ if __name__ == "__main__":
         args = replace(args, **model["architecture"])
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
-        torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to a hundred times slower
+        torch.set_flush_denormal(
+            True
+        )  # arithmetic on denormal numbers is up to a hundred times slower
         torch.manual_seed(args.seed)
-        rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # torchrun's; else 0 and 1
-        seed, stride = args.seed + 10_000 * rank, args.num_envs * ranks  # stride: steps of all environments at a time
+        rank, ranks = (
+            int(os.environ.get("RANK", 0)),
+            int(os.environ.get("WORLD_SIZE", 1)),
+        )  # torchrun's; else 0 and 1
+        seed, stride = (
+            args.seed + 10_000 * rank,
+            args.num_envs * ranks,
+        )  # stride: steps of all environments at a time
         rng = np.random.default_rng(seed)
-        device = torch.device(f"cuda:{rank % n}" if args.cuda and (n := torch.cuda.device_count()) else "cpu")
+        device = torch.device(
+            f"cuda:{rank % n}" if args.cuda and (n := torch.cuda.device_count()) else "cpu"
+        )
         envs = VectorEnv(args.env_id, args.num_envs, seed, args.observe_achieved_goal)
-        eval_envs = VectorEnv(args.env_id, args.eval_episodes, seed + 1_000_000, args.observe_achieved_goal)
-        video = Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal) if args.capture_video else None
+        eval_envs = VectorEnv(
+            args.env_id, args.eval_episodes, seed + 1_000_000, args.observe_achieved_goal
+        )
+        video = (
+            Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal)
+            if args.capture_video
+            else None
+        )
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
         if max(-(-args.learning_starts // stride), args.train_frequency) < envs.max_episode_steps:
-            raise ValueError("No episode is stored at the first update: raise --learning-starts or --train-frequency.")
-        if envs.is_dense and args.alpha > 0 and not hasattr(envs.unwrapped, "compute_reward_gradient"):
-            raise ValueError(f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs.")
+            raise ValueError(
+                "No episode is stored at the first update: raise --learning-starts or --train-frequency."
+            )
+        if (
+            envs.is_dense
+            and args.alpha > 0
+            and not hasattr(envs.unwrapped, "compute_reward_gradient")
+        ):
+            raise ValueError(
+                f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs."
+            )
         if args.track:
             import wandb
-        run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
+        run_dir = Path(
+            args.run_dir
+            or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}"
+        )
         if rank == 0 and not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
@@ -364,10 +480,17 @@ if __name__ == "__main__":
     if ranks > 1:
         torch.distributed.init_process_group("gloo")  # ranks may share a GPU, which NCCL refuses
 
-    normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
+    normalizers = (
+        Normalizer(envs.obs_dim, args.normalize),
+        Normalizer(envs.goal_dim, args.normalize),
+    )
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
-    actor = Actor(*normalizers, mlp((in_dim, *args.hidden_dims, action_dim), args.xavier_init)).to(device)
-    critic = Critic(*normalizers, mlp((in_dim + action_dim, *args.hidden_dims, 1), args.xavier_init)).to(device)
+    actor = Actor(*normalizers, mlp((in_dim, *args.hidden_dims, action_dim), args.xavier_init)).to(
+        device
+    )
+    critic = Critic(
+        *normalizers, mlp((in_dim + action_dim, *args.hidden_dims, 1), args.xavier_init)
+    ).to(device)
     if args.evaluate:
         actor.load_state_dict(model["actor"])
         print(*(f"{key} {value:.3f}" for key, value in eval_envs.play(actor.act).items()), sep="  ")
@@ -382,13 +505,22 @@ if __name__ == "__main__":
     target_params = [*target_actor.net.parameters(), *target_critic.net.parameters()]
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic_params, lr=args.learning_rate, fused=True)
-    amp = torch.autocast(device.type, torch.bfloat16, enabled=args.matmul_precision == "medium")  # in losses alone
+    amp = torch.autocast(
+        device.type, torch.bfloat16, enabled=args.matmul_precision == "medium"
+    )  # in losses alone
     if rank == 0:
         (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
         if args.track:
             wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
         writer = SummaryWriter(run_dir)
-    start, is_terminal, best, info, updates, new_episodes = time.time(), sys.stdout.isatty(), -1.0, {}, 0, 0
+    start, is_terminal, best, info, updates, new_episodes = (
+        time.time(),
+        sys.stdout.isatty(),
+        -1.0,
+        {},
+        0,
+        0,
+    )
     obs, action_shape = envs.reset(), (args.num_envs, action_dim)
 
     for iteration in range(-(-args.total_timesteps // stride) + 1):
@@ -400,21 +532,44 @@ if __name__ == "__main__":
             average([means := torch.tensor([*metrics.values()], dtype=torch.float64)])
             metrics = dict(zip(metrics, means.tolist(), strict=True))
             if ranks > 1:
-                torch.distributed.broadcast(expected := nn.utils.parameters_to_vector(online_params), src=0)
+                torch.distributed.broadcast(
+                    expected := nn.utils.parameters_to_vector(online_params), src=0
+                )
                 if not expected.equal(nn.utils.parameters_to_vector(online_params)):
                     sys.exit(f"Rank {rank} has other weights than rank 0 at step {global_step}.")
             if rank == 0:
-                row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-                print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
+                row = {
+                    "global_step": global_step,
+                    **metrics,
+                    "wall_time": round(time.time() - start, 3),
+                }
+                print(
+                    "\033[K" * is_terminal
+                    + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()),
+                    flush=True,
+                )
                 with open(run_dir / "metrics.csv", "a", newline="") as file:
-                    csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
+                    csv.writer(file).writerows(
+                        [row.keys(), row.values()] if iteration == 0 else [row.values()]
+                    )
                 for key, value in (metrics | info).items():
                     writer.add_scalar(key, value, global_step)
                 writer.flush()
                 if args.save_model:
-                    architecture = {k: getattr(args, k) for k in ("hidden_dims", "normalize", "observe_achieved_goal")}
-                    model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
-                    model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
+                    architecture = {
+                        k: getattr(args, k)
+                        for k in ("hidden_dims", "normalize", "observe_achieved_goal")
+                    }
+                    model = {
+                        "script": Path(__file__).stem,
+                        "env_id": args.env_id,
+                        "architecture": architecture,
+                    }
+                    model |= {
+                        "global_step": global_step,
+                        "actor": actor.state_dict(),
+                        "critic": critic.state_dict(),
+                    }
                     for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
                         torch.save(model, run_dir / "unfinished.pt")
                         (run_dir / "unfinished.pt").replace(run_dir / name)  # never half a model
@@ -425,22 +580,37 @@ if __name__ == "__main__":
             break
 
         # Act: the policy with Gaussian noise, or a uniform action
-        noisy = np.clip(actor.act(obs) + args.exploration_noise * rng.standard_normal(action_shape), -1, 1)
+        noisy = np.clip(
+            actor.act(obs) + args.exploration_noise * rng.standard_normal(action_shape), -1, 1
+        )
         random_prob = 1.0 if global_step < args.learning_starts else args.random_action_prob
-        action = np.where(rng.random((args.num_envs, 1)) < random_prob, rng.uniform(-1, 1, action_shape), noisy)
+        action = np.where(
+            rng.random((args.num_envs, 1)) < random_prob, rng.uniform(-1, 1, action_shape), noisy
+        )
         next_obs, reward, terminated, truncated, _ = envs.step(action.astype(np.float32))
         ended = terminated | truncated
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "goal": obs["desired_goal"]}
-        buffer.add(step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended)
+        step = {
+            "obs": obs["observation"],
+            "achieved_goal": obs["achieved_goal"],
+            "goal": obs["desired_goal"],
+        }
+        buffer.add(
+            step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended
+        )
         new_episodes += ended.sum()
         obs = envs.reset(ended) if ended.any() else next_obs
 
         # Update
-        if global_step + stride >= args.learning_starts and (iteration + 1) % args.train_frequency == 0:
+        if (
+            global_step + stride >= args.learning_starts
+            and (iteration + 1) % args.train_frequency == 0
+        ):
             if args.normalize:
-                batch = buffer.sample(new_episodes * envs.max_episode_steps, device, newest=new_episodes)
+                batch = buffer.sample(
+                    new_episodes * envs.max_episode_steps, device, newest=new_episodes
+                )
                 for normalizer, rows in zip(normalizers, (batch.obs, batch.goal), strict=True):
                     normalizer.update(rows)
                     average([normalizer.sums])
@@ -450,8 +620,12 @@ if __name__ == "__main__":
                 batch = buffer.sample(args.batch_size, device)
                 critic_optimizer.zero_grad()
                 slope = envs.reward_gradient(batch)
-                critic_loss, info = amp(reengage_critic_loss)(critic, target_critic, target_actor, batch, args, slope)
-                critic_loss.backward(inputs=critic_params)  # of the critic alone: no gradient of any other network
+                critic_loss, info = amp(reengage_critic_loss)(
+                    critic, target_critic, target_actor, batch, args, slope
+                )
+                critic_loss.backward(
+                    inputs=critic_params
+                )  # of the critic alone: no gradient of any other network
                 average([parameter.grad for parameter in critic_params])
                 if not args.simultaneous_updates:
                     critic_optimizer.step()
@@ -465,11 +639,17 @@ if __name__ == "__main__":
                 if updates % args.target_network_frequency == 0:
                     torch._foreach_lerp_(target_params, online_params, args.tau)  # Polyak
             if not critic_loss.isfinite():
-                sys.exit(f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved.")
+                sys.exit(
+                    f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved."
+                )
 
         if is_terminal and rank == 0 and iteration % 10 == 0:
             done = (global_step + stride) / args.total_timesteps
             bar, left = "#" * int(40 * done), (time.time() - start) * (1 / done - 1)
             print(f"\033[K[{bar:<40}] {done:.0%}, {left:.0f} s left", end="\r", flush=True)
-    if ranks > 1 and (rank > 0 or not args.track):  # wandb, which only rank 0 has, finishes while the interpreter ends
-        os._exit(0)  # everything is written, and Gloo's threads can abort an interpreter while it is torn down
+    if ranks > 1 and (
+        rank > 0 or not args.track
+    ):  # wandb, which only rank 0 has, finishes while the interpreter ends
+        os._exit(
+            0
+        )  # everything is written, and Gloo's threads can abort an interpreter while it is torn down

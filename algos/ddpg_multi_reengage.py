@@ -136,14 +136,19 @@ def pack(goal: np.ndarray, device: torch.device) -> tuple[Goals, np.ndarray]:
     """Goal sets (n, 3 n_max) as the environments give them -> their present goals, and the slots of those."""
     slots = goal.reshape(len(goal), -1, 3)  # (n, n_max, 3): gate, x, y
     row, slot = np.nonzero(slots[..., 0])
-    return Goals(torch.from_numpy(row).to(device), torch.from_numpy(slots[row, slot, 1:]).to(device)), slot
+    return Goals(
+        torch.from_numpy(row).to(device), torch.from_numpy(slots[row, slot, 1:]).to(device)
+    ), slot
 
 
 class GoalSetReplayBuffer:
     """Whole episodes in preallocated arrays, each with its goal set. A full buffer overwrites its oldest episode."""
 
     def __init__(self, buffer_size: int, envs: VectorEnv, rng: np.random.Generator):
-        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps  # in episodes
+        self.max_steps, self.capacity = (
+            envs.max_episode_steps,
+            buffer_size // envs.max_episode_steps,
+        )  # in episodes
         if self.capacity < 2:
             raise ValueError(f"--buffer-size {buffer_size} cannot hold two episodes.")
         dims = {"state": envs.obs_dim + 2, "action": envs.action_dim}
@@ -151,11 +156,15 @@ class GoalSetReplayBuffer:
         self.data = {key: np.zeros((*shape, dim), np.float32) for key, dim in dims.items()}
         self.data |= {key: np.zeros(shape, np.float32) for key in ("reward", "terminated")}
         self.goal = np.zeros((self.capacity, envs.goal_dim), np.float32)
-        self.length = np.zeros(self.capacity, np.int64)  # steps of each episode, the unfinished one's so far
+        self.length = np.zeros(
+            self.capacity, np.int64
+        )  # steps of each episode, the unfinished one's so far
         self.stored, self.current = 1, 0  # episodes; the unfinished one
         self.compute_item_rewards, self.rng = envs.unwrapped.compute_item_rewards, rng
 
-    def add(self, step: dict[str, np.ndarray], goal: np.ndarray, next_state: np.ndarray, ended: bool) -> None:
+    def add(
+        self, step: dict[str, np.ndarray], goal: np.ndarray, next_state: np.ndarray, ended: bool
+    ) -> None:
         """Adds a step of the one environment; next_state precedes any reset."""
         i, t = self.current, self.length[self.current]
         self.goal[i] = goal
@@ -174,7 +183,9 @@ class GoalSetReplayBuffer:
             return self.rng.integers(self.stored, size=n), self.rng.integers(self.max_steps, size=n)
 
         episode, t = draw(batch_size)
-        while (beyond := t >= self.length[episode]).any():  # an episode with fewer steps: draw again
+        while (
+            beyond := t >= self.length[episode]
+        ).any():  # an episode with fewer steps: draw again
             episode[beyond], t[beyond] = draw(beyond.sum())
         goal, next_state = self.goal[episode], self.data["state"][episode, t + 1]
         goals, slot = pack(goal, device)
@@ -182,7 +193,10 @@ class GoalSetReplayBuffer:
         names = ("state", "action", "reward", "terminated")
         rows = {name: self.data[name][episode, t] for name in names}
         rows |= {"item_reward": item_reward, "next_state": next_state}
-        return GoalSetBatch(goals=goals, **{name: torch.from_numpy(array).to(device) for name, array in rows.items()})
+        return GoalSetBatch(
+            goals=goals,
+            **{name: torch.from_numpy(array).to(device) for name, array in rows.items()},
+        )
 
 
 def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
@@ -211,9 +225,13 @@ class GoalEncoder(nn.Module):
         inputs = torch.cat([goals.cell, state[goals.row]], dim=1)  # (present, 2 + state_dim)
         bfloat16 = torch.get_float32_matmul_precision() == "medium"
         with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
-            chunks = [inputs] if inputs.is_cuda else inputs.split(2048)  # pieces that stay in a processor's cache
+            chunks = (
+                [inputs] if inputs.is_cuda else inputs.split(2048)
+            )  # pieces that stay in a processor's cache
             items = torch.cat([self.net(chunk) for chunk in chunks])  # (present, embedding_dim)
-        total = state.new_zeros(len(state), items.shape[1]).index_add(0, goals.row, gates.square()[:, None] * items)
+        total = state.new_zeros(len(state), items.shape[1]).index_add(
+            0, goals.row, gates.square()[:, None] * items
+        )
         return total / self.n_max
 
 
@@ -227,13 +245,17 @@ class CnnEncoder(nn.Module):
         super().__init__()
         convolutions = nn.Conv2d(3, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3)
         layers = [layer for convolution in convolutions for layer in (convolution, nn.ReLU())]
-        self.net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 17 * 17, embedding_dim), nn.ReLU())
+        self.net = nn.Sequential(
+            *layers, nn.Flatten(), nn.Linear(64 * 17 * 17, embedding_dim), nn.ReLU()
+        )
 
     def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
         x, y = (goals.cell.long() + 10).unbind(1)
         grid = gates.new_zeros(len(state), 21, 21).index_put((goals.row, x, y), gates.square())
         middle = grid.new_tensor([0, 0, 1, 1, 1, 1, 0, 0])
-        goal_pixels = (grid[:, :, None, :, None] * middle[:, None, None] * middle).reshape(-1, 168, 168)
+        goal_pixels = (grid[:, :, None, :, None] * middle[:, None, None] * middle).reshape(
+            -1, 168, 168
+        )
         marks = (self.mark(position) for position in (state[:, :2], state[:, :2] + state[:, 2:4]))
         return self.net(torch.stack([goal_pixels, *marks], dim=1))
 
@@ -258,9 +280,13 @@ class GoalSetActor(nn.Module):
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
         """Observations of n environments -> actions without noise, (n, action_dim)."""
         device = self.head[0].weight.device
-        state = torch.from_numpy(np.concatenate([obs["observation"], obs["achieved_goal"]], 1)).to(device)
+        state = torch.from_numpy(np.concatenate([obs["observation"], obs["achieved_goal"]], 1)).to(
+            device
+        )
         goals, _ = pack(obs["desired_goal"], device)
-        return self(state, self.encoder(state, goals, torch.ones_like(goals.cell[:, 0]))).cpu().numpy()
+        return (
+            self(state, self.encoder(state, goals, torch.ones_like(goals.cell[:, 0]))).cpu().numpy()
+        )
 
 
 class GoalSetCritic(nn.Module):
@@ -275,13 +301,21 @@ class GoalSetCritic(nn.Module):
 
 
 def multi_reengage_critic_loss(
-    critic: GoalSetCritic, target_critic: GoalSetCritic, target_actor: GoalSetActor, batch: GoalSetBatch, args: Args
+    critic: GoalSetCritic,
+    target_critic: GoalSetCritic,
+    target_actor: GoalSetActor,
+    batch: GoalSetBatch,
+    args: Args,
 ) -> tuple[Tensor, Tensor, dict]:
     """Eq. (19); also returns the critic's embedding z of the goal sets, (batch, embedding_dim), for the actor."""
     gates = torch.ones_like(batch.item_reward).requires_grad_(args.alpha > 0)  # (present,)
     next_z = target_critic.encoder(batch.next_state, batch.goals, gates)  # (batch, embedding_dim)
-    policy_z = next_z if args.share_encoder else target_actor.encoder(batch.next_state, batch.goals, gates)
-    next_action = target_actor(batch.next_state, policy_z if args.policy_gates else policy_z.detach())
+    policy_z = (
+        next_z if args.share_encoder else target_actor.encoder(batch.next_state, batch.goals, gates)
+    )
+    next_action = target_actor(
+        batch.next_state, policy_z if args.policy_gates else policy_z.detach()
+    )
     next_q = target_critic(batch.next_state, next_z, next_action)  # (batch,)
     target = batch.reward + args.gamma * (1 - batch.terminated) * next_q  # (batch,)
     z = critic.encoder(batch.state, batch.goals, gates)  # (batch, embedding_dim)
@@ -293,11 +327,15 @@ def multi_reengage_critic_loss(
     # R = sum_i b_i^2 R_item(s', g_i), Eq. (38). Absent goals have gate 0: their gradients are 0 on both sides
     target_grad = 2 * batch.item_reward + torch.autograd.grad(target.sum(), gates)[0]  # (present,)
     q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]  # (present,)
-    grad_loss = (q_grad - target_grad).square().sum() / (len(q) * args.n_max)  # the mean over batch and n_max gates
+    grad_loss = (q_grad - target_grad).square().sum() / (
+        len(q) * args.n_max
+    )  # the mean over batch and n_max gates
     return value_loss + args.alpha * grad_loss, z.detach(), info | {"grad_loss": grad_loss.detach()}
 
 
-def multi_actor_loss(critic: GoalSetCritic, actor: GoalSetActor, batch: GoalSetBatch, z: Tensor, args: Args) -> Tensor:
+def multi_actor_loss(
+    critic: GoalSetCritic, actor: GoalSetActor, batch: GoalSetBatch, z: Tensor, args: Args
+) -> Tensor:
     """Eq. (5): -Q(s, pi(s, z), z), where z is a constant: the critic alone trains its encoder."""
     gates = torch.ones_like(batch.item_reward)
     policy_z = z if args.share_encoder else actor.encoder(batch.state, batch.goals, gates)
@@ -312,7 +350,9 @@ def load(path: str, env_id: str) -> dict:
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
     if (script, trained_on) != (Path(__file__).stem, env_id):
-        raise ValueError(f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id.")
+        raise ValueError(
+            f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id."
+        )
     return model
 
 
@@ -325,24 +365,35 @@ if __name__ == "__main__":
         args = replace(args, **model["architecture"])
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
-        torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to a hundred times slower
+        torch.set_flush_denormal(
+            True
+        )  # arithmetic on denormal numbers is up to a hundred times slower
         torch.manual_seed(args.seed)
         rng = np.random.default_rng(args.seed)
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         envs = VectorEnv(args.env_id, 1, args.seed)
         if not hasattr(envs.unwrapped, "compute_item_rewards"):
-            raise ValueError(f"{args.env_id} has no goal sets: it lacks compute_item_rewards, which Eq. (19) needs.")
+            raise ValueError(
+                f"{args.env_id} has no goal sets: it lacks compute_item_rewards, which Eq. (19) needs."
+            )
         if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
-            raise ValueError(f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets.")
+            raise ValueError(
+                f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets."
+            )
         args.n_max = args.n_max or envs.unwrapped.n_max
         if args.n_max < envs.unwrapped.n_max:
-            raise ValueError(f"--n-max {args.n_max} is too small: {args.env_id} needs {envs.unwrapped.n_max}.")
+            raise ValueError(
+                f"--n-max {args.n_max} is too small: {args.env_id} needs {envs.unwrapped.n_max}."
+            )
         eval_envs = VectorEnv(args.env_id, args.eval_episodes, args.seed + 1_000_000)
         video = Video(args.env_id, args.seed + 2_000_000) if args.capture_video else None
         buffer = GoalSetReplayBuffer(args.buffer_size, envs, rng)
         if args.track:
             import wandb
-        run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
+        run_dir = Path(
+            args.run_dir
+            or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}"
+        )
         if not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
@@ -354,12 +405,17 @@ if __name__ == "__main__":
     def make_encoder() -> nn.Module:
         if args.encoder == "cnn":
             return CnnEncoder(z_dim)
-        return GoalEncoder(mlp((2 + state_dim, args.hidden_dim, args.hidden_dim, z_dim), xavier_init=False), args.n_max)
+        return GoalEncoder(
+            mlp((2 + state_dim, args.hidden_dim, args.hidden_dim, z_dim), xavier_init=False),
+            args.n_max,
+        )
 
     critic_head = mlp((z_dim + state_dim + action_dim, args.hidden_dim, 1), xavier_init=False)
     critic = GoalSetCritic(make_encoder(), critic_head).to(device)
     actor_head = mlp((z_dim + state_dim, args.hidden_dim, action_dim), xavier_init=False)
-    actor = GoalSetActor(critic.encoder if args.share_encoder else make_encoder(), actor_head).to(device)
+    actor = GoalSetActor(critic.encoder if args.share_encoder else make_encoder(), actor_head).to(
+        device
+    )
     if args.evaluate:
         actor.load_state_dict(model["actor"])
         print(*(f"{key} {value:.3f}" for key, value in eval_envs.play(actor.act).items()), sep="  ")
@@ -368,7 +424,9 @@ if __name__ == "__main__":
         sys.exit()
 
     target_critic, target_actor = copy.deepcopy((critic, actor))  # what is shared stays shared
-    own, target_own = (actor.head, target_actor.head) if args.share_encoder else (actor, target_actor)
+    own, target_own = (
+        (actor.head, target_actor.head) if args.share_encoder else (actor, target_actor)
+    )
     actor_params, critic_params = list(own.parameters()), list(critic.parameters())
     online_params = [parameter.detach() for parameter in actor_params + critic_params]
     target_params = [*target_own.parameters(), *target_critic.parameters()]
@@ -388,20 +446,39 @@ if __name__ == "__main__":
         # Evaluate, log, save: before the first step, whenever eval_frequency more steps are done, and at the end
         if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
             metrics = eval_envs.play(actor.act)
-            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-            print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
+            row = {
+                "global_step": global_step,
+                **metrics,
+                "wall_time": round(time.time() - start, 3),
+            }
+            print(
+                "\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()),
+                flush=True,
+            )
             with open(run_dir / "metrics.csv", "a", newline="") as file:
-                csv.writer(file).writerows([row.keys(), row.values()] if global_step == 0 else [row.values()])
+                csv.writer(file).writerows(
+                    [row.keys(), row.values()] if global_step == 0 else [row.values()]
+                )
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
                 keys = ("encoder", "share_encoder", "embedding_dim", "hidden_dim", "n_max")
                 architecture = {key: getattr(args, key) for key in keys}
-                model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
-                model |= {"global_step": global_step, "actor": actor.state_dict(), "critic": critic.state_dict()}
+                model = {
+                    "script": Path(__file__).stem,
+                    "env_id": args.env_id,
+                    "architecture": architecture,
+                }
+                model |= {
+                    "global_step": global_step,
+                    "actor": actor.state_dict(),
+                    "critic": critic.state_dict(),
+                }
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["episodic_return"] > best):
                     torch.save(model, run_dir / "unfinished.pt")
-                    (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
+                    (run_dir / "unfinished.pt").replace(
+                        run_dir / name
+                    )  # an interruption never leaves half a model
                 best = max(best, metrics["episodic_return"])
             if video:
                 video.record(actor.act, run_dir / "video.gif", episodes=4)
@@ -409,21 +486,34 @@ if __name__ == "__main__":
             break
 
         # Act: the policy with Gaussian noise, or a uniform action
-        noisy = np.clip(actor.act(obs) + args.exploration_noise * rng.standard_normal((1, action_dim)), -1, 1)
-        action = rng.uniform(-1, 1, (1, action_dim)) if global_step < args.learning_starts else noisy
+        noisy = np.clip(
+            actor.act(obs) + args.exploration_noise * rng.standard_normal((1, action_dim)), -1, 1
+        )
+        action = (
+            rng.uniform(-1, 1, (1, action_dim)) if global_step < args.learning_starts else noisy
+        )
         next_obs, reward, terminated, truncated, _ = envs.step(action.astype(np.float32))
         ended = (terminated | truncated).any()
 
         # Store
-        state, next_state = (np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs))
-        step = {"state": state[0], "action": action[0], "reward": reward[0], "terminated": terminated[0]}
+        state, next_state = (
+            np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs)
+        )
+        step = {
+            "state": state[0],
+            "action": action[0],
+            "reward": reward[0],
+            "terminated": terminated[0],
+        }
         buffer.add(step, obs["desired_goal"][0], next_state[0], ended)
         obs = envs.reset() if ended else next_obs
 
         # Update: actor and critic are differentiated at the same parameters, then both step
         if global_step + 1 >= args.learning_starts:
             batch = buffer.sample(args.batch_size, device)
-            critic_loss, z, info = multi_reengage_critic_loss(critic, target_critic, target_actor, batch, args)
+            critic_loss, z, info = multi_reengage_critic_loss(
+                critic, target_critic, target_actor, batch, args
+            )
             critic_optimizer.zero_grad()
             critic_loss.backward(inputs=critic_params)
             actor_optimizer.zero_grad()
@@ -432,7 +522,9 @@ if __name__ == "__main__":
             actor_optimizer.step()
             torch._foreach_lerp_(target_params, online_params, args.tau)  # Polyak
             if not critic_loss.isfinite():
-                sys.exit(f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved.")
+                sys.exit(
+                    f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved."
+                )
 
         if is_terminal and global_step % 10 == 0:
             done = (global_step + 1) / args.total_timesteps

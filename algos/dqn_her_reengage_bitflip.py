@@ -115,12 +115,19 @@ def check_dqn_args(args: Args) -> None:
     zero_is_fine = "seed gamma alpha epsilon temperature".split()
     for name, value in vars(args).items():
         lowest = min(value, default=0) if isinstance(value, tuple) else value
-        if type(lowest) in (int, float) and name != "c_low" and not lowest > 0 and (lowest or name not in zero_is_fine):
+        if (
+            type(lowest) in (int, float)
+            and name != "c_low"
+            and not lowest > 0
+            and (lowest or name not in zero_is_fine)
+        ):
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small.")
     if args.gamma >= 1 or args.tau > 1 or args.epsilon > 1:
         raise ValueError("--gamma must be below 1, --tau and --epsilon at most 1.")
     if args.soft_target == "both-stochastic" and args.temperature == 0:
-        raise ValueError("--soft-target both-stochastic draws from a softmax: raise --temperature above 0.")
+        raise ValueError(
+            "--soft-target both-stochastic draws from a softmax: raise --temperature above 0."
+        )
 
 
 class Batch(NamedTuple):
@@ -142,14 +149,29 @@ class HerReplayBuffer:
     transition's own episode achieved, chosen by `strategy`.
     """
 
-    def __init__(self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator):
-        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps  # in episodes
+    def __init__(
+        self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator
+    ):
+        self.max_steps, self.capacity = (
+            envs.max_episode_steps,
+            buffer_size // envs.max_episode_steps,
+        )  # in episodes
         if self.capacity < envs.num_envs:
-            raise ValueError(f"--buffer-size {buffer_size} cannot hold an episode of each environment.")
-        dims = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+            raise ValueError(
+                f"--buffer-size {buffer_size} cannot hold an episode of each environment."
+            )
+        dims = {
+            "obs": envs.obs_dim,
+            "achieved_goal": envs.goal_dim,
+            "goal": envs.goal_dim,
+            "action": envs.action_dim,
+        }
         self.finished, self.unfinished = (
             {key: np.zeros((n, self.max_steps + 1, dim), np.float32) for key, dim in dims.items()}
-            | {key: np.zeros((n, self.max_steps + 1), np.float32) for key in ("reward", "terminated")}
+            | {
+                key: np.zeros((n, self.max_steps + 1), np.float32)
+                for key in ("reward", "terminated")
+            }
             for n in (self.capacity, envs.num_envs)
         )
         self.length = np.zeros(self.capacity, np.int64)  # steps of each finished episode
@@ -158,7 +180,9 @@ class HerReplayBuffer:
         self.relabelled = 0.0 if strategy == "none" else her_k / (her_k + 1)
         self.strategy, self.compute_reward, self.rng = strategy, envs.unwrapped.compute_reward, rng
 
-    def add(self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(
+        self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray
+    ) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset; ended marks last steps."""
         env = np.arange(len(self.t))
         for key, value in step.items():
@@ -170,7 +194,10 @@ class HerReplayBuffer:
             for key, array in self.finished.items():
                 array[self.next] = self.unfinished[key][i]
             self.length[self.next], self.t[i] = self.t[i], 0
-            self.stored, self.next = max(self.stored, self.next + 1), (self.next + 1) % self.capacity
+            self.stored, self.next = (
+                max(self.stored, self.next + 1),
+                (self.next + 1) % self.capacity,
+            )
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
         """Draws transitions uniformly with replacement, from all finished episodes or only from the `newest` ones."""
@@ -180,20 +207,38 @@ class HerReplayBuffer:
             return (self.next - 1 - age) % self.capacity, self.rng.integers(self.max_steps, size=n)
 
         episode, t = draw(batch_size)
-        while (beyond := t >= self.length[episode]).any():  # an episode that ended early has fewer steps: draw again
+        while (
+            beyond := t >= self.length[episode]
+        ).any():  # an episode that ended early has fewer steps: draw again
             episode[beyond], t[beyond] = draw(beyond.sum())
 
         data = self.finished
         goal, reward = data["goal"][episode, t], data["reward"][episode, t]
         achieved_goal = data["achieved_goal"][episode, t + 1]
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and the reward that belongs to it
+        n = int(
+            self.relabelled * batch_size
+        )  # the first n rows get a new goal, and the reward that belongs to it
         if n > 0:
             end = self.length[episode[:n]]
             start = {"future": t[:n] + 1, "final": end, "episode": 1}[self.strategy]
-            goal[:n] = data["achieved_goal"][episode[:n], self.rng.integers(start, end + 1)]  # start and end included
+            goal[:n] = data["achieved_goal"][
+                episode[:n], self.rng.integers(start, end + 1)
+            ]  # start and end included
             reward[:n] = self.compute_reward(achieved_goal[:n], goal[:n], {})
-        obs, next_obs, terminated = data["obs"][episode, t], data["obs"][episode, t + 1], data["terminated"][episode, t]
-        arrays = (obs, goal, data["action"][episode, t], reward, next_obs, achieved_goal, terminated)
+        obs, next_obs, terminated = (
+            data["obs"][episode, t],
+            data["obs"][episode, t + 1],
+            data["terminated"][episode, t],
+        )
+        arrays = (
+            obs,
+            goal,
+            data["action"][episode, t],
+            reward,
+            next_obs,
+            achieved_goal,
+            terminated,
+        )
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
@@ -220,8 +265,17 @@ class QNetwork(nn.Module):
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray], temperature: float = 0.0) -> np.ndarray:
         """Observations of n environments -> actions (n,): the best, or drawn from softmax(Q / temperature)."""
-        q = self(*(torch.from_numpy(obs[key]).to(self.net[0].weight) for key in ("observation", "desired_goal")))
-        action = torch.multinomial((q / temperature).softmax(1), 1)[:, 0] if temperature > 0 else q.argmax(1)
+        q = self(
+            *(
+                torch.from_numpy(obs[key]).to(self.net[0].weight)
+                for key in ("observation", "desired_goal")
+            )
+        )
+        action = (
+            torch.multinomial((q / temperature).softmax(1), 1)[:, 0]
+            if temperature > 0
+            else q.argmax(1)
+        )
         return action.cpu().numpy()
 
 
@@ -230,7 +284,9 @@ def soft_max(q: Tensor, temperature: float) -> Tensor:
     return ((q / temperature).softmax(dim=1) * q).sum(1) if temperature > 0 else q.max(dim=1).values
 
 
-def dqn_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args) -> tuple[Tensor, dict]:
+def dqn_loss(
+    q_network: QNetwork, target_network: QNetwork, batch: Batch, args: Args
+) -> tuple[Tensor, dict]:
     """Eq. (32), or Eq. (33) with --soft-target both; the mask 1[R = c_low] is that of Eq. (9)."""
     goal = batch.goal.clone().requires_grad_(args.alpha > 0)
     next_q = target_network(batch.next_obs, goal)  # (batch, n_actions)
@@ -243,7 +299,9 @@ def dqn_loss(q_network: QNetwork, target_network: QNetwork, batch: Batch, args: 
     info = {"value_loss": value_loss.detach(), "q": q.detach().mean()}
     if args.alpha == 0:
         return value_loss, info
-    target_grad = torch.autograd.grad(soft_target.sum(), goal)[0]  # (batch, goal_dim), without a graph: a constant
+    target_grad = torch.autograd.grad(soft_target.sum(), goal)[
+        0
+    ]  # (batch, goal_dim), without a graph: a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
     sparse_mask = (batch.reward == args.c_low).float()  # (batch,)
     grad_loss = (sparse_mask[:, None] * (q_grad - target_grad)).square().mean()
@@ -258,7 +316,9 @@ def load(path: str, env_id: str) -> dict:
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
     if (script, trained_on) != (Path(__file__).stem, env_id):
-        raise ValueError(f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id.")
+        raise ValueError(
+            f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id."
+        )
     return model
 
 
@@ -271,44 +331,75 @@ if __name__ == "__main__":
         args = replace(args, **model["architecture"])
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
-        torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to a hundred times slower
+        torch.set_flush_denormal(
+            True
+        )  # arithmetic on denormal numbers is up to a hundred times slower
         torch.manual_seed(args.seed)
         rng = np.random.default_rng(args.seed)
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         envs = VectorEnv(args.env_id, args.num_envs, args.seed, action_space=Discrete)
-        eval_envs = VectorEnv(args.env_id, args.eval_episodes, args.seed + 1_000_000, action_space=Discrete)
-        video = Video(args.env_id, args.seed + 2_000_000, action_space=Discrete) if args.capture_video else None
+        eval_envs = VectorEnv(
+            args.env_id, args.eval_episodes, args.seed + 1_000_000, action_space=Discrete
+        )
+        video = (
+            Video(args.env_id, args.seed + 2_000_000, action_space=Discrete)
+            if args.capture_video
+            else None
+        )
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
         if envs.is_dense and args.alpha > 0:
-            raise ValueError(f"{args.env_id} has a dense reward: Eq. (32) is for sparse ones, give --alpha 0.")
+            raise ValueError(
+                f"{args.env_id} has a dense reward: Eq. (32) is for sparse ones, give --alpha 0."
+            )
         if args.track:
             import wandb
-        run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
+        run_dir = Path(
+            args.run_dir
+            or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}"
+        )
         if not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
-    net = mlp((envs.obs_dim + envs.goal_dim, *args.hidden_dims, int(envs.action_space.n)), xavier_init=False)
+    net = mlp(
+        (envs.obs_dim + envs.goal_dim, *args.hidden_dims, int(envs.action_space.n)),
+        xavier_init=False,
+    )
     q_network = QNetwork(net).to(device)
     if args.evaluate:
         q_network.load_state_dict(model["q_network"])
-        print(*(f"{key} {value:.3f}" for key, value in eval_envs.play(q_network.act).items()), sep="  ")
+        print(
+            *(f"{key} {value:.3f}" for key, value in eval_envs.play(q_network.act).items()),
+            sep="  ",
+        )
         if video:
             video.record(q_network.act, Path(args.evaluate).with_suffix(".gif"), episodes=4)
         sys.exit()
 
     target_network = copy.deepcopy(q_network).requires_grad_(False)
-    online_params, target_params = [p.detach() for p in q_network.parameters()], [*target_network.parameters()]
+    online_params, target_params = (
+        [p.detach() for p in q_network.parameters()],
+        [*target_network.parameters()],
+    )
     optimizer = torch.optim.Adam(q_network.parameters(), lr=args.learning_rate, fused=True)
-    amp = torch.autocast(device.type, torch.bfloat16, enabled=args.matmul_precision == "medium")  # in the loss alone
+    amp = torch.autocast(
+        device.type, torch.bfloat16, enabled=args.matmul_precision == "medium"
+    )  # in the loss alone
 
     (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
     if args.track:
         wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
     writer = SummaryWriter(run_dir)
-    start, is_terminal, best, info, updates, new_episodes = time.time(), sys.stdout.isatty(), -1.0, {}, 0, 0
+    start, is_terminal, best, info, updates, new_episodes = (
+        time.time(),
+        sys.stdout.isatty(),
+        -1.0,
+        {},
+        0,
+        0,
+    )
     obs = envs.reset()
 
     for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
@@ -317,18 +408,36 @@ if __name__ == "__main__":
         # Evaluate, log, save: before the first step, whenever eval_frequency more steps are done, and at the end
         if global_step % args.eval_frequency < args.num_envs or global_step >= args.total_timesteps:
             metrics = eval_envs.play(q_network.act)
-            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-            print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
+            row = {
+                "global_step": global_step,
+                **metrics,
+                "wall_time": round(time.time() - start, 3),
+            }
+            print(
+                "\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()),
+                flush=True,
+            )
             with open(run_dir / "metrics.csv", "a", newline="") as file:
-                csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
+                csv.writer(file).writerows(
+                    [row.keys(), row.values()] if iteration == 0 else [row.values()]
+                )
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
-                model = {"script": Path(__file__).stem, "env_id": args.env_id, "global_step": global_step}
-                model |= {"architecture": {"hidden_dims": args.hidden_dims}, "q_network": q_network.state_dict()}
+                model = {
+                    "script": Path(__file__).stem,
+                    "env_id": args.env_id,
+                    "global_step": global_step,
+                }
+                model |= {
+                    "architecture": {"hidden_dims": args.hidden_dims},
+                    "q_network": q_network.state_dict(),
+                }
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_once"] > best):
                     torch.save(model, run_dir / "unfinished.pt")
-                    (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
+                    (run_dir / "unfinished.pt").replace(
+                        run_dir / name
+                    )  # an interruption never leaves half a model
                 best = max(best, metrics["success_once"])
             if video:
                 video.record(q_network.act, run_dir / "video.gif", episodes=4)
@@ -337,15 +446,25 @@ if __name__ == "__main__":
 
         # Act: the best action, or with 'both-stochastic' one drawn by the soft target's softmax, or a uniform one
         stochastic = args.soft_target == "both-stochastic"
-        policy_action = target_network.act(obs, args.temperature) if stochastic else q_network.act(obs)
+        policy_action = (
+            target_network.act(obs, args.temperature) if stochastic else q_network.act(obs)
+        )
         uniform_action = rng.integers(envs.action_space.n, size=args.num_envs)
         action = np.where(rng.random(args.num_envs) < args.epsilon, uniform_action, policy_action)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         ended = terminated | truncated
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "goal": obs["desired_goal"]}
-        buffer.add(step | {"action": action[:, None], "reward": reward, "terminated": terminated}, next_obs, ended)
+        step = {
+            "obs": obs["observation"],
+            "achieved_goal": obs["achieved_goal"],
+            "goal": obs["desired_goal"],
+        }
+        buffer.add(
+            step | {"action": action[:, None], "reward": reward, "terminated": terminated},
+            next_obs,
+            ended,
+        )
         new_episodes += ended.sum()
         obs = envs.reset(ended) if ended.any() else next_obs
 
@@ -362,7 +481,9 @@ if __name__ == "__main__":
                 if updates % args.target_network_frequency == 0:
                     torch._foreach_lerp_(target_params, online_params, args.tau)  # Polyak
             if not loss.isfinite():
-                sys.exit(f"The loss is {loss:g} at step {global_step}; {run_dir} keeps what was saved.")
+                sys.exit(
+                    f"The loss is {loss:g} at step {global_step}; {run_dir} keeps what was saved."
+                )
 
         if is_terminal and iteration % 10 == 0:
             done = (global_step + args.num_envs) / args.total_timesteps

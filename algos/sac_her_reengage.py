@@ -112,9 +112,13 @@ PAPER_SETTINGS = {  # what stands under every part of the environment's name app
     "ContinuousSeek5-": dict(total_timesteps=12_000, batch_size=2048, alpha=0.3),
     "ContinuousSeek20-": dict(total_timesteps=400_000, batch_size=8192, alpha=0.2),
     "Fetch": ROBOTICS,
-    "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50),
+    "FetchReach": dict(
+        total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50
+    ),
     "Hand": ROBOTICS,
-    "Manipulate": dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000),
+    "Manipulate": dict(
+        total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000
+    ),
 }
 
 
@@ -131,7 +135,12 @@ def check_sac_args(args: Args) -> None:
     zero_is_fine = "seed gamma alpha learning_starts exploration_noise".split()
     for name, value in vars(args).items():
         lowest = min(value, default=0) if isinstance(value, tuple) else value
-        if type(lowest) in (int, float) and name != "c_low" and not lowest > 0 and (lowest or name not in zero_is_fine):
+        if (
+            type(lowest) in (int, float)
+            and name != "c_low"
+            and not lowest > 0
+            and (lowest or name not in zero_is_fine)
+        ):
             raise ValueError(f"--{name.replace('_', '-')} {value} is too small.")
     if args.gamma >= 1 or args.tau > 1:
         raise ValueError("--gamma must be below 1, and --tau at most 1.")
@@ -156,14 +165,29 @@ class HerReplayBuffer:
     transition's own episode achieved, chosen by `strategy`.
     """
 
-    def __init__(self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator):
-        self.max_steps, self.capacity = envs.max_episode_steps, buffer_size // envs.max_episode_steps  # in episodes
+    def __init__(
+        self, buffer_size: int, envs: VectorEnv, her_k: int, strategy: str, rng: np.random.Generator
+    ):
+        self.max_steps, self.capacity = (
+            envs.max_episode_steps,
+            buffer_size // envs.max_episode_steps,
+        )  # in episodes
         if self.capacity < envs.num_envs:
-            raise ValueError(f"--buffer-size {buffer_size} cannot hold an episode of each environment.")
-        dims = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+            raise ValueError(
+                f"--buffer-size {buffer_size} cannot hold an episode of each environment."
+            )
+        dims = {
+            "obs": envs.obs_dim,
+            "achieved_goal": envs.goal_dim,
+            "goal": envs.goal_dim,
+            "action": envs.action_dim,
+        }
         self.finished, self.unfinished = (
             {key: np.zeros((n, self.max_steps + 1, dim), np.float32) for key, dim in dims.items()}
-            | {key: np.zeros((n, self.max_steps + 1), np.float32) for key in ("reward", "terminated")}
+            | {
+                key: np.zeros((n, self.max_steps + 1), np.float32)
+                for key in ("reward", "terminated")
+            }
             for n in (self.capacity, envs.num_envs)
         )
         self.length = np.zeros(self.capacity, np.int64)  # steps of each finished episode
@@ -172,7 +196,9 @@ class HerReplayBuffer:
         self.relabelled = 0.0 if strategy == "none" else her_k / (her_k + 1)
         self.strategy, self.compute_reward, self.rng = strategy, envs.unwrapped.compute_reward, rng
 
-    def add(self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(
+        self, step: dict[str, np.ndarray], next_obs: dict[str, np.ndarray], ended: np.ndarray
+    ) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset; ended marks last steps."""
         env = np.arange(len(self.t))
         for key, value in step.items():
@@ -184,7 +210,10 @@ class HerReplayBuffer:
             for key, array in self.finished.items():
                 array[self.next] = self.unfinished[key][i]
             self.length[self.next], self.t[i] = self.t[i], 0
-            self.stored, self.next = max(self.stored, self.next + 1), (self.next + 1) % self.capacity
+            self.stored, self.next = (
+                max(self.stored, self.next + 1),
+                (self.next + 1) % self.capacity,
+            )
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
         """Draws transitions uniformly with replacement, from all finished episodes or only from the `newest` ones."""
@@ -194,20 +223,38 @@ class HerReplayBuffer:
             return (self.next - 1 - age) % self.capacity, self.rng.integers(self.max_steps, size=n)
 
         episode, t = draw(batch_size)
-        while (beyond := t >= self.length[episode]).any():  # an episode that ended early has fewer steps: draw again
+        while (
+            beyond := t >= self.length[episode]
+        ).any():  # an episode that ended early has fewer steps: draw again
             episode[beyond], t[beyond] = draw(beyond.sum())
 
         data = self.finished
         goal, reward = data["goal"][episode, t], data["reward"][episode, t]
         achieved_goal = data["achieved_goal"][episode, t + 1]
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and the reward that belongs to it
+        n = int(
+            self.relabelled * batch_size
+        )  # the first n rows get a new goal, and the reward that belongs to it
         if n > 0:
             end = self.length[episode[:n]]
             start = {"future": t[:n] + 1, "final": end, "episode": 1}[self.strategy]
-            goal[:n] = data["achieved_goal"][episode[:n], self.rng.integers(start, end + 1)]  # start and end included
+            goal[:n] = data["achieved_goal"][
+                episode[:n], self.rng.integers(start, end + 1)
+            ]  # start and end included
             reward[:n] = self.compute_reward(achieved_goal[:n], goal[:n], {})
-        obs, next_obs, terminated = data["obs"][episode, t], data["obs"][episode, t + 1], data["terminated"][episode, t]
-        arrays = (obs, goal, data["action"][episode, t], reward, next_obs, achieved_goal, terminated)
+        obs, next_obs, terminated = (
+            data["obs"][episode, t],
+            data["obs"][episode, t + 1],
+            data["terminated"][episode, t],
+        )
+        arrays = (
+            obs,
+            goal,
+            data["action"][episode, t],
+            reward,
+            next_obs,
+            achieved_goal,
+            terminated,
+        )
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
@@ -217,7 +264,9 @@ class Normalizer(nn.Module):
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
         self.enabled = enabled
-        self.register_buffer("sums", torch.zeros(3, dim, dtype=torch.float64))  # of 1, of x, of x squared
+        self.register_buffer(
+            "sums", torch.zeros(3, dim, dtype=torch.float64)
+        )  # of 1, of x, of x squared
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
@@ -226,7 +275,9 @@ class Normalizer(nn.Module):
         self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
         count, total, total_of_squares = self.sums
         self.mean.copy_(total / count)
-        self.std.copy_((total_of_squares / count - (total / count).square()).clamp(min=0.01**2).sqrt())
+        self.std.copy_(
+            (total_of_squares / count - (total / count).square()).clamp(min=0.01**2).sqrt()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x.clamp(-200, 200) - self.mean) / self.std).clamp(-5, 5) if self.enabled else x
@@ -251,18 +302,25 @@ class GaussianActor(nn.Module):
 
     def forward(self, obs: Tensor, goal: Tensor, mean_only: bool = False) -> tuple[Tensor, Tensor]:
         """A sampled action (batch, action_dim) and its log-probability (batch,), both functions of the goal."""
-        mean, log_std = self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)).chunk(2, 1)
+        mean, log_std = self.net(
+            torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)
+        ).chunk(2, 1)
         log_std = log_std.to(obs).clamp(-20, 2)  # float32, as all that follows, under amp too
         noise = torch.zeros_like(log_std) if mean_only else torch.randn_like(log_std)
         u = mean + log_std.exp() * noise  # reparameterised
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))  # of tanh: log(1 - tanh(u)^2), stable
+        log_slope = 2 * (
+            math.log(2) - u - nn.functional.softplus(-2 * u)
+        )  # of tanh: log(1 - tanh(u)^2), stable
         return u.tanh(), (log_normal - log_slope).sum(1)
 
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray], mean_only: bool = True) -> np.ndarray:
         """Observations of n environments -> the Gaussians' means after tanh, or sampled actions, (n, action_dim)."""
-        inputs = (torch.from_numpy(obs[key]).to(self.net[0].weight) for key in ("observation", "desired_goal"))
+        inputs = (
+            torch.from_numpy(obs[key]).to(self.net[0].weight)
+            for key in ("observation", "desired_goal")
+        )
         return self(*inputs, mean_only)[0].cpu().numpy()
 
 
@@ -274,7 +332,11 @@ class Critic(nn.Module):
         self.obs_normalizer, self.goal_normalizer, self.net = obs_normalizer, goal_normalizer, net
 
     def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        return self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], 1)).to(obs).squeeze(1)
+        return (
+            self.net(torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], 1))
+            .to(obs)
+            .squeeze(1)
+        )
 
 
 def sac_critic_loss(
@@ -285,24 +347,48 @@ def sac_critic_loss(
     goal = batch.goal.clone().requires_grad_(args.alpha > 0)
     with torch.set_grad_enabled(args.alpha > 0):
         next_action, next_log_prob = actor(batch.next_obs, goal)  # (batch, action_dim), (batch,)
-        next_q = torch.minimum(*(critic(batch.next_obs, goal, next_action) for critic in target_critics))  # (batch,)
+        next_q = torch.minimum(
+            *(critic(batch.next_obs, goal, next_action) for critic in target_critics)
+        )  # (batch,)
         # R as a function of the goal: a sparse one is constant, a dense one has the slope that the environment tells
-        reward = batch.reward if reward_grad is None else batch.reward + (reward_grad * (goal - batch.goal)).sum(1)
-        target = reward + args.gamma * (1 - batch.terminated) * (next_q - entropy_coef * next_log_prob)  # (batch,)
+        reward = (
+            batch.reward
+            if reward_grad is None
+            else batch.reward + (reward_grad * (goal - batch.goal)).sum(1)
+        )
+        target = reward + args.gamma * (1 - batch.terminated) * (
+            next_q - entropy_coef * next_log_prob
+        )  # (batch,)
     qs = [critic(batch.obs, goal, batch.action) for critic in critics]  # 2 x (batch,)
     value_loss = 0.5 * sum(nn.functional.mse_loss(q, target.detach()) for q in qs)
-    info = {"value_loss": value_loss.detach(), "q": qs[0].detach().mean(), "entropy_coef": entropy_coef}
+    info = {
+        "value_loss": value_loss.detach(),
+        "q": qs[0].detach().mean(),
+        "entropy_coef": entropy_coef,
+    }
     if args.alpha == 0:
         return value_loss, info
-    target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), without a graph: a constant
-    sparse_mask = (batch.reward == args.c_low).float() if reward_grad is None else torch.ones_like(batch.reward)
-    weight = sparse_mask[:, None] * critics[0].goal_normalizer.std  # by the normalised goal; (batch, goal_dim)
-    q_grads = [torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs]  # 2 x (batch, goal_dim)
+    target_grad = torch.autograd.grad(target.sum(), goal)[
+        0
+    ]  # (batch, goal_dim), without a graph: a constant
+    sparse_mask = (
+        (batch.reward == args.c_low).float()
+        if reward_grad is None
+        else torch.ones_like(batch.reward)
+    )
+    weight = (
+        sparse_mask[:, None] * critics[0].goal_normalizer.std
+    )  # by the normalised goal; (batch, goal_dim)
+    q_grads = [
+        torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs
+    ]  # 2 x (batch, goal_dim)
     grad_loss = 0.5 * sum((weight * (q_grad - target_grad)).square().mean() for q_grad in q_grads)
     return value_loss + args.alpha * grad_loss, info | {"grad_loss": grad_loss.detach()}  # Eq. (9)
 
 
-def sac_actor_loss(critics: nn.ModuleList, actor: GaussianActor, entropy_coef: Tensor, batch: Batch) -> tuple:
+def sac_actor_loss(
+    critics: nn.ModuleList, actor: GaussianActor, entropy_coef: Tensor, batch: Batch
+) -> tuple:
     """Mean of c log pi(a | s, g) - min_j Q_j(s, a, g), with a sampled anew, and the mean of log pi."""
     action, log_prob = actor(batch.obs, batch.goal)  # (batch, action_dim), (batch,)
     q = torch.minimum(*(critic(batch.obs, batch.goal, action) for critic in critics))  # (batch,)
@@ -317,7 +403,9 @@ def load(path: str, env_id: str) -> dict:
     except Exception as error:
         raise ValueError(f"{path} is not a readable model file ({type(error).__name__}).") from None
     if (script, trained_on) != (Path(__file__).stem, env_id):
-        raise ValueError(f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id.")
+        raise ValueError(
+            f"{path} was trained by {script}.py on {trained_on}: use that script and --env-id."
+        )
     return model
 
 
@@ -330,31 +418,60 @@ if __name__ == "__main__":
         args = replace(args, **model["architecture"])
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
-        torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to a hundred times slower
+        torch.set_flush_denormal(
+            True
+        )  # arithmetic on denormal numbers is up to a hundred times slower
         torch.manual_seed(args.seed)
         rng = np.random.default_rng(args.seed)
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         envs = VectorEnv(args.env_id, args.num_envs, args.seed, args.observe_achieved_goal)
-        eval_envs = VectorEnv(args.env_id, args.eval_episodes, args.seed + 1_000_000, args.observe_achieved_goal)
-        video = Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal) if args.capture_video else None
+        eval_envs = VectorEnv(
+            args.env_id, args.eval_episodes, args.seed + 1_000_000, args.observe_achieved_goal
+        )
+        video = (
+            Video(args.env_id, args.seed + 2_000_000, args.observe_achieved_goal)
+            if args.capture_video
+            else None
+        )
         buffer = HerReplayBuffer(args.buffer_size, envs, args.her_k, args.her_strategy, rng)
-        if max(-(-args.learning_starts // args.num_envs), args.train_frequency) < envs.max_episode_steps:
-            raise ValueError("No episode is stored at the first update: raise --learning-starts or --train-frequency.")
-        if envs.is_dense and args.alpha > 0 and not hasattr(envs.unwrapped, "compute_reward_gradient"):
-            raise ValueError(f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs.")
+        if (
+            max(-(-args.learning_starts // args.num_envs), args.train_frequency)
+            < envs.max_episode_steps
+        ):
+            raise ValueError(
+                "No episode is stored at the first update: raise --learning-starts or --train-frequency."
+            )
+        if (
+            envs.is_dense
+            and args.alpha > 0
+            and not hasattr(envs.unwrapped, "compute_reward_gradient")
+        ):
+            raise ValueError(
+                f"{args.env_id} has a dense reward but no compute_reward_gradient, which Eq. (8) needs."
+            )
         if args.track:
             import wandb
-        run_dir = Path(args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}")
+        run_dir = Path(
+            args.run_dir
+            or f"runs/{args.env_id}__{Path(__file__).stem}__{args.seed}__{time.time():.0f}"
+        )
         if not args.evaluate:
             run_dir.mkdir(parents=True)
     except (ValueError, OSError, ImportError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
-    normalizers = Normalizer(envs.obs_dim, args.normalize), Normalizer(envs.goal_dim, args.normalize)
+    normalizers = (
+        Normalizer(envs.obs_dim, args.normalize),
+        Normalizer(envs.goal_dim, args.normalize),
+    )
     in_dim, action_dim = envs.obs_dim + envs.goal_dim, envs.action_dim
-    actor = GaussianActor(*normalizers, mlp((in_dim, *args.hidden_dims, 2 * action_dim), args.xavier_init)).to(device)
-    critic_nets = (mlp((in_dim + action_dim, *args.hidden_dims, 1), args.xavier_init) for _ in range(2))
+    actor = GaussianActor(
+        *normalizers, mlp((in_dim, *args.hidden_dims, 2 * action_dim), args.xavier_init)
+    ).to(device)
+    critic_nets = (
+        mlp((in_dim + action_dim, *args.hidden_dims, 1), args.xavier_init) for _ in range(2)
+    )
     critics = nn.ModuleList(Critic(*normalizers, net) for net in critic_nets).to(device)
     log_entropy_coef = torch.zeros((), device=device, requires_grad=True)
     if args.evaluate:
@@ -364,19 +481,33 @@ if __name__ == "__main__":
             video.record(actor.act, Path(args.evaluate).with_suffix(".gif"), episodes=4)
         sys.exit()
 
-    target_critics = nn.ModuleList(Critic(*normalizers, copy.deepcopy(q.net)) for q in critics).requires_grad_(False)
+    target_critics = nn.ModuleList(
+        Critic(*normalizers, copy.deepcopy(q.net)) for q in critics
+    ).requires_grad_(False)
     actor_params, critic_params = list(actor.net.parameters()), list(critics.parameters())
-    online_params, target_params = [parameter.detach() for parameter in critic_params], [*target_critics.parameters()]
+    online_params, target_params = (
+        [parameter.detach() for parameter in critic_params],
+        [*target_critics.parameters()],
+    )
     actor_optimizer = torch.optim.Adam(actor_params, lr=args.learning_rate, fused=True)
     critic_optimizer = torch.optim.Adam(critic_params, lr=args.learning_rate, fused=True)
     entropy_optimizer = torch.optim.Adam([log_entropy_coef], lr=args.learning_rate, fused=True)
-    amp = torch.autocast(device.type, torch.bfloat16, enabled=args.matmul_precision == "medium")  # in losses alone
+    amp = torch.autocast(
+        device.type, torch.bfloat16, enabled=args.matmul_precision == "medium"
+    )  # in losses alone
 
     (run_dir / "args.json").write_text(json.dumps(asdict(args), indent=2) + "\n")
     if args.track:
         wandb.init(name=run_dir.name, config=asdict(args), dir=run_dir, sync_tensorboard=True)
     writer = SummaryWriter(run_dir)
-    start, is_terminal, best, info, updates, new_episodes = time.time(), sys.stdout.isatty(), -1.0, {}, 0, 0
+    start, is_terminal, best, info, updates, new_episodes = (
+        time.time(),
+        sys.stdout.isatty(),
+        -1.0,
+        {},
+        0,
+        0,
+    )
     obs, action_shape = envs.reset(), (args.num_envs, action_dim)
 
     for iteration in range(-(-args.total_timesteps // args.num_envs) + 1):
@@ -385,19 +516,41 @@ if __name__ == "__main__":
         # Evaluate, log, save: before the first step, whenever eval_frequency more steps are done, and at the end
         if global_step % args.eval_frequency < args.num_envs or global_step >= args.total_timesteps:
             metrics = eval_envs.play(actor.act)
-            row = {"global_step": global_step, **metrics, "wall_time": round(time.time() - start, 3)}
-            print("\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()), flush=True)
+            row = {
+                "global_step": global_step,
+                **metrics,
+                "wall_time": round(time.time() - start, 3),
+            }
+            print(
+                "\033[K" * is_terminal + "  ".join(f"{k} {round(v, 3)}" for k, v in row.items()),
+                flush=True,
+            )
             with open(run_dir / "metrics.csv", "a", newline="") as file:
-                csv.writer(file).writerows([row.keys(), row.values()] if iteration == 0 else [row.values()])
+                csv.writer(file).writerows(
+                    [row.keys(), row.values()] if iteration == 0 else [row.values()]
+                )
             for key, value in (metrics | info).items():
                 writer.add_scalar(key, value, global_step)
             if args.save_model:
-                architecture = {k: getattr(args, k) for k in ("hidden_dims", "normalize", "observe_achieved_goal")}
-                model = {"script": Path(__file__).stem, "env_id": args.env_id, "architecture": architecture}
-                model |= {"global_step": global_step, "actor": actor.state_dict(), "critics": critics.state_dict()}
+                architecture = {
+                    k: getattr(args, k)
+                    for k in ("hidden_dims", "normalize", "observe_achieved_goal")
+                }
+                model = {
+                    "script": Path(__file__).stem,
+                    "env_id": args.env_id,
+                    "architecture": architecture,
+                }
+                model |= {
+                    "global_step": global_step,
+                    "actor": actor.state_dict(),
+                    "critics": critics.state_dict(),
+                }
                 for name in ["model.pt"] + ["best_model.pt"] * (metrics["success_rate"] > best):
                     torch.save(model, run_dir / "unfinished.pt")
-                    (run_dir / "unfinished.pt").replace(run_dir / name)  # an interruption never leaves half a model
+                    (run_dir / "unfinished.pt").replace(
+                        run_dir / name
+                    )  # an interruption never leaves half a model
                 best = max(best, metrics["success_rate"])
             if video:
                 video.record(actor.act, run_dir / "video.gif", episodes=4)
@@ -412,15 +565,26 @@ if __name__ == "__main__":
         ended = terminated | truncated
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "goal": obs["desired_goal"]}
-        buffer.add(step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended)
+        step = {
+            "obs": obs["observation"],
+            "achieved_goal": obs["achieved_goal"],
+            "goal": obs["desired_goal"],
+        }
+        buffer.add(
+            step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended
+        )
         new_episodes += ended.sum()
         obs = envs.reset(ended) if ended.any() else next_obs
 
         # Update
-        if global_step + args.num_envs >= args.learning_starts and (iteration + 1) % args.train_frequency == 0:
+        if (
+            global_step + args.num_envs >= args.learning_starts
+            and (iteration + 1) % args.train_frequency == 0
+        ):
             if args.normalize and new_episodes > 0:
-                batch = buffer.sample(new_episodes * envs.max_episode_steps, device, newest=new_episodes)
+                batch = buffer.sample(
+                    new_episodes * envs.max_episode_steps, device, newest=new_episodes
+                )
                 actor.obs_normalizer.update(batch.obs)
                 actor.goal_normalizer.update(batch.goal)
                 new_episodes = 0
@@ -428,20 +592,28 @@ if __name__ == "__main__":
                 batch = buffer.sample(args.batch_size, device)
                 slope, coef = envs.reward_gradient(batch), log_entropy_coef.detach().exp()
                 critic_optimizer.zero_grad()
-                critic_loss, info = amp(sac_critic_loss)(critics, target_critics, actor, coef, batch, args, slope)
-                critic_loss.backward(inputs=critic_params)  # of the critics alone: no gradient of any other network
+                critic_loss, info = amp(sac_critic_loss)(
+                    critics, target_critics, actor, coef, batch, args, slope
+                )
+                critic_loss.backward(
+                    inputs=critic_params
+                )  # of the critics alone: no gradient of any other network
                 critic_optimizer.step()
                 actor_optimizer.zero_grad()
                 actor_loss, log_prob = amp(sac_actor_loss)(critics, actor, coef, batch)
                 actor_loss.backward(inputs=actor_params)
                 actor_optimizer.step()
-                log_entropy_coef.grad = action_dim - log_prob  # c grows while the entropy -log pi is below -dim(a)
+                log_entropy_coef.grad = (
+                    action_dim - log_prob
+                )  # c grows while the entropy -log pi is below -dim(a)
                 entropy_optimizer.step()
                 updates += 1
                 if updates % args.target_network_frequency == 0:
                     torch._foreach_lerp_(target_params, online_params, args.tau)  # Polyak
             if not critic_loss.isfinite():
-                sys.exit(f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved.")
+                sys.exit(
+                    f"The critic's loss is {critic_loss:g} at step {global_step}; {run_dir} keeps what was saved."
+                )
 
         if is_terminal and iteration % 10 == 0:
             done = (global_step + args.num_envs) / args.total_timesteps

@@ -25,9 +25,13 @@ class ReenGAGE(stable_baselines3.DQN):
         for _ in range(gradient_steps):
             batch = self.replay_buffer.sample(batch_size)
             goal = batch.observations["desired_goal"].clone().requires_grad_()
-            next_q = self.q_net_target({**batch.next_observations, "desired_goal": goal})  # (batch, n_actions)
+            next_q = self.q_net_target(
+                {**batch.next_observations, "desired_goal": goal}
+            )  # (batch, n_actions)
             soft_max = ((next_q / TEMPERATURE).softmax(1) * next_q).sum(1)  # (batch,), Eq. (31)
-            target = batch.rewards[:, 0] + self.gamma * (1 - batch.dones[:, 0]) * soft_max  # (batch,)
+            target = (
+                batch.rewards[:, 0] + self.gamma * (1 - batch.dones[:, 0]) * soft_max
+            )  # (batch,)
             all_q = self.q_net({**batch.observations, "desired_goal": goal})
             q = all_q.gather(1, batch.actions.long())[:, 0]  # (batch,)
             target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim)

@@ -85,7 +85,10 @@ def main(args: Args) -> None:
             contenders[f"envs.VectorEnv, threads: {threads}"] = VectorEnv(
                 env_id, args.num_envs, seed=0, num_threads=threads
             )
-        single = {"package's class": package.envs[0].unwrapped, "envs.robotics": gym.make(env_id).unwrapped}
+        single = {
+            "package's class": package.envs[0].unwrapped,
+            "envs.robotics": gym.make(env_id).unwrapped,
+        }
         rng = np.random.default_rng(0)
         actions = rng.uniform(-1, 1, (args.steps, *package.action_space.shape)).astype(np.float32)
         speeds = {name: [] for name in contenders}
@@ -94,14 +97,22 @@ def main(args: Args) -> None:
             for name, venv in contenders.items():
                 speeds[name].append(steps_per_second(venv, actions))
             for name, env in single.items():
-                shares[name].append(share_in_mj_step(env, actions.reshape(-1, actions.shape[-1])[: 4 * args.steps]))
-        print(f"{env_id}: {args.num_envs} environments, {args.steps} steps, uniform actions, {args.repeats} turns")
+                shares[name].append(
+                    share_in_mj_step(env, actions.reshape(-1, actions.shape[-1])[: 4 * args.steps])
+                )
+        print(
+            f"{env_id}: {args.num_envs} environments, {args.steps} steps, uniform actions, {args.repeats} turns"
+        )
         base = statistics.median(next(iter(speeds.values())))
         for name, values in speeds.items():
             median, low, high = statistics.median(values), min(values), max(values)
-            print(f"  {name:42s} {median:7.0f} steps/s ({low:.0f} to {high:.0f}), ratio {median / base:.2f}")
+            print(
+                f"  {name:42s} {median:7.0f} steps/s ({low:.0f} to {high:.0f}), ratio {median / base:.2f}"
+            )
         for name, values in shares.items():
-            print(f"  in mj_step, {name:30s} {statistics.median(values):7.1%} ({min(values):.1%} to {max(values):.1%})")
+            print(
+                f"  in mj_step, {name:30s} {statistics.median(values):7.1%} ({min(values):.1%} to {max(values):.1%})"
+            )
         for venv in contenders.values():
             venv.close()
 

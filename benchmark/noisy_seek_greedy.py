@@ -15,18 +15,24 @@ from envs import VectorEnv
 
 def go_to_nearest_goal(obs: dict[str, np.ndarray]) -> np.ndarray:
     """Observations of n episodes -> actions, (n, 2); the environment shortens steps longer than 1."""
-    slots = obs["desired_goal"].reshape(len(obs["desired_goal"]), -1, 3)  # (n, n_max, 3): gate, x, y
+    slots = obs["desired_goal"].reshape(
+        len(obs["desired_goal"]), -1, 3
+    )  # (n, n_max, 3): gate, x, y
     way = slots[..., 1:] - obs["observation"][:, None]  # (n, n_max, 2)
     distance = np.where(slots[..., 0] > 0, np.linalg.norm(way, axis=-1), np.inf)
     return way[np.arange(len(way)), distance.argmin(1)]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     if args.episodes < 1 or args.seed < 0:
         parser.error("--episodes must be at least 1, --seed at least 0")
     metrics = VectorEnv("NoisySeek-v0", args.episodes, args.seed).play(go_to_nearest_goal)
-    print(f"greedy agent on NoisySeek, {args.episodes} episodes: mean return {metrics['episodic_return']:.2f}")
+    print(
+        f"greedy agent on NoisySeek, {args.episodes} episodes: mean return {metrics['episodic_return']:.2f}"
+    )

@@ -24,7 +24,13 @@ import numpy as np
 from matplotlib.ticker import EngFormatter
 from scipy.stats import bootstrap, trim_mean
 
-COLOURS = ["#444444", "#0072b2", "#d55e00", "#009e73", "#cc79a7"]  # told apart by the colour-blind too
+COLOURS = [
+    "#444444",
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+]  # told apart by the colour-blind too
 STYLES = ["--", "-", "-.", ":", "-"]
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
@@ -34,7 +40,9 @@ def read_curves(pattern: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     runs = []
     for path in sorted(glob.glob(pattern)):
         with open(path, newline="") as file:
-            runs.append([(float(row["global_step"]), float(row[metric])) for row in csv.DictReader(file)])
+            runs.append(
+                [(float(row["global_step"]), float(row[metric])) for row in csv.DictReader(file)]
+            )
     if not runs:
         raise ValueError(f"No file matches {pattern}.")
     shared = min(len(run) for run in runs)
@@ -55,17 +63,23 @@ def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, np.nd
     if len(values) == 1:
         return middle, middle, middle
     draws = np.random.default_rng(0)
-    band = bootstrap((values,), interquartile_mean, method="percentile", rng=draws).confidence_interval
+    band = bootstrap(
+        (values,), interquartile_mean, method="percentile", rng=draws
+    ).confidence_interval
     return middle, band.low, band.high
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("picture")
     parser.add_argument("curves", nargs="+", metavar="LABEL=PATTERN")
     parser.add_argument("--metric", default="success_once")
     parser.add_argument("--title", default="")
-    parser.add_argument("--robust", action="store_true", help="interquartile mean and 95 %% bootstrap interval")
+    parser.add_argument(
+        "--robust", action="store_true", help="interquartile mean and 95 %% bootstrap interval"
+    )
     args = parser.parse_args()
 
     is_success = args.metric.startswith("success")
@@ -79,7 +93,10 @@ def main() -> None:
             sys.exit(2)
         mean, colour = values.mean(0), COLOURS[i % len(COLOURS)]
         final = mean[-max(1, round(len(mean) / 10)) :].mean()
-        first = [f"{steps[mean >= level][0]:,.0f}" if (mean >= level).any() else "never" for level in (0.5, 0.9)]
+        first = [
+            f"{steps[mean >= level][0]:,.0f}" if (mean >= level).any() else "never"
+            for level in (0.5, 0.9)
+        ]
         reached = f", at 0.5 from step {first[0]}, at 0.9 from {first[1]}" if is_success else ""
         print(f"{label}: seeds {len(values)}, final {final:.3f}, area {mean.mean():.3f}{reached}")
         middle, low, high = middle_and_band(values, args.robust)

@@ -29,9 +29,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same points give the same file
 
 
-def transitions(env: Rotation, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def transitions(
+    env: Rotation, n: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Actions, goals and moves U a of those among n transitions of the environment that involve U, each (m, d)."""
-    steps = 1 if env.reward_type == "dense" else 2  # of an episode: a new goal for each, the general position
+    steps = (
+        1 if env.reward_type == "dense" else 2
+    )  # of an episode: a new goal for each, the general position
     state, goal = env.draw(-(-n // steps), rng)
     action = rng.standard_normal(goal.shape)
     action /= np.linalg.norm(action, axis=1, keepdims=True)
@@ -47,10 +51,14 @@ def learn_from_gradients(action: np.ndarray, move: np.ndarray) -> np.ndarray:
     return left @ right
 
 
-def learn_from_values(action: np.ndarray, goal: np.ndarray, move: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def learn_from_values(
+    action: np.ndarray, goal: np.ndarray, move: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """The rotation with the least sum of (g . (estimate a - U a))^2, by damped Gauss-Newton steps: (d, d)."""
     d = action.shape[1]
-    i, j = np.triu_indices(d, 1)  # a small turn is U (1 + S), S skew-symmetric with these entries above its diagonal
+    i, j = np.triu_indices(
+        d, 1
+    )  # a small turn is U (1 + S), S skew-symmetric with these entries above its diagonal
     best, least = None, np.inf
     for _ in range(5):  # random starts
         u, damping = random_rotation(d, rng), 1.0
@@ -81,7 +89,11 @@ def recovered(d: int, kind: str, n: int, by_gradient: bool, seeds: int) -> bool:
     for seed in range(seeds):
         env, rng = Rotation(d, kind, rotation_seed=seed), np.random.default_rng(1000 + seed)
         action, goal, move = transitions(env, n, rng)
-        u = learn_from_gradients(action, move) if by_gradient else learn_from_values(action, goal, move, rng)
+        u = (
+            learn_from_gradients(action, move)
+            if by_gradient
+            else learn_from_values(action, goal, move, rng)
+        )
         if np.linalg.norm(u - env.rotation) > 1e-3:
             return False
     return True
@@ -102,7 +114,9 @@ def transitions_needed(d: int, kind: str, by_gradient: bool, seeds: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
@@ -128,8 +142,16 @@ def main() -> None:
             print(f"proposition {number}, {label}: transitions ~ d^{exponent:.2f}", flush=True)
             axis.loglog(args.dims, needed, style, color=colour, label=f"{label}: d^{exponent:.2f}")
         d, factor = np.array(args.dims), 1 + (kind == "sparse")
-        axis.loglog(d, factor * d * (d - 1) / 2, ":", color="#444444", label=f"{'2 x ' * (factor > 1)}d (d - 1) / 2")
-        axis.loglog(d, factor * (d - 1), ":", color="#0072b2", label=f"{'2 x ' * (factor > 1)}(d - 1)")
+        axis.loglog(
+            d,
+            factor * d * (d - 1) / 2,
+            ":",
+            color="#444444",
+            label=f"{'2 x ' * (factor > 1)}d (d - 1) / 2",
+        )
+        axis.loglog(
+            d, factor * (d - 1), ":", color="#0072b2", label=f"{'2 x ' * (factor > 1)}(d - 1)"
+        )
         axis.set(title=f"Proposition {number}, {kind} rewards", xlabel="d", xticks=d, xticklabels=d)
         axis.minorticks_off()
         axis.grid(alpha=0.3)

@@ -90,7 +90,11 @@ ROWS = [
 
 
 SEARCHES = {  # the rest of the figures: every other alpha, learning rate, batch size or temperature
-    "2, 8, 9, 10": ("ContinuousSeek", "every alpha, learning rate and batch size", "continuous_seek.sh grid"),
+    "2, 8, 9, 10": (
+        "ContinuousSeek",
+        "every alpha, learning rate and batch size",
+        "continuous_seek.sh grid",
+    ),
     "12": ("ContinuousSeek with SAC", "every alpha at its best settings", "continuous_seek_sac.sh"),
     "13, 14, 15": (
         "ContinuousSeek with SAC",
@@ -104,7 +108,11 @@ SEARCHES = {  # the rest of the figures: every other alpha, learning rate, batch
     "11a, 11b": ("HandManipulateBlock, raw goals", "four alphas", "hand_manipulate_block.sh raw"),
     "16": ("DriveSeek", "alpha 5 and 20", "drive_seek.sh"),
     "17": ("NoisySeek", "alpha 5, 10, 50 and 100", "noisy_seek.sh"),
-    "19, 20": ("DriveSeek, image encoder", "every alpha and learning rate", "drive_seek_cnn.sh grid"),
+    "19, 20": (
+        "DriveSeek, image encoder",
+        "every alpha and learning rate",
+        "drive_seek_cnn.sh grid",
+    ),
 }
 
 
@@ -144,11 +152,24 @@ def cells(row: Row) -> list[str]:
     if len(values) == 0:
         return [row.figure, row.experiment, row.method, paper, "not yet run", "", "", "", command]
     last = max(1, round(values.shape[1] / 10))
-    (final, final_mean), (area, area_mean) = with_interval(values[:, -last:].mean(1)), with_interval(values.mean(1))
+    (final, final_mean), (area, area_mean) = (
+        with_interval(values[:, -last:].mean(1)),
+        with_interval(values.mean(1)),
+    )
     judgement = f"final {verdict(final_mean, row.final)}, area {verdict(area_mean, row.area)}"
     wall_time = f"{statistics.median(minutes):.1f} min"
     ours = f"{final} / {area}"
-    return [row.figure, row.experiment, row.method, paper, ours, str(len(values)), judgement, wall_time, command]
+    return [
+        row.figure,
+        row.experiment,
+        row.method,
+        paper,
+        ours,
+        str(len(values)),
+        judgement,
+        wall_time,
+        command,
+    ]
 
 
 def propositions() -> list[list[str]]:
@@ -160,7 +181,8 @@ def propositions() -> list[list[str]]:
         for loss, paper in (("value loss", "at least d^2"), ("with the gradient", "d")):
             chosen = [line for line in lines if (line["environment"], line["loss"]) == (kind, loss)]
             d, n = (
-                np.log([float(line[name]) for line in chosen if int(line["d"]) >= 8]) for name in ("d", "transitions")
+                np.log([float(line[name]) for line in chosen if int(line["d"]) >= 8])
+                for name in ("d", "transitions")
             )
             ours = f"d^{np.polyfit(d, n, 1)[0]:.2f}"
             experiment = f"proposition {number}, transitions"
@@ -178,14 +200,18 @@ def run_times() -> list[list[str]]:
         ("NoisySeek", "noisy_seek", "20", 1.60),
     ):
         seconds = []
-        for path in (FOLDER / "results" / "runtime" / f"{folder}_alpha{value}.csv" for value in ("0", alpha)):
+        for path in (
+            FOLDER / "results" / "runtime" / f"{folder}_alpha{value}.csv" for value in ("0", alpha)
+        ):
             if path.exists():
                 with open(path, newline="") as file:
                     *_, before, last = (float(line["wall_time"]) for line in csv.DictReader(file))
                 seconds.append(last - before)
         ours = f"{seconds[1] / seconds[0]:.2f}" if len(seconds) == 2 else "not yet run"
         experiment = "run time with the term / without"
-        found.append(["table 5", experiment, name, f"{paper:.2f}", ours, "", "", "", "`runtime.sh`"])
+        found.append(
+            ["table 5", experiment, name, f"{paper:.2f}", ours, "", "", "", "`runtime.sh`"]
+        )
     return found
 
 

@@ -44,7 +44,10 @@ def is_complete(run_dir: Path) -> bool:
     try:
         with open(run_dir / "metrics.csv", newline="") as file:
             *_, last = csv.DictReader(file)
-        return int(last["global_step"]) >= json.loads((run_dir / "args.json").read_text())["total_timesteps"]
+        return (
+            int(last["global_step"])
+            >= json.loads((run_dir / "args.json").read_text())["total_timesteps"]
+        )
     except (OSError, ValueError, KeyError, TypeError):  # not there, or cut off in the middle
         return False
 
@@ -64,7 +67,9 @@ def run(command: list[str]) -> int:
     if "--num-threads" not in command:
         command += ["--num-threads", "1"]
     with open(f"{run_dir}.log", "w") as log:
-        return subprocess.run(command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+        return subprocess.run(
+            command, stdout=log, stderr=log, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        ).returncode
 
 
 def run_here(commands: list[list[str]], workers: int) -> list[list[str]]:
@@ -78,30 +83,54 @@ def run_here(commands: list[list[str]], workers: int) -> list[list[str]]:
                 failed += [command] * failure
                 left = (time.time() - start) / done * (len(commands) - done)
                 outcome = "FAILED" if failure else "done"
-                print(f"[{done}/{len(commands)}] {outcome} {run_dir_of(command)}, {left / 60:.0f} min left", flush=True)
+                print(
+                    f"[{done}/{len(commands)}] {outcome} {run_dir_of(command)}, {left / 60:.0f} min left",
+                    flush=True,
+                )
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # the runs got the signal too, and end by themselves
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # the runs got the signal too, and end by themselves
             raise
     return failed
 
 
 def submit(args: argparse.Namespace, numbers: list[int]) -> None:
     """Submits the commands with these numbers as one job array; each job calls this file again with its --line."""
-    task = [sys.executable, __file__, args.script, "--line", "$SLURM_ARRAY_TASK_ID", *args.arguments]
-    options = [f"--array={','.join(map(str, numbers))}", "--requeue", f"--cpus-per-task={args.cpus}"]
+    task = [
+        sys.executable,
+        __file__,
+        args.script,
+        "--line",
+        "$SLURM_ARRAY_TASK_ID",
+        *args.arguments,
+    ]
+    options = [
+        f"--array={','.join(map(str, numbers))}",
+        "--requeue",
+        f"--cpus-per-task={args.cpus}",
+    ]
     options += [f"--job-name={Path(args.script).stem}", f"--time={args.time}", "--output=/dev/null"]
-    options += [f"--partition={args.partition}"] * bool(args.partition) + [f"--gres=gpu:{args.gpus}"] * (args.gpus > 0)
+    options += [f"--partition={args.partition}"] * bool(args.partition) + [
+        f"--gres=gpu:{args.gpus}"
+    ] * (args.gpus > 0)
     wrapped = " ".join(word if word.startswith("$") else shlex.quote(word) for word in task)
     subprocess.run(["sbatch", *options, f"--wrap=exec {wrapped}"], check=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("script", help="a shell script that prints training commands")
     parser.add_argument("arguments", nargs="*", help="arguments of that script")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time, one thread each")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="runs at a time, one thread each"
+    )
     parser.add_argument("--line", type=int, help="run only this line, counted from 0")
-    parser.add_argument("--slurm", action="store_true", help="submit a SLURM job array instead of running here")
+    parser.add_argument(
+        "--slurm", action="store_true", help="submit a SLURM job array instead of running here"
+    )
     parser.add_argument("--time", default="24:00:00", help="SLURM: time limit of a run")
     parser.add_argument("--partition", default="", help="SLURM: partition")
     parser.add_argument("--cpus", type=int, default=1, help="SLURM: cores a run")
@@ -118,7 +147,9 @@ def main() -> None:
 
     if args.line is not None:
         sys.exit(run(commands[args.line]))
-    missing = [number for number, command in enumerate(commands) if not is_complete(run_dir_of(command))]
+    missing = [
+        number for number, command in enumerate(commands) if not is_complete(run_dir_of(command))
+    ]
     print(f"{len(commands) - len(missing)} of {len(commands)} runs are complete.", flush=True)
     if args.slurm and missing:
         submit(args, missing)

@@ -32,24 +32,51 @@ ROUND = 16 * 40  # BitFlip: steps of a round of 16 episodes
 def run_script(script: str, total: int, eval_frequency: int, start: int, *flags: str) -> float:
     """Steps per second of one of the scripts between its evaluations at the steps `start` and `total`."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), "--no-cuda", "--num-threads", "1", *flags]
-        command += ["--no-save-model", "--total-timesteps", str(total), "--eval-frequency", str(eval_frequency)]
+        command = [
+            sys.executable,
+            str(ROOT / "algos" / f"{script}.py"),
+            "--no-cuda",
+            "--num-threads",
+            "1",
+            *flags,
+        ]
+        command += [
+            "--no-save-model",
+            "--total-timesteps",
+            str(total),
+            "--eval-frequency",
+            str(eval_frequency),
+        ]
         command += ["--eval-episodes", "1", "--run-dir", f"{folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         with open(f"{folder}/run/metrics.csv", newline="") as file:
-            seconds = {int(row["global_step"]): float(row["wall_time"]) for row in csv.DictReader(file)}
+            seconds = {
+                int(row["global_step"]): float(row["wall_time"]) for row in csv.DictReader(file)
+            }
     return (total - start) / (seconds[total] - seconds[start])
 
 
 def seek(script: str, steps: int, *flags: str) -> float:
-    flags = ("--env-id", "ContinuousSeek20-v0", "--batch-size", "256", "--learning-rate", "5e-4", *flags)
-    return run_script(script, WARM_UP + steps, 100, WARM_UP + 100, *flags)  # 100 steps for caches to fill
+    flags = (
+        "--env-id",
+        "ContinuousSeek20-v0",
+        "--batch-size",
+        "256",
+        "--learning-rate",
+        "5e-4",
+        *flags,
+    )
+    return run_script(
+        script, WARM_UP + steps, 100, WARM_UP + 100, *flags
+    )  # 100 steps for caches to fill
 
 
 def flip(steps: int, *flags: str) -> float:
     """BitFlip takes a hundredth of the time a step: ten times as many."""
     total = ROUND * (10 * steps // ROUND)
-    return run_script("dqn_her_reengage_bitflip", total, ROUND, 2 * ROUND, "--env-id", "BitFlip40-v0", *flags)
+    return run_script(
+        "dqn_her_reengage_bitflip", total, ROUND, 2 * ROUND, "--env-id", "BitFlip40-v0", *flags
+    )
 
 
 def stable_baselines3(algorithm: str, steps: int) -> float:
@@ -95,7 +122,9 @@ def stable_baselines3(algorithm: str, steps: int) -> float:
             gradient_steps=1, policy_kwargs={"net_arch": [256, 256]},
             action_noise=NormalActionNoise(np.zeros(20), 0.03 * np.ones(20)),
         )  # fmt: skip
-    getattr(stable_baselines3, algorithm)("MultiInputPolicy", env, **settings).learn(clock.total, callback=clock)
+    getattr(stable_baselines3, algorithm)("MultiInputPolicy", env, **settings).learn(
+        clock.total, callback=clock
+    )
     return (clock.total - clock.start_at) / (clock.stop - clock.start)
 
 
@@ -118,8 +147,15 @@ def padded_multi(steps: int) -> float:
     for _ in range(40 * 100):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
-        state, next_state = (np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs))
-        step = {"state": state[0], "action": action[0], "reward": reward[0], "terminated": terminated[0]}
+        state, next_state = (
+            np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs)
+        )
+        step = {
+            "state": state[0],
+            "action": action[0],
+            "reward": reward[0],
+            "terminated": terminated[0],
+        }
         buffer.add(step, obs["desired_goal"][0], next_state[0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
 
@@ -127,16 +163,22 @@ def padded_multi(steps: int) -> float:
     encoder = multi.GoalEncoder(multi.mlp((8, 400, 400, 20), xavier_init=False), 200)
     critic = multi.GoalSetCritic(encoder, multi.mlp((27, 400, 1), xavier_init=False))
     actor = multi.GoalSetActor(encoder, multi.mlp((26, 400, 1), xavier_init=False))
-    target_critic, target_actor = (network.requires_grad_(False) for network in copy.deepcopy((critic, actor)))
+    target_critic, target_actor = (
+        network.requires_grad_(False) for network in copy.deepcopy((critic, actor))
+    )
     critic_params, actor_params = list(critic.parameters()), list(actor.head.parameters())
-    optimizers = [torch.optim.Adam(params, lr=1e-3, fused=True) for params in (critic_params, actor_params)]
+    optimizers = [
+        torch.optim.Adam(params, lr=1e-3, fused=True) for params in (critic_params, actor_params)
+    ]
     for step in range(steps + 2):
         if step == 2:
             start = time.perf_counter()
         batch = buffer.sample(256, torch.device("cpu"))
         for optimizer in optimizers:
             optimizer.zero_grad()
-        padded_critic_loss(critic, target_critic, target_actor, batch, args).backward(inputs=critic_params)
+        padded_critic_loss(critic, target_critic, target_actor, batch, args).backward(
+            inputs=critic_params
+        )
         padded_actor_loss(critic, actor, batch, args).backward(inputs=actor_params)
         for optimizer in optimizers:
             optimizer.step()
@@ -152,8 +194,19 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     """Name -> measurement in steps per second. What ours is compared with is the first, then ours without the term."""
     medium = ("--matmul-precision", "medium")
     if algorithm == "multi":
-        total = 4000 + 50 * max(1, steps // 1000)  # after 100 episodes: the mean size of a stored goal set has settled
-        drive = ("ddpg_multi_reengage", total, 50, 4000, "--env-id", "DriveSeek-v0", "--learning-starts", "4000")
+        total = 4000 + 50 * max(
+            1, steps // 1000
+        )  # after 100 episodes: the mean size of a stored goal set has settled
+        drive = (
+            "ddpg_multi_reengage",
+            total,
+            50,
+            4000,
+            "--env-id",
+            "DriveSeek-v0",
+            "--learning-starts",
+            "4000",
+        )
         drive += ("--num-threads", "2")
         return {
             "padded, alpha 10": lambda: in_fresh_process(padded_multi, max(2, steps // 150)),
@@ -162,7 +215,9 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
             f"... {' '.join(medium)}": lambda: run_script(*drive, "--alpha", "10", *medium),
         }
     name = algorithm.upper()
-    baseline = {f"Stable-Baselines3 {name} + HER": lambda: in_fresh_process(stable_baselines3, name, steps)}
+    baseline = {
+        f"Stable-Baselines3 {name} + HER": lambda: in_fresh_process(stable_baselines3, name, steps)
+    }
     if algorithm == "dqn":
         return baseline | {
             "dqn_her_reengage_bitflip.py --alpha 0": lambda: flip(steps, "--alpha", "0"),
@@ -171,17 +226,25 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     plain = ("ddpg_her",) if algorithm == "ddpg" else ("sac_her_reengage", "--alpha", "0")
     with_term = (f"{algorithm}_her_reengage", "--alpha", "0.2")
     return baseline | {
-        f"{script}.py {' '.join(flags + precision)}": functools.partial(seek, script, steps, *flags, *precision)
+        f"{script}.py {' '.join(flags + precision)}": functools.partial(
+            seek, script, steps, *flags, *precision
+        )
         for precision in ([], list(medium))
         for script, *flags in (plain, with_term)
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algorithms", nargs="*", metavar="{ddpg,sac,dqn,multi}", help="default: all")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "algorithms", nargs="*", metavar="{ddpg,sac,dqn,multi}", help="default: all"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1500, help="timed steps a run, a multiple of 100")
+    parser.add_argument(
+        "--steps", type=int, default=1500, help="timed steps a run, a multiple of 100"
+    )
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 200 or args.steps % 100:
         parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
@@ -200,7 +263,9 @@ def main() -> None:
         )
         for name, values in speed.items():
             ratio = statistics.median(a / b for a, b in zip(values, baseline, strict=True))
-            print(f"{name:<58}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}")
+            print(
+                f"{name:<58}{statistics.median(values):>9.1f}{min(values):>9.1f}{max(values):>9.1f}{ratio:>8.2f}"
+            )
         cost = statistics.median(a / b for a, b in zip(plain, with_term, strict=True))
         print(f"the gradient term costs {cost:.2f} x the time of our plain run\n", flush=True)
 

@@ -1,7 +1,13 @@
 """The environments: importing this package registers them all; `VectorEnv` makes them and `Video` films them."""
 
 from envs import robotics
-from envs.making import make, register_bit_flip, register_continuous_seek, register_goal_set, resolve
+from envs.making import (
+    make,
+    register_bit_flip,
+    register_continuous_seek,
+    register_goal_set,
+    resolve,
+)
 from envs.vector import VectorEnv
 from envs.video import Video
 

@@ -13,7 +13,9 @@ class BatchEnv(gym.Env):
     terminate.
     """
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[str, np.ndarray], dict]:
         super().reset(seed=seed)
         self.state, self.goal = self.draw(1, self.np_random)  # a batch of one
         self.visited = []  # achieved goals after each step, for pictures
@@ -25,7 +27,13 @@ class BatchEnv(gym.Env):
         achieved_goal, desired_goal = obs["achieved_goal"], obs["desired_goal"]
         self.visited.append(achieved_goal)
         reward = float(self.compute_reward(achieved_goal, desired_goal, {}))
-        return obs, reward, False, False, {"is_success": bool(self.is_success(achieved_goal, desired_goal))}
+        return (
+            obs,
+            reward,
+            False,
+            False,
+            {"is_success": bool(self.is_success(achieved_goal, desired_goal))},
+        )
 
     def _observe(self) -> dict[str, np.ndarray]:
         return {key: value[0] for key, value in self.observe(self.state, self.goal).items()}

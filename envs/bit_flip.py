@@ -28,7 +28,9 @@ class BitFlip(BatchEnv):
             raise ValueError(f"BitFlip needs d >= 1, not d = {d}.")
         self.render_mode = render_mode
         bits = gym.spaces.Box(0.0, 1.0, (d,), np.float32)
-        self.observation_space = gym.spaces.Dict({"observation": bits, "achieved_goal": bits, "desired_goal": bits})
+        self.observation_space = gym.spaces.Dict(
+            {"observation": bits, "achieved_goal": bits, "desired_goal": bits}
+        )
         self.action_space = gym.spaces.Discrete(d)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +38,9 @@ class BitFlip(BatchEnv):
         state, goal = rng.integers(2, size=(2, n, int(self.action_space.n))).astype(np.float32)
         return state, goal
 
-    def advance(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def advance(
+        self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Next states, (n, d), of states (n, d) and actions (n,)."""
         state, episode = state.copy(), np.arange(len(state))
         state[episode, action] = 1 - state[episode, action]
@@ -44,21 +48,33 @@ class BitFlip(BatchEnv):
 
     def observe(self, state: np.ndarray, goal: np.ndarray) -> dict[str, np.ndarray]:
         """Observations, (n, d) each, of states and goals."""
-        return {"observation": state.copy(), "achieved_goal": state.copy(), "desired_goal": goal.copy()}
+        return {
+            "observation": state.copy(),
+            "achieved_goal": state.copy(),
+            "desired_goal": goal.copy(),
+        }
 
     def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
         """Whether all bits are equal: (..., d), (..., d) -> (...)."""
         return (achieved_goal == desired_goal).all(axis=-1)
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """Reward of each pair: (..., d), (..., d) -> (...)."""
-        return np.where(self.is_success(achieved_goal, desired_goal), np.float32(0.0), np.float32(-1.0))
+        return np.where(
+            self.is_success(achieved_goal, desired_goal), np.float32(0.0), np.float32(-1.0)
+        )
 
     def render(self) -> np.ndarray:
         """State above goal, a 1 is dark, and below them whether the two agree: (64, 16 d, 3) uint8."""
-        cells = np.concatenate([self.state, self.goal])[..., None] * (BLACK.astype(int) - WHITE) + WHITE  # (2, d, 3)
+        cells = (
+            np.concatenate([self.state, self.goal])[..., None] * (BLACK.astype(int) - WHITE) + WHITE
+        )  # (2, d, 3)
         verdict = np.where((self.state == self.goal)[..., None], GREEN, ORANGE)  # (1, d, 3)
-        image = np.repeat(np.repeat(np.concatenate([cells, verdict]), [24, 24, 16], axis=0), 16, axis=1)
+        image = np.repeat(
+            np.repeat(np.concatenate([cells, verdict]), [24, 24, 16], axis=0), 16, axis=1
+        )
         image[:, ::16] = 190  # lines between the bits
         image[[0, 24, 48]] = 190
         return image.astype(np.uint8)

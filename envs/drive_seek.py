@@ -23,16 +23,23 @@ class DriveSeek(GoalSetEnv):
 
     def __init__(self, n_max: int = 200, render_mode: str | None = None):
         cells = np.arange(-self.reach, self.reach + 1)
-        self.cells = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)  # (441, 2), sorted
+        self.cells = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(
+            -1, 2
+        )  # (441, 2), sorted
         if not 1 <= n_max <= len(self.cells):
             raise ValueError(f"DriveSeek needs n_max from 1 to {len(self.cells)}, not {n_max}.")
         self.n_max = n_max
         self.render_mode = render_mode
         edge = np.float32(self.reach + 0.5)
-        slot_low, slot_high = np.float32([0, -self.reach, -self.reach]), np.float32([1, self.reach, self.reach])
+        slot_low, slot_high = (
+            np.float32([0, -self.reach, -self.reach]),
+            np.float32([1, self.reach, self.reach]),
+        )
         self.observation_space = gym.spaces.Dict(
             {
-                "observation": gym.spaces.Box(np.float32([-edge, -edge, -1, -1]), np.float32([edge, edge, 1, 1])),
+                "observation": gym.spaces.Box(
+                    np.float32([-edge, -edge, -1, -1]), np.float32([edge, edge, 1, 1])
+                ),
                 "achieved_goal": gym.spaces.Box(-self.reach, self.reach, (2,), np.float32),
                 "desired_goal": gym.spaces.Box(np.tile(slot_low, n_max), np.tile(slot_high, n_max)),
             }
@@ -47,7 +54,9 @@ class DriveSeek(GoalSetEnv):
             goals[i] = pack(self.cells[chosen], self.n_max)
         return np.zeros((n, 3)), goals
 
-    def advance(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def advance(
+        self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Next states, (n, 3), of states (n, 3) and actions (n, 1)."""
         angle = state[:, 2] + 0.5 * np.clip(action[:, 0].astype(float), -1, 1)
         position = state[:, :2] + np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -58,6 +67,8 @@ class DriveSeek(GoalSetEnv):
     def observe(self, state: np.ndarray, goal: np.ndarray) -> dict[str, np.ndarray]:
         """Observations of states (n, 3) and goal sets (n, 3 n_max)."""
         position, angle = state[:, :2], state[:, 2]
-        obs = np.concatenate([position, np.stack([np.cos(angle), np.sin(angle)], 1)], 1).astype(np.float32)
+        obs = np.concatenate([position, np.stack([np.cos(angle), np.sin(angle)], 1)], 1).astype(
+            np.float32
+        )
         rounded = np.rint(position).clip(-self.reach, self.reach).astype(np.float32)
         return {"observation": obs, "achieved_goal": rounded, "desired_goal": goal.copy()}

@@ -29,13 +29,17 @@ class GoalSetEnv(BatchEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
 
-    def compute_item_rewards(self, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
+    def compute_item_rewards(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray
+    ) -> np.ndarray:
         """R_item of each slot, 1 where a present goal is the achieved one: (..., 2), (..., 3 n_max) -> (..., n_max)."""
         slots = desired_goal.reshape(*desired_goal.shape[:-1], -1, 3)
         reached = (slots[..., 1:] == achieved_goal[..., None, :]).all(-1)
         return (slots[..., 0] * reached).astype(np.float32)
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """Eq. (14), the sum of the item rewards: (..., 2), (..., 3 n_max) -> (...)."""
         return self.compute_item_rewards(achieved_goal, desired_goal).sum(-1)
 
@@ -45,10 +49,14 @@ class GoalSetEnv(BatchEnv):
 
     def render(self) -> np.ndarray:
         """The episode so far, see `picture`."""
-        return picture(np.reshape(self.visited, (-1, 2)), self.state[0, :2], self.goal[0], self.reach, 366)
+        return picture(
+            np.reshape(self.visited, (-1, 2)), self.state[0, :2], self.goal[0], self.reach, 366
+        )
 
 
-def picture(visited: np.ndarray, position: np.ndarray, desired_goal: np.ndarray, reach: int, size: int) -> np.ndarray:
+def picture(
+    visited: np.ndarray, position: np.ndarray, desired_goal: np.ndarray, reach: int, size: int
+) -> np.ndarray:
     """An episode so far, as in the paper's figure 4: (size, size, 3) uint8.
 
     Goals are cyan, blue once reached; other visited cells are magenta; the agent is a black dot.
@@ -67,7 +75,11 @@ def picture(visited: np.ndarray, position: np.ndarray, desired_goal: np.ndarray,
     slots = desired_goal.reshape(-1, 3)
     goals = {tuple(cell) for cell in slots[slots[:, 0] > 0, 1:].astype(int).tolist()}
     reached = {tuple(cell) for cell in visited.astype(int).tolist()}
-    for cells, colour in ((goals - reached, CYAN), (goals & reached, BLUE), (reached - goals, MAGENTA)):
+    for cells, colour in (
+        (goals - reached, CYAN),
+        (goals & reached, BLUE),
+        (reached - goals, MAGENTA),
+    ):
         for cell_x, cell_y in cells:
             image[np.maximum(np.abs(x - cell_x), np.abs(y - cell_y)) < 0.4] = colour
     image[np.maximum(np.abs(x), np.abs(y)) > edge - 2 * edge / size] = GREY  # a frame

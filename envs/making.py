@@ -22,7 +22,9 @@ def resolve(env_id: str) -> str:
         ValueError: no such environment.
     """
     if env_id in RENAMED:
-        print(f"{env_id} is no longer in Gymnasium-Robotics; running its repaired successor {RENAMED[env_id]}.")
+        print(
+            f"{env_id} is no longer in Gymnasium-Robotics; running its repaired successor {RENAMED[env_id]}."
+        )
         env_id = RENAMED[env_id]
     if env_id not in gym.registry:
         if any_d := re.fullmatch(r"ContinuousSeek([1-9]\d*)(Dense)?-v0", env_id):
@@ -83,14 +85,18 @@ def make(
     env_id = resolve(env_id)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # an old version either works or says below why not
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # an old version either works or says below why not
             env = gym.make(env_id, render_mode=render_mode, disable_env_checker=True)
     except gym.error.Error as error:
         raise ValueError(f"{env_id} cannot be made: {error}") from None
     spaces = getattr(env.observation_space, "spaces", {})
     for key in ("observation", "achieved_goal", "desired_goal"):
         if not isinstance(spaces.get(key), gym.spaces.Box) or len(spaces[key].shape) != 1:
-            raise ValueError(f"{env_id} is no goal environment: its observation has no vector '{key}'.")
+            raise ValueError(
+                f"{env_id} is no goal environment: its observation has no vector '{key}'."
+            )
     if not hasattr(env.unwrapped, "compute_reward"):
         raise ValueError(
             f"{env_id} is no goal environment: it has no compute_reward(achieved_goal, desired_goal, info)."
@@ -103,7 +109,9 @@ def make(
         )
     if action_space is gym.spaces.Box:
         if len(env.action_space.shape) != 1 or not env.action_space.is_bounded():
-            raise ValueError(f"{env_id} has actions that are no bounded vector: {env.action_space}.")
+            raise ValueError(
+                f"{env_id} has actions that are no bounded vector: {env.action_space}."
+            )
         if not (np.all(env.action_space.low == -1.0) and np.all(env.action_space.high == 1.0)):
             env = gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
     if observe_achieved_goal:
@@ -114,7 +122,9 @@ def make(
         joined = gym.spaces.Box(low, high, dtype=low.dtype)
         env = gym.wrappers.TransformObservation(
             env,
-            lambda obs: obs | {"observation": np.concatenate([obs["observation"], obs["achieved_goal"]])},
+            lambda obs: (
+                obs | {"observation": np.concatenate([obs["observation"], obs["achieved_goal"]])}
+            ),
             gym.spaces.Dict(spaces | {"observation": joined}),
         )
     return env

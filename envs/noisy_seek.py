@@ -43,12 +43,18 @@ class NoisySeek(GoalSetEnv):
         for i in range(n):
             clusters, count = rng.geometric(0.15), rng.integers(1, self.n_max + 1)
             centres = rng.normal(0, 10, (clusters, 2))
-            cluster = rng.choice(clusters, count, p=rng.dirichlet(np.ones(clusters)))  # of each goal
+            cluster = rng.choice(
+                clusters, count, p=rng.dirichlet(np.ones(clusters))
+            )  # of each goal
             cells = np.rint(centres[cluster] + rng.normal(0, 2, (count, 2)))
-            goals[i] = pack(np.unique(cells + 0.0, axis=0), self.n_max)  # + 0.0: -0 and 0 are one cell
+            goals[i] = pack(
+                np.unique(cells + 0.0, axis=0), self.n_max
+            )  # + 0.0: -0 and 0 are one cell
         return np.zeros((n, 2)), goals
 
-    def advance(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def advance(
+        self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Next states, (n, 2), of states (n, 2) and actions (n, 2)."""
         action = action / np.maximum(np.linalg.norm(action, axis=1, keepdims=True), 1)
         return state + action + rng.standard_normal(state.shape)
@@ -56,4 +62,8 @@ class NoisySeek(GoalSetEnv):
     def observe(self, state: np.ndarray, goal: np.ndarray) -> dict[str, np.ndarray]:
         """Observations of states (n, 2) and goal sets (n, 3 n_max)."""
         rounded = np.rint(state).astype(np.float32)
-        return {"observation": state.astype(np.float32), "achieved_goal": rounded, "desired_goal": goal.copy()}
+        return {
+            "observation": state.astype(np.float32),
+            "achieved_goal": rounded,
+            "desired_goal": goal.copy(),
+        }

@@ -23,7 +23,9 @@ from farama_notifications import notifications
 
 from envs.dense import negative_distance_gradient
 
-notifications.pop("gymnasium_robotics", None)  # the package prints it when imported: news of Adroit, absent here
+notifications.pop(
+    "gymnasium_robotics", None
+)  # the package prints it when imported: news of Adroit, absent here
 import gymnasium_robotics  # noqa: E402
 from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv  # noqa: E402
 from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv  # noqa: E402
@@ -43,7 +45,9 @@ from gymnasium_robotics.utils.rotations import euler2quat, quat2euler  # noqa: E
 
 
 @functools.cache
-def compile_model(path: str, touch_visualisation: str | None) -> tuple[mujoco.MjModel, MujocoModelNames]:
+def compile_model(
+    path: str, touch_visualisation: str | None
+) -> tuple[mujoco.MjModel, MujocoModelNames]:
     """The model in an XML file, compiled once, and its names. Touch sensors that are not shown recolour their model."""
     model = mujoco.MjModel.from_xml_path(path)
     return model, MujocoModelNames(model)
@@ -53,7 +57,9 @@ class SharedModel:
     """Shares the compiled model between environments; rendering moves sites in the model, so it takes a copy first."""
 
     def _initialize_simulation(self) -> None:
-        self.model, self._model_names = compile_model(self.fullpath, getattr(self, "touch_visualisation", None))
+        self.model, self._model_names = compile_model(
+            self.fullpath, getattr(self, "touch_visualisation", None)
+        )
         self.owns_model = False
         self.data = mujoco.MjData(self.model)
         self._env_setup(initial_qpos=self.initial_qpos)
@@ -64,7 +70,10 @@ class SharedModel:
     def render(self) -> np.ndarray | None:
         if not self.owns_model:
             self.model = self.mujoco_renderer.model = copy.copy(self.model)
-            self.model.vis.global_.offwidth, self.model.vis.global_.offheight = self.width, self.height
+            self.model.vis.global_.offwidth, self.model.vis.global_.offheight = (
+                self.width,
+                self.height,
+            )
             self.owns_model = True
             if sys.platform == "linux" and not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
                 os.environ.setdefault("MUJOCO_GL", "egl")  # the default backend needs a display
@@ -74,7 +83,9 @@ class SharedModel:
 class DistanceReward:
     """The gradient of the dense reward -||achieved - desired||."""
 
-    def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward_gradient(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """dR/d desired_goal of the dense reward, zero where the goals coincide: (..., n), (..., n) -> (..., n)."""
         return negative_distance_gradient(achieved_goal, desired_goal)
 
@@ -83,8 +94,15 @@ class FastHand(SharedModel):
     """What the hand environments have in common: 24 joints, 20 position actuators."""
 
     def _env_setup(self, initial_qpos: dict[str, float]) -> None:
-        joints = [index for name, index in self._model_names.joint_name2id.items() if name.startswith("robot")]
-        self.robot_qpos, self.robot_qvel = self.model.jnt_qposadr[joints], self.model.jnt_dofadr[joints]
+        joints = [
+            index
+            for name, index in self._model_names.joint_name2id.items()
+            if name.startswith("robot")
+        ]
+        self.robot_qpos, self.robot_qvel = (
+            self.model.jnt_qposadr[joints],
+            self.model.jnt_dofadr[joints],
+        )
         self.ctrl_low, self.ctrl_high = self.model.actuator_ctrlrange.T.copy()
         self.ctrl_center = (self.ctrl_high + self.ctrl_low) / 2.0
         self.ctrl_half_range = (self.ctrl_high - self.ctrl_low) / 2.0
@@ -102,7 +120,9 @@ class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
     """HandReach: bring the thumb and one finger together; a goal is five fingertip positions (15,), in metres."""
 
     def _env_setup(self, initial_qpos: dict[str, float]) -> None:
-        self.fingertips = [self._model_names.site_name2id[name] for name in reach.FINGERTIP_SITE_NAMES]
+        self.fingertips = [
+            self._model_names.site_name2id[name] for name in reach.FINGERTIP_SITE_NAMES
+        ]
         super()._env_setup(initial_qpos)
 
     def _get_achieved_goal(self) -> np.ndarray:
@@ -143,7 +163,9 @@ class Manipulate(FastHand):
     def _get_touch(self) -> tuple[np.ndarray, ...]:
         return ()
 
-    def _goal_distance(self, goal_a: np.ndarray, goal_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _goal_distance(
+        self, goal_a: np.ndarray, goal_b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Distances in position (metres) and rotation (radians, up to 2 pi): (..., 7), (..., 7) -> (...), (...)."""
         d_pos, d_rot = np.zeros_like(goal_a[..., 0]), np.zeros_like(goal_b[..., 0])
         if self.target_position != "ignore":
@@ -153,10 +175,14 @@ class Manipulate(FastHand):
             if self.ignore_z_target_rotation:
                 quat_a = with_z_angle_of(quat_b, quat_a)
             w, x, y, z = np.moveaxis(quat_a * quat_b, -1, 0)
-            d_rot = 2 * np.arccos(np.clip(w + x + y + z, -1.0, 1.0))  # w + x + y + z: the real part of a b*
+            d_rot = 2 * np.arccos(
+                np.clip(w + x + y + z, -1.0, 1.0)
+            )  # w + x + y + z: the real part of a b*
         return d_pos, d_rot
 
-    def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward_gradient(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """dR/d desired_goal of the dense reward R = -(10 d_pos + d_rot): (..., 7), (..., 7) -> (..., 7).
 
         The quaternion's part is tangent to the unit sphere: goals never leave it, and across it the formula's slope is
@@ -165,9 +191,13 @@ class Manipulate(FastHand):
         """
         gradient = np.zeros(np.shape(desired_goal))
         if self.target_position != "ignore":
-            gradient[..., :3] = 10.0 * negative_distance_gradient(achieved_goal[..., :3], desired_goal[..., :3])
+            gradient[..., :3] = 10.0 * negative_distance_gradient(
+                achieved_goal[..., :3], desired_goal[..., :3]
+            )
         if self.target_rotation != "ignore":
-            gradient[..., 3:] = self._rotation_gradient(unit(achieved_goal[..., 3:]), unit(desired_goal[..., 3:]))
+            gradient[..., 3:] = self._rotation_gradient(
+                unit(achieved_goal[..., 3:]), unit(desired_goal[..., 3:])
+            )
         return gradient
 
     def _rotation_gradient(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
@@ -180,12 +210,16 @@ class Manipulate(FastHand):
             sine, cosine = 2 * (x * y - w * z), w * w + x * x - y * y - z * z
             d_sine, d_cosine = 2 * np.stack((-z, y, x, -w), -1), 2 * np.stack((w, x, -y, -z), -1)
             d_psi = sine[..., None] * d_cosine - cosine[..., None] * d_sine
-            d_psi /= np.maximum(sine**2 + cosine**2, 1e-12)[..., None]  # gimbal lock: psi jumps, but stay finite
+            d_psi /= np.maximum(sine**2 + cosine**2, 1e-12)[
+                ..., None
+            ]  # gimbal lock: psi jumps, but stay finite
             w, x, y, z = np.moveaxis(achieved, -1, 0)
             turn = np.stack((-z, y, -x, w), -1) / 2
             slope = (turn * desired).sum(-1, keepdims=True) * d_psi
         tangent = achieved - (achieved * desired).sum(-1, keepdims=True) * desired
-        sine_half = np.linalg.norm(tangent, axis=-1, keepdims=True)  # sin(d_rot / 2) without cancellation
+        sine_half = np.linalg.norm(
+            tangent, axis=-1, keepdims=True
+        )  # sin(d_rot / 2) without cancellation
         slope = tangent + slope
         return np.divide(2 * slope, sine_half, out=np.zeros_like(slope), where=sine_half > 1e-8)
 
@@ -232,7 +266,9 @@ class HandPen(Manipulate, manipulate_pen.MujocoHandPenEnv):
     """HandManipulatePen."""
 
 
-class HandBlockTouch(ManipulateTouch, manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv):
+class HandBlockTouch(
+    ManipulateTouch, manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv
+):
     """HandManipulateBlock with touch sensors."""
 
 
@@ -267,7 +303,9 @@ FETCH = (FetchReach, FetchPush, FetchSlide, FetchPickAndPlace)
 def register() -> None:
     """Makes `gym.make` build the classes of this file under the package's names; calling it again changes nothing."""
     gym.register_envs(gymnasium_robotics)
-    ours = {f"{cls.__bases__[-1].__module__}:{cls.__bases__[-1].__name__}": cls for cls in HANDS + FETCH}
+    ours = {
+        f"{cls.__bases__[-1].__module__}:{cls.__bases__[-1].__name__}": cls for cls in HANDS + FETCH
+    }
     for spec in gym.registry.values():
         if spec.entry_point in ours:
             spec.entry_point = f"{__name__}:{ours[spec.entry_point].__name__}"

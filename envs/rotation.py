@@ -32,14 +32,24 @@ class Rotation(BatchEnv):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, d: int, reward_type: str = "dense", rotation_seed: int = 0, render_mode: str | None = None):
+    def __init__(
+        self,
+        d: int,
+        reward_type: str = "dense",
+        rotation_seed: int = 0,
+        render_mode: str | None = None,
+    ):
         if d < 2 or reward_type not in ("dense", "sparse"):
-            raise ValueError(f"Rotation needs d >= 2 and a dense or sparse reward, not d = {d} and '{reward_type}'.")
+            raise ValueError(
+                f"Rotation needs d >= 2 and a dense or sparse reward, not d = {d} and '{reward_type}'."
+            )
         self.d, self.reward_type, self.render_mode = d, reward_type, render_mode
         self.rotation = random_rotation(d, np.random.default_rng(rotation_seed))
         goal = gym.spaces.Box(-np.inf, np.inf, (d,), np.float32)
         state = gym.spaces.Box(-np.inf, np.inf, ((1 + (reward_type == "sparse")) * d,), np.float32)
-        self.observation_space = gym.spaces.Dict({"observation": state, "achieved_goal": goal, "desired_goal": goal})
+        self.observation_space = gym.spaces.Dict(
+            {"observation": state, "achieved_goal": goal, "desired_goal": goal}
+        )
         self.action_space = gym.spaces.Box(-1.0, 1.0, (d,), np.float32)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +58,9 @@ class Rotation(BatchEnv):
         state, goal = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (state, goal))
         return state if self.reward_type == "dense" else np.concatenate([state, 0 * state], 1), goal
 
-    def advance(self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def advance(
+        self, state: np.ndarray, action: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Next states of states (n, d) or (n, 2 d) and actions (n, d)."""
         action = action / np.maximum(np.linalg.norm(action, axis=1, keepdims=True), 1)
         moved = state[:, : self.d] + action @ self.rotation.T
@@ -56,21 +68,31 @@ class Rotation(BatchEnv):
             return moved
         stored = state[:, self.d :]
         empty = ~state[:, : self.d].any(1, keepdims=True)
-        return np.where(empty, np.concatenate([stored, 0 * stored], 1), np.concatenate([0 * moved, moved], 1))
+        return np.where(
+            empty, np.concatenate([stored, 0 * stored], 1), np.concatenate([0 * moved, moved], 1)
+        )
 
     def observe(self, state: np.ndarray, goal: np.ndarray) -> dict[str, np.ndarray]:
         """Observations of states (n, d) or (n, 2 d) and goals (n, d)."""
         state, goal = state.astype(np.float32), goal.astype(np.float32)
-        return {"observation": state, "achieved_goal": state[:, : self.d].copy(), "desired_goal": goal}
+        return {
+            "observation": state,
+            "achieved_goal": state[:, : self.d].copy(),
+            "desired_goal": goal,
+        }
 
     def is_success(self, achieved_goal: np.ndarray, desired_goal: np.ndarray) -> np.ndarray:
         """These tasks have no success, only a return: (..., d), (..., d) -> (...)."""
         return np.zeros(achieved_goal.shape[:-1], bool)
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """g . s of each pair: (..., d), (..., d) -> (...)."""
         return (achieved_goal * desired_goal).sum(-1)
 
-    def compute_reward_gradient(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward_gradient(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         """Gradient of the reward with respect to the desired goal: (..., d), (..., d) -> (..., d)."""
         return achieved_goal.copy()

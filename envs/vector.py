@@ -44,14 +44,21 @@ class VectorEnv:
         # A batch steps by one call, but the wrapper that observes the achieved goal takes one environment at a time
         self.is_batch = isinstance(self.unwrapped, BatchEnv) and not observe_achieved_goal
         if not self.is_batch:
-            self.envs += [make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs - 1)]
+            self.envs += [
+                make(env_id, observe_achieved_goal, action_space) for _ in range(num_envs - 1)
+            ]
         self.is_dense = getattr(self.unwrapped, "reward_type", "sparse") == "dense"
         self.action_space = self.envs[0].action_space
         self.action_dim = self.action_space.shape[0] if self.action_space.shape else 1
         self.max_episode_steps = self.envs[0].spec.max_episode_steps
         spaces = self.envs[0].observation_space.spaces
-        self.obs_dim, self.goal_dim = spaces["observation"].shape[0], spaces["desired_goal"].shape[0]
-        self.obs = {key: np.zeros((num_envs, *space.shape), space.dtype) for key, space in spaces.items()}
+        self.obs_dim, self.goal_dim = (
+            spaces["observation"].shape[0],
+            spaces["desired_goal"].shape[0],
+        )
+        self.obs = {
+            key: np.zeros((num_envs, *space.shape), space.dtype) for key, space in spaces.items()
+        }
         self.terminated, self.truncated, self.success = np.zeros((3, num_envs), bool)
         if self.is_batch:
             self.t, self.rng = np.zeros(num_envs, np.int64), np.random.default_rng(seed)
@@ -60,7 +67,9 @@ class VectorEnv:
         is_mujoco = hasattr(self.unwrapped, "model") and hasattr(self.unwrapped, "data")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         num_threads = (num_threads or cores) if is_mujoco else 1
-        self.chunks = [chunk for chunk in np.array_split(np.arange(num_envs), num_threads) if len(chunk)]
+        self.chunks = [
+            chunk for chunk in np.array_split(np.arange(num_envs), num_threads) if len(chunk)
+        ]
         self.pool = ThreadPoolExecutor(len(self.chunks)) if len(self.chunks) > 1 else None
 
     def reset(self, which: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -70,7 +79,9 @@ class VectorEnv:
         def reset_chunk(chunk: np.ndarray) -> None:
             for i in chunk[which[chunk]]:
                 obs, _ = self.envs[i].reset(seed=self.seeds[i])
-                self.seeds[i] = None  # the first reset seeds the environment, later ones go on with its random stream
+                self.seeds[i] = (
+                    None  # the first reset seeds the environment, later ones go on with its random stream
+                )
                 self.terminated[i] = self.truncated[i] = self.success[i] = False
                 self._store(i, obs)
 
@@ -82,7 +93,9 @@ class VectorEnv:
             self._spread(reset_chunk)
         return {key: value.copy() for key, value in self.obs.items()}
 
-    def step(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Steps every environment once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
 
         An environment whose episode has ended stands still until it is reset: its reward is 0, the rest stays the same.
@@ -94,14 +107,22 @@ class VectorEnv:
 
         def step_chunk(chunk: np.ndarray) -> None:
             for i in chunk[~(self.terminated | self.truncated)[chunk]]:
-                obs, reward[i], self.terminated[i], self.truncated[i], info = self.envs[i].step(actions[i])
-                is_success = info["is_success"] if "is_success" in info else info.get("success", self.terminated[i])
+                obs, reward[i], self.terminated[i], self.truncated[i], info = self.envs[i].step(
+                    actions[i]
+                )
+                is_success = (
+                    info["is_success"]
+                    if "is_success" in info
+                    else info.get("success", self.terminated[i])
+                )
                 self.success[i] = is_success
                 self._store(i, obs)
 
         if self.is_batch:
             active = ~self.truncated  # such an environment never terminates
-            self.state[active] = self.unwrapped.advance(self.state[active], actions[active], self.rng)
+            self.state[active] = self.unwrapped.advance(
+                self.state[active], actions[active], self.rng
+            )
             self.obs = self.unwrapped.observe(self.state, self.goal)
             achieved_goal = self.obs["achieved_goal"]
             reward[active] = self.unwrapped.compute_reward(achieved_goal, self.goal, {})[active]
@@ -118,7 +139,9 @@ class VectorEnv:
         if not self.is_dense:
             return None
         achieved_goal, goal = batch.achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
-        return torch.from_numpy(self.unwrapped.compute_reward_gradient(achieved_goal, goal, {})).to(batch.goal)
+        return torch.from_numpy(self.unwrapped.compute_reward_gradient(achieved_goal, goal, {})).to(
+            batch.goal
+        )
 
     def play(self, policy: Callable[[dict[str, np.ndarray]], np.ndarray]) -> dict[str, float]:
         """Plays one episode in every environment, all side by side.
@@ -134,7 +157,11 @@ class VectorEnv:
             ended = terminated | truncated
             success_once = np.maximum(success_once, success)
             episodic_return += reward
-        metrics = {"success_rate": success, "success_once": success_once, "episodic_return": episodic_return}
+        metrics = {
+            "success_rate": success,
+            "success_once": success_once,
+            "episodic_return": episodic_return,
+        }
         return {name: float(value.mean()) for name, value in metrics.items()}
 
     def _spread(self, work: Callable[[np.ndarray], None]) -> None:

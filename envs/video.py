@@ -32,7 +32,9 @@ class Video:
         action_space: type[gym.Space] = gym.spaces.Box,
     ):
         self.env = make(env_id, observe_achieved_goal, action_space, render_mode="rgb_array")
-        atexit.register(self.env.close)  # MuJoCo's renderers complain when the interpreter tears them down
+        atexit.register(
+            self.env.close
+        )  # MuJoCo's renderers complain when the interpreter tears them down
         self.env.reset(seed=seed)
         try:
             self.env.render()
@@ -41,7 +43,9 @@ class Video:
                 f"{env_id} cannot be rendered here ({error}); for MuJoCo try MUJOCO_GL=egl or osmesa."
             ) from None
 
-    def record(self, act: Callable[[dict[str, np.ndarray]], np.ndarray], path: Path, episodes: int) -> None:
+    def record(
+        self, act: Callable[[dict[str, np.ndarray]], np.ndarray], path: Path, episodes: int
+    ) -> None:
         """Plays whole episodes and writes them to `path`, replacing what is there only when the file is complete.
 
         Args:
@@ -61,5 +65,7 @@ class Video:
                 done = terminated or truncated
             frames += [frames[-1]] * 3  # a moment to see how the episode ended
         unfinished = path.with_name("unfinished-" + path.name)
-        imageio.mimsave(unfinished, frames, duration=1000 / self.env.metadata.get("render_fps", 25), loop=0)
+        imageio.mimsave(
+            unfinished, frames, duration=1000 / self.env.metadata.get("render_fps", 25), loop=0
+        )
         os.replace(unfinished, path)

@@ -28,10 +28,16 @@ class Corridor(gym.Env):
     def __init__(self, discrete: bool = False, render_mode: str | None = None):
         self.render_mode = render_mode
         line = gym.spaces.Box(-20.0, 20.0, (1,), np.float32)
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(("observation", "achieved_goal", "desired_goal"), line))
-        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+        self.observation_space = gym.spaces.Dict(
+            dict.fromkeys(("observation", "achieved_goal", "desired_goal"), line)
+        )
+        self.action_space = (
+            gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+        )
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict[str, np.ndarray], dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[dict[str, np.ndarray], dict]:
         super().reset(seed=seed)
         self.position = np.zeros(1, np.float32)
         self.goal = self.np_random.integers(1, 4, 1).astype(np.float32)
@@ -40,9 +46,17 @@ class Corridor(gym.Env):
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
         self.position = self.position + np.asarray(action, np.float32)
         reward = float(self.compute_reward(self.position, self.goal, {}))
-        return self._observe(), reward, bool(self.position[0] >= 3), False, {"is_success": reward == 0}
+        return (
+            self._observe(),
+            reward,
+            bool(self.position[0] >= 3),
+            False,
+            {"is_success": reward == 0},
+        )
 
-    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+    def compute_reward(
+        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
+    ) -> np.ndarray:
         return -(np.abs(achieved_goal - desired_goal)[..., 0] >= 0.5).astype(np.float32)
 
     def render(self) -> np.ndarray:
@@ -51,7 +65,11 @@ class Corridor(gym.Env):
         return image
 
     def _observe(self) -> dict[str, np.ndarray]:
-        return {"observation": self.position, "achieved_goal": self.position, "desired_goal": self.goal}
+        return {
+            "observation": self.position,
+            "achieved_goal": self.position,
+            "desired_goal": self.goal,
+        }
 
 
 gym.register("Corridor-v0", Corridor, max_episode_steps=5)
@@ -59,16 +77,26 @@ gym.register("CorridorDiscrete-v0", Corridor, max_episode_steps=5, kwargs={"disc
 
 
 def run_script(
-    script: str, *flags: Any, cwd: Path, python_path: Path | None = None, with_corridor: bool = False
+    script: str,
+    *flags: Any,
+    cwd: Path,
+    python_path: Path | None = None,
+    with_corridor: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """`python algos/<script>.py <flags>` in the folder `cwd`; python_path is searched first for packages."""
-    command = [sys.executable, *([__file__] if with_corridor else []), str(ROOT / "algos" / f"{script}.py")]
+    command = [
+        sys.executable,
+        *([__file__] if with_corridor else []),
+        str(ROOT / "algos" / f"{script}.py"),
+    ]
     environ = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environ.pop("PYTHONPATH", None)  # the scripts must find `envs` by themselves
     if python_path:
         environ["PYTHONPATH"] = str(python_path)
     command += [str(flag) for flag in flags]
-    return subprocess.run(command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=300
+    )
 
 
 if __name__ == "__main__":

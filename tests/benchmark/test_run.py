@@ -50,10 +50,15 @@ def argv_of(run_dir: Path) -> list[str]:
 
 
 def test_every_line_is_run_with_one_thread_and_its_output_kept(tmp_path: Path):
-    prepare(tmp_path, "--run-dir runs/a", "--run-dir runs/b --num-threads 3", "--run-dir 'runs/c d'")
+    prepare(
+        tmp_path, "--run-dir runs/a", "--run-dir runs/b --num-threads 3", "--run-dir 'runs/c d'"
+    )
     result = run(tmp_path, "--workers", "2")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[0] == "0 of 3 runs are complete." and "[3/3] done" in result.stdout
+    assert (
+        result.stdout.splitlines()[0] == "0 of 3 runs are complete."
+        and "[3/3] done" in result.stdout
+    )
     assert argv_of(tmp_path / "runs/a")[-2:] == ["--num-threads", "1"]
     assert argv_of(tmp_path / "runs/b")[-2:] == ["--num-threads", "3"]
     assert (tmp_path / "runs/a.log").read_text() == "training runs/a\n"
@@ -87,7 +92,9 @@ def test_an_interrupted_batch_goes_on_where_it_was(tmp_path: Path):
         runner("--workers", "1"),
         cwd=tmp_path,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell's background jobs ignore it
     )
     while not (tmp_path / "runs/b/metrics.csv").exists():
         time.sleep(0.05)
@@ -117,7 +124,9 @@ def test_a_single_line_can_be_run_and_arguments_reach_the_script(tmp_path: Path)
         (["--run-dir a"], ["--line", "1"], "prints 1 lines"),
     ],
 )
-def test_bad_input_is_refused_before_anything_runs(lines: list[str], flags: list[str], message: str, tmp_path: Path):
+def test_bad_input_is_refused_before_anything_runs(
+    lines: list[str], flags: list[str], message: str, tmp_path: Path
+):
     prepare(tmp_path, *lines)
     result = run(tmp_path, *flags)
     assert result.returncode == 2 and message in result.stderr
@@ -141,7 +150,9 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
     printed = set()
     for arguments in ([], *([argument] for argument in ARGUMENTS.get(script, ()))):
         commands = read_commands(str(ROOT / "benchmark" / script), arguments)
-        assert tuple(map(tuple, commands)) not in printed, arguments  # an argument that changes nothing
+        assert tuple(map(tuple, commands)) not in printed, (
+            arguments
+        )  # an argument that changes nothing
         printed.add(tuple(map(tuple, commands)))
         for command in commands:
             assert command[0] == "python" and (ROOT / command[1]).exists() and "--seed" in command
@@ -149,7 +160,9 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", command[1:])
             args = algorithm.parse_args()
-            assert (args.env_id, str(args.seed)) == tuple(command[command.index(f) + 1] for f in ("--env-id", "--seed"))
+            assert (args.env_id, str(args.seed)) == tuple(
+                command[command.index(f) + 1] for f in ("--env-id", "--seed")
+            )
 
 
 def test_slurm_gets_one_array_of_what_is_missing(tmp_path: Path):
@@ -160,7 +173,9 @@ def test_slurm_gets_one_array_of_what_is_missing(tmp_path: Path):
     (tmp_path / "sbatch").chmod(0o755)
     environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     flags = ["--slurm", "--time", "0:10:00", "--partition", "cpu", "--cpus", "2", "--gpus", "1"]
-    result = subprocess.run(runner(*flags), cwd=tmp_path, env=environ, capture_output=True, timeout=60)
+    result = subprocess.run(
+        runner(*flags), cwd=tmp_path, env=environ, capture_output=True, timeout=60
+    )
     assert result.returncode == 0
     told = (tmp_path / "told").read_text().splitlines()
     for option in (
@@ -178,7 +193,9 @@ def test_slurm_gets_one_array_of_what_is_missing(tmp_path: Path):
 @pytest.fixture
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment variables of a shell that uses a fresh SLURM of one node."""
-    if os.geteuid() != 0 or not all(shutil.which(name) for name in ("slurmctld", "slurmd", "munged")):
+    if os.geteuid() != 0 or not all(
+        shutil.which(name) for name in ("slurmctld", "slurmd", "munged")
+    ):
         pytest.skip("needs root, and Debian's slurm-wlm and munge")
     folder, script = tmp_path_factory.mktemp("slurm"), str(ROOT / "benchmark" / "slurm_one_node.sh")
     subprocess.run(["bash", script, "start", str(folder)], check=True, timeout=60)
@@ -193,11 +210,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def test_a_real_slurm_runs_the_lines_and_after_a_killed_job_only_what_is_missing(tmp_path: Path, slurm: dict[str, str]):
+def test_a_real_slurm_runs_the_lines_and_after_a_killed_job_only_what_is_missing(
+    tmp_path: Path, slurm: dict[str, str]
+):
     prepare(tmp_path, "--run-dir runs/a", "--run-dir runs/b --slow", "--run-dir runs/c")
 
     def call(*command: str) -> str:
-        return subprocess.run(command, cwd=tmp_path, env=slurm, text=True, capture_output=True, check=True).stdout
+        return subprocess.run(
+            command, cwd=tmp_path, env=slurm, text=True, capture_output=True, check=True
+        ).stdout
 
     call(*runner("--slurm", "--time", "0:05:00"))
     wait_until(lambda: (tmp_path / "runs/b/metrics.csv").exists())
@@ -208,4 +229,6 @@ def test_a_real_slurm_runs_the_lines_and_after_a_killed_job_only_what_is_missing
     assert "2 of 3 runs are complete" in call(*runner("--slurm", "--time", "0:05:00"))
     wait_until(lambda: not call("squeue", "-h"))
     assert run(tmp_path).stdout == "3 of 3 runs are complete.\n"
-    assert (tmp_path / "runs/b.interrupted-1").exists() and not (tmp_path / "runs/a.interrupted-1").exists()
+    assert (tmp_path / "runs/b.interrupted-1").exists() and not (
+        tmp_path / "runs/a.interrupted-1"
+    ).exists()

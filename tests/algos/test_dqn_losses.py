@@ -57,10 +57,20 @@ def make_problem(soft_target: str = "gradient", temperature: float = 0.5) -> Pro
         terminated=(torch.rand(BATCH) < 0.2).double(),
     )
     args = Args(alpha=0.7, gamma=GAMMA, temperature=temperature, soft_target=soft_target)
-    problem = Problem(network(), network().requires_grad_(False), Batch(*(array.double() for array in batch)), args)
-    error = numpy_q(problem.q_network, problem.batch, problem.batch.goal.numpy()) - numpy_target(problem, False)
+    problem = Problem(
+        network(),
+        network().requires_grad_(False),
+        Batch(*(array.double() for array in batch)),
+        args,
+    )
+    error = numpy_q(problem.q_network, problem.batch, problem.batch.goal.numpy()) - numpy_target(
+        problem, False
+    )
     assert (np.abs(error) < 1).sum() > 4 and (np.abs(error) > 1).sum() > 4
-    assert 0 < problem.batch.terminated.sum() < BATCH and 0 < (problem.batch.reward == -1).sum() < BATCH
+    assert (
+        0 < problem.batch.terminated.sum() < BATCH
+        and 0 < (problem.batch.reward == -1).sum() < BATCH
+    )
     return problem
 
 
@@ -81,16 +91,28 @@ def numpy_target(problem: Problem, soft: bool, goal: np.ndarray | None = None) -
     b = problem.batch
     next_q = numpy_net(problem.target_network, b.next_obs, b.goal.numpy() if goal is None else goal)
     soft = soft and problem.args.temperature > 0
-    value = (softmax(next_q / problem.args.temperature, axis=1) * next_q).sum(1) if soft else next_q.max(1)
+    value = (
+        (softmax(next_q / problem.args.temperature, axis=1) * next_q).sum(1)
+        if soft
+        else next_q.max(1)
+    )
     return b.reward.numpy() + GAMMA * (1 - b.terminated.numpy()) * value
 
 
-CASES = [("gradient", 0.0), ("gradient", 0.5), ("gradient", 1.0), ("both", 0.5), ("both-stochastic", 1.0)]
+CASES = [
+    ("gradient", 0.0),
+    ("gradient", 0.5),
+    ("gradient", 1.0),
+    ("both", 0.5),
+    ("both-stochastic", 1.0),
+]
 every_case = pytest.mark.parametrize("soft_target, temperature", CASES)
 
 
 @every_case
-def test_gradient_equals_finite_differences_of_the_loss(soft_target: str, temperature: float) -> None:
+def test_gradient_equals_finite_differences_of_the_loss(
+    soft_target: str, temperature: float
+) -> None:
     problem, step = make_problem(soft_target, temperature), 1e-6
     differences = []
     for param in problem.q_network.parameters():
@@ -104,15 +126,21 @@ def test_gradient_equals_finite_differences_of_the_loss(soft_target: str, temper
             values[i] = value
             differences.append((above - below) / (2 * step))
     gradient = problem.gradient()
-    torch.testing.assert_close(gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6
+    )
 
 
 @every_case
-def test_loss_and_gradient_equal_a_derivation_by_torch_func(soft_target: str, temperature: float) -> None:
+def test_loss_and_gradient_equal_a_derivation_by_torch_func(
+    soft_target: str, temperature: float
+) -> None:
     problem = make_problem(soft_target, temperature)
     b = problem.batch
 
-    def target_of(goal: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor, soft: bool) -> Tensor:
+    def target_of(
+        goal: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor, soft: bool
+    ) -> Tensor:
         """Of ONE transition."""
         next_q = problem.target_network(next_obs[None], goal[None])[0]
         best = next_q.max()
@@ -140,7 +168,9 @@ def test_loss_and_gradient_equal_a_derivation_by_torch_func(soft_target: str, te
     params = {name: param.detach() for name, param in problem.q_network.named_parameters()}
     gradients, value = torch.func.grad_and_value(loss)(params)
     torch.testing.assert_close(problem.loss()[0].detach(), value, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(problem.gradient(), flat(list(gradients.values())), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        problem.gradient(), flat(list(gradients.values())), rtol=1e-10, atol=1e-10
+    )
 
 
 @every_case
@@ -153,7 +183,9 @@ def test_both_terms_equal_plain_numpy(soft_target: str, temperature: float) -> N
         return numpy_q(problem.q_network, b, goal) - numpy_target(problem, True, goal)
 
     shifts = step * np.eye(BITS)
-    differences = np.stack([q_minus_soft_target(goal + s) - q_minus_soft_target(goal - s) for s in shifts], 1)
+    differences = np.stack(
+        [q_minus_soft_target(goal + s) - q_minus_soft_target(goal - s) for s in shifts], 1
+    )
     squares = (differences / (2 * step)) ** 2 * (b.reward.numpy() == -1)[:, None]
     error = numpy_q(problem.q_network, b, goal) - numpy_target(problem, soft_target != "gradient")
     info = problem.loss()[1]
@@ -182,20 +214,26 @@ def test_masked_rows_contribute_nothing_to_the_gradient_term_and_the_mean_counts
     problem = make_problem()
     term, masked = problem.loss()[1]["grad_loss"], problem.batch.reward != -1
     changed = {
-        name: torch.where(masked[:, None], 1 - getattr(problem.batch, name), getattr(problem.batch, name))
+        name: torch.where(
+            masked[:, None], 1 - getattr(problem.batch, name), getattr(problem.batch, name)
+        )
         for name in ("obs", "goal", "next_obs")
     }
     problem.batch = problem.batch._replace(**changed)
     torch.testing.assert_close(problem.loss()[1]["grad_loss"], term, rtol=1e-12, atol=0)
     problem.batch = Batch(*(array[~masked] for array in problem.batch))
-    torch.testing.assert_close(term, problem.loss()[1]["grad_loss"] * (~masked).sum() / BATCH, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        term, problem.loss()[1]["grad_loss"] * (~masked).sum() / BATCH, rtol=1e-12, atol=0
+    )
 
 
 @every_case
 def test_no_gradient_reaches_the_target_network(soft_target: str, temperature: float) -> None:
     problem = make_problem(soft_target, temperature)
     params = list(problem.target_network.requires_grad_(True).parameters())
-    assert all(grad is None for grad in torch.autograd.grad(problem.loss()[0], params, allow_unused=True))
+    assert all(
+        grad is None for grad in torch.autograd.grad(problem.loss()[0], params, allow_unused=True)
+    )
 
 
 def test_with_alpha_0_only_the_value_loss_is_left() -> None:
@@ -209,7 +247,10 @@ def test_with_alpha_0_only_the_value_loss_is_left() -> None:
 def test_acting_takes_the_best_action_or_draws_from_the_softmax() -> None:
     network = make_problem().q_network.float()
     rng = np.random.default_rng(0)
-    bits = {key: rng.integers(2, size=(20, BITS)).astype(np.float32) for key in ("observation", "desired_goal")}
+    bits = {
+        key: rng.integers(2, size=(20, BITS)).astype(np.float32)
+        for key in ("observation", "desired_goal")
+    }
     q = network(*(torch.from_numpy(bits[key]) for key in bits)).detach().numpy()
     np.testing.assert_array_equal(network.act(bits), q.argmax(1))
 

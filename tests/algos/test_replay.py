@@ -19,7 +19,9 @@ from envs import VectorEnv
 torch.set_num_threads(1)
 
 T = 5  # time limit of the made-up environments
-ORIGINAL = 1000  # second coordinate of every desired goal, to tell it from the achieved goals 0 to T
+ORIGINAL = (
+    1000  # second coordinate of every desired goal, to tell it from the achieved goals 0 to T
+)
 DRAWS = 50_000
 CPU = torch.device("cpu")
 
@@ -34,13 +36,18 @@ class Filled:
     """A buffer together with what was put into it."""
 
     buffer: ddpg_her.HerReplayBuffer
-    episodes: list[int] = field(default_factory=list)  # the finished ones, in the order in which they ended
+    episodes: list[int] = field(
+        default_factory=list
+    )  # the finished ones, in the order in which they ended
     length: dict[int, int] = field(default_factory=dict)  # of each finished episode
 
     def sample(self, n: int = DRAWS, newest: int | None = None) -> SimpleNamespace:
         """A batch as numpy arrays, and with what its numbers tell: episode, t, and which rows are relabelled."""
         rows = SimpleNamespace(
-            **{name: array.numpy() for name, array in self.buffer.sample(n, CPU, newest)._asdict().items()}
+            **{
+                name: array.numpy()
+                for name, array in self.buffer.sample(n, CPU, newest)._asdict().items()
+            }
         )
         rows.episode, rows.t = rows.obs.astype(int).T
         rows.goal_episode, rows.goal_t = rows.goal.astype(int).T
@@ -71,7 +78,9 @@ def fill(
         unwrapped=SimpleNamespace(compute_reward=compute_reward),
     )
     rng = np.random.default_rng(0)
-    filled = Filled(ddpg_her.HerReplayBuffer(capacity * T + T - 1, envs, her_k, strategy, rng))  # T - 1: no more room
+    filled = Filled(
+        ddpg_her.HerReplayBuffer(capacity * T + T - 1, envs, her_k, strategy, rng)
+    )  # T - 1: no more room
     episode, t, started = np.arange(num_envs), np.zeros(num_envs, int), num_envs
     for _ in range(steps):
         length = np.array([lengths[i % len(lengths)] for i in episode])
@@ -104,7 +113,9 @@ def assert_uniform(values: list | np.ndarray, over: list) -> None:
     assert len(over) == 1 or chisquare(list(counts.values())).pvalue > 1e-4
 
 
-def assert_uniform_over_transitions(rows: SimpleNamespace, transitions: list[tuple[int, int]]) -> None:
+def assert_uniform_over_transitions(
+    rows: SimpleNamespace, transitions: list[tuple[int, int]]
+) -> None:
     """Relabelled rows and the others, each by themselves: relabelling must not depend on the transition."""
     pairs = np.stack([rows.episode, rows.t], 1)
     assert_uniform(pairs[rows.relabelled], transitions)
@@ -116,7 +127,9 @@ def assert_uniform_over_transitions(rows: SimpleNamespace, transitions: list[tup
 
 def test_future_goals_are_uniform_over_the_steps_after_each_transition() -> None:
     rows = fill(steps=4 * T).sample()
-    for t in range(T):  # the first step has T goals to choose from, the last one only the state that it led to
+    for t in range(
+        T
+    ):  # the first step has T goals to choose from, the last one only the state that it led to
         goals = rows.goal_t[rows.relabelled & (rows.t == t)]
         assert len(goals) > 1000
         assert_uniform(goals, list(range(t + 1, T + 1)))
@@ -186,7 +199,9 @@ def test_a_buffer_overfilled_several_times_holds_exactly_the_newest_episodes() -
     assert_uniform_over_transitions(rows, filled.transitions([12, 13, 14, 15, 16]))
 
 
-def test_environments_whose_episodes_end_at_different_times_do_not_mix_even_after_wrap_around() -> None:
+def test_environments_whose_episodes_end_at_different_times_do_not_mix_even_after_wrap_around() -> (
+    None
+):
     filled = fill(steps=40, capacity=7, num_envs=3, lengths=(T, 2, 3, 1, 4, T, 3, 2))
     assert len(filled.episodes) > 4 * 7 and filled.episodes != sorted(filled.episodes)
     rows = filled.sample()
@@ -236,7 +251,9 @@ def test_every_row_keeps_its_own_states_and_action_relabelled_or_not(strategy: s
     np.testing.assert_array_equal(rows.terminated, ended_early)
 
 
-def test_the_other_rows_keep_the_stored_goal_and_reward_however_often_the_buffer_is_sampled() -> None:
+def test_the_other_rows_keep_the_stored_goal_and_reward_however_often_the_buffer_is_sampled() -> (
+    None
+):
     filled = fill(steps=4 * T)
     for _ in range(20):  # a relabelled goal or reward must not find its way into the store
         rows = filled.sample(1000)
@@ -249,13 +266,24 @@ def test_the_other_rows_keep_the_stored_goal_and_reward_however_often_the_buffer
 def test_batches_are_float32_tensors_of_the_documented_shapes() -> None:
     batch = fill(steps=4 * T).buffer.sample(7, CPU)
     assert all(array.dtype == torch.float32 for array in batch)
-    assert [tuple(array.shape) for array in batch] == [(7, 2), (7, 2), (7, 2), (7,), (7, 2), (7, 2), (7,)]
+    assert [tuple(array.shape) for array in batch] == [
+        (7, 2),
+        (7, 2),
+        (7, 2),
+        (7,),
+        (7, 2),
+        (7, 2),
+        (7,),
+    ]
 
 
 def test_the_same_seed_gives_the_same_batches() -> None:
     first, second = fill(steps=4 * T).buffer, fill(steps=4 * T).buffer
     for _ in range(2):
-        assert all(torch.equal(a, b) for a, b in zip(first.sample(100, CPU), second.sample(100, CPU), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(first.sample(100, CPU), second.sample(100, CPU), strict=True)
+        )
 
 
 def test_a_buffer_with_less_room_than_an_episode_of_each_environment_is_refused() -> None:
@@ -274,8 +302,14 @@ def test_batches_from_real_environments_are_consistent(script: ModuleType) -> No
         action = rng.uniform(-1, 1, (3, 2)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         ended = terminated | truncated
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "goal": obs["desired_goal"]}
-        buffer.add(step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended)
+        step = {
+            "obs": obs["observation"],
+            "achieved_goal": obs["achieved_goal"],
+            "goal": obs["desired_goal"],
+        }
+        buffer.add(
+            step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended
+        )
         obs = envs.reset(ended) if ended.any() else next_obs
     batch = script.Batch(*(array.numpy() for array in buffer.sample(1000, CPU)))
     np.testing.assert_allclose(batch.next_obs, np.clip(batch.obs + batch.action, -5, 5), atol=1e-6)

@@ -23,7 +23,9 @@ def fresh_resolve():
     envs.resolve.cache_clear()
 
 
-def seek(d: int, state: list[float] | None = None, goal: list[float] | None = None, **kwargs) -> ContinuousSeek:
+def seek(
+    d: int, state: list[float] | None = None, goal: list[float] | None = None, **kwargs
+) -> ContinuousSeek:
     """A started ContinuousSeek, in the state and with the goal that are given."""
     env = ContinuousSeek(d, **kwargs)
     env.reset(seed=0)
@@ -52,19 +54,27 @@ def test_continuous_seek_passes_gymnasiums_checker_without_a_warning(d: int, rew
 
 def test_the_papers_three_sizes_are_registered_by_the_import_alone():
     program = "import envs, gymnasium; print(*(id for id in gymnasium.registry if id.startswith('ContinuousSeek')))"
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert set(result.stdout.split()) == {f"ContinuousSeek{d}{kind}-v0" for d in (5, 10, 20) for kind in ("", "Dense")}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(result.stdout.split()) == {
+        f"ContinuousSeek{d}{kind}-v0" for d in (5, 10, 20) for kind in ("", "Dense")
+    }
     assert result.stderr == ""  # nor does the import print what gymnasium_robotics has to say
 
 
-@pytest.mark.parametrize("env_id, d", [("ContinuousSeek7-v0", 7), ("ContinuousSeek123Dense-v0", 123)])
+@pytest.mark.parametrize(
+    "env_id, d", [("ContinuousSeek7-v0", 7), ("ContinuousSeek123Dense-v0", 123)]
+)
 def test_any_other_size_is_made_from_its_name(env_id: str, d: int):
     env = envs.make(env_id)
     assert env.action_space.shape == env.observation_space["desired_goal"].shape == (d,)
     assert env.unwrapped.reward_type == ("dense" if "Dense" in env_id else "sparse")
 
 
-@pytest.mark.parametrize("env_id", ["ContinuousSeek0-v0", "ContinuousSeek-3-v0", "ContinuousSeek05-v0"])
+@pytest.mark.parametrize(
+    "env_id", ["ContinuousSeek0-v0", "ContinuousSeek-3-v0", "ContinuousSeek05-v0"]
+)
 def test_a_size_that_makes_no_sense_has_no_environment(env_id: str):
     with pytest.raises(ValueError, match=env_id):
         envs.resolve(env_id)
@@ -90,9 +100,23 @@ def test_a_step_adds_the_action_and_stops_at_the_walls():
 def test_the_sparse_reward_is_0_exactly_when_no_dimension_is_off_by_more_than_a_tenth():
     env = seek(3)
     state = np.float32([1.0, -2.0, 0.0])
-    offsets = [[0.0, 0.0, 0.0], [0.09, -0.09, 0.09], [0.11, 0.0, 0.0], [0.0, 0.0, -0.11], [5.0, 5.0, 5.0]]
-    assert env.compute_reward(state, np.float32(state + offsets), {}).tolist() == [0.0, 0.0, -1.0, -1.0, -1.0]
-    assert env.compute_reward(np.zeros(3, np.float32), np.float32([0.1, -0.1, 0.1]), {}) == 0  # the edge belongs to it
+    offsets = [
+        [0.0, 0.0, 0.0],
+        [0.09, -0.09, 0.09],
+        [0.11, 0.0, 0.0],
+        [0.0, 0.0, -0.11],
+        [5.0, 5.0, 5.0],
+    ]
+    assert env.compute_reward(state, np.float32(state + offsets), {}).tolist() == [
+        0.0,
+        0.0,
+        -1.0,
+        -1.0,
+        -1.0,
+    ]
+    assert (
+        env.compute_reward(np.zeros(3, np.float32), np.float32([0.1, -0.1, 0.1]), {}) == 0
+    )  # the edge belongs to it
 
 
 def test_a_step_returns_the_reward_and_the_success_of_the_state_it_leads_to():
@@ -107,14 +131,18 @@ def test_the_dense_reward_is_the_distance_and_its_gradient_points_from_the_goal_
     env = seek(2, state=[0.0, 0.0], goal=[3.0, 3.0], reward_type="dense")
     _, reward, *_, info = env.step(np.float32([0.0, -1.0]))
     assert reward == -5.0 and not info["is_success"]
-    gradient = env.compute_reward_gradient(np.float32([[0, -1], [2, 2]]), np.float32([[3, 3], [2, 2]]), {})
+    gradient = env.compute_reward_gradient(
+        np.float32([[0, -1], [2, 2]]), np.float32([[3, 3], [2, 2]]), {}
+    )
     np.testing.assert_allclose(gradient, [[-0.6, -0.8], [0, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("reward_type", ["sparse", "dense"])
 def test_rewards_are_computed_over_any_leading_axes(reward_type: str):
     env = seek(4, reward_type=reward_type)
-    achieved, noise = np.random.default_rng(0).uniform(-0.12, 0.12, (2, 2, 3, 50, 4)).astype(np.float32)
+    achieved, noise = (
+        np.random.default_rng(0).uniform(-0.12, 0.12, (2, 2, 3, 50, 4)).astype(np.float32)
+    )
     rewards = env.compute_reward(achieved, achieved + noise, {})
     assert rewards.shape == (2, 3, 50) and len(np.unique(rewards)) > 1
     for index in np.ndindex(rewards.shape):
@@ -210,7 +238,10 @@ def test_actions_with_other_bounds_are_rescaled():
 
 
 def test_the_achieved_goal_is_appended_to_the_observation_on_request():
-    plain, joined = envs.make("FetchReach-v4"), envs.make("FetchReach-v4", observe_achieved_goal=True)
+    plain, joined = (
+        envs.make("FetchReach-v4"),
+        envs.make("FetchReach-v4", observe_achieved_goal=True),
+    )
     obs, joined_obs = (env.reset(seed=3)[0] for env in (plain, joined))
     expected = np.concatenate([obs["observation"], obs["achieved_goal"]])
     assert np.array_equal(joined_obs["observation"], expected)
@@ -251,7 +282,9 @@ def test_a_vector_env_equals_single_environments_whatever_the_number_of_threads(
 
 
 def test_two_copies_never_get_the_same_goals_and_another_seed_gives_others():
-    goals = [VectorEnv("ContinuousSeek2-v0", 50, seed).reset()["desired_goal"] for seed in (0, 0, 1)]
+    goals = [
+        VectorEnv("ContinuousSeek2-v0", 50, seed).reset()["desired_goal"] for seed in (0, 0, 1)
+    ]
     assert np.array_equal(goals[0], goals[1])
     assert len(np.unique(np.concatenate(goals[1:]), axis=0)) == 100
 
@@ -260,7 +293,9 @@ def test_an_ended_environment_stands_still_while_the_others_go_on():
     vector = VectorEnv("Corridor-v0", 2, seed=0)
     vector.reset()
     for _ in range(2):
-        vector.step(np.float32([[0.75], [0.0]]))  # the first one falls into the pit in its second step
+        vector.step(
+            np.float32([[0.75], [0.0]])
+        )  # the first one falls into the pit in its second step
     before = {key: value.copy() for key, value in vector.obs.items()}
     for n in (3, 4, 5):
         obs, reward, terminated, truncated, _ = vector.step(np.float32([[-1.0], [0.25]]))
@@ -305,8 +340,14 @@ def test_each_play_has_new_episodes():
     vector = VectorEnv("ContinuousSeek2-v0", 4, seed=0)
     goals = []
     for _ in range(2):
-        vector.play(lambda obs: (goals.append(obs["desired_goal"]), np.zeros((4, 2), np.float32))[1])
-    assert len(goals) == 20 and np.array_equal(goals[0], goals[9]) and not np.any(goals[9] == goals[10])
+        vector.play(
+            lambda obs: (goals.append(obs["desired_goal"]), np.zeros((4, 2), np.float32))[1]
+        )
+    assert (
+        len(goals) == 20
+        and np.array_equal(goals[0], goals[9])
+        and not np.any(goals[9] == goals[10])
+    )
 
 
 # Video

@@ -28,7 +28,9 @@ def three_updates(script: str, rank: int, ranks: int) -> dict[str, Tensor]:
     actor = module.Actor(*normalizers, module.mlp((in_dim, 16, ACTION_DIM), True))
     critic = module.Critic(*normalizers, module.mlp((in_dim + ACTION_DIM, 16, 1), True))
     targets = copy.deepcopy((critic, actor))
-    optimizers = [torch.optim.Adam(network.net.parameters(), lr=0.01) for network in (critic, actor)]
+    optimizers = [
+        torch.optim.Adam(network.net.parameters(), lr=0.01) for network in (critic, actor)
+    ]
     for _ in range(3):
         rows = (
             [3 + 2 * torch.randn(BATCH, dim) for dim in (OBS_DIM, GOAL_DIM, ACTION_DIM)]
@@ -48,7 +50,11 @@ def three_updates(script: str, rank: int, ranks: int) -> dict[str, Tensor]:
         else:
             critic_loss, _ = module.reengage_critic_loss(critic, *targets, batch, args, None)
         for network, optimizer in zip((critic, actor), optimizers, strict=True):
-            loss = critic_loss if network is critic else module.actor_loss(critic, actor, batch, args.action_l2)
+            loss = (
+                critic_loss
+                if network is critic
+                else module.actor_loss(critic, actor, batch, args.action_l2)
+            )
             optimizer.zero_grad()
             loss.backward(inputs=list(network.net.parameters()))
             module.average([parameter.grad for parameter in network.net.parameters()])
@@ -59,13 +65,17 @@ def three_updates(script: str, rank: int, ranks: int) -> dict[str, Tensor]:
 
 def run_rank(rank: int, script: str, folder: str) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
     torch.save(three_updates(script, rank, 2), f"{folder}/{rank}.pt")
     os._exit(0)  # Gloo's threads can abort an interpreter while it is torn down
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_two_ranks_with_a_batch_each_equal_one_process_on_both_batches(script: str, tmp_path: Path) -> None:
+def test_two_ranks_with_a_batch_each_equal_one_process_on_both_batches(
+    script: str, tmp_path: Path
+) -> None:
     torch.multiprocessing.spawn(run_rank, (script, str(tmp_path)), nprocs=2)
     expected = three_updates(script, 0, 1)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
@@ -75,13 +85,25 @@ def test_two_ranks_with_a_batch_each_equal_one_process_on_both_batches(script: s
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
     # Sharing is what does it: one rank alone, on its half, ends elsewhere
     alone = three_updates(script, 0, 2)
-    assert not torch.allclose(alone["critic.net.0.weight"], expected["critic.net.0.weight"], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(
+        alone["critic.net.0.weight"], expected["critic.net.0.weight"], rtol=1e-3, atol=1e-3
+    )
 
 
 def torchrun(script: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
     command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60 --batch-size 16".split()
-    command += "--hidden-dims 16 --total-timesteps 240 --eval-frequency 120 --eval-episodes 4".split()
+    command += (
+        "--hidden-dims 16 --total-timesteps 240 --eval-frequency 120 --eval-episodes 4".split()
+    )
     return subprocess.run(
         [*command, "--run-dir", str(run_dir)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -92,7 +114,9 @@ def torchrun(script: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_torchrun_trains_on_two_ranks_counts_the_steps_of_both_and_rank_0_logs(script: str, tmp_path: Path) -> None:
+def test_torchrun_trains_on_two_ranks_counts_the_steps_of_both_and_rank_0_logs(
+    script: str, tmp_path: Path
+) -> None:
     result = torchrun(ROOT / "algos" / f"{script}.py", tmp_path / "run")
     assert result.returncode == 0, result.stdout + result.stderr
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:

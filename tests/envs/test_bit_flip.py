@@ -40,7 +40,9 @@ def test_any_number_of_bits_is_made_from_its_name_and_lasts_as_many_steps():
 def test_state_and_goal_are_uniform_random_bits_drawn_by_the_seed():
     env = BitFlip(3)
     starts = [env.reset(seed=0)[0]] + [env.reset()[0] for _ in range(4000)]
-    codes = [int(obs["observation"] @ [1, 2, 4] + obs["desired_goal"] @ [8, 16, 32]) for obs in starts]
+    codes = [
+        int(obs["observation"] @ [1, 2, 4] + obs["desired_goal"] @ [8, 16, 32]) for obs in starts
+    ]
     assert chisquare(np.bincount(codes, minlength=64)).pvalue > 1e-4
     again = env.reset(seed=0)[0]
     assert all(np.array_equal(again[key], starts[0][key]) for key in again)
@@ -104,7 +106,11 @@ def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_na
         obs, *_, truncated, _ = batch.step(np.zeros(3, int))
     assert truncated.all()
     after, reward, _, truncated, _ = batch.step(np.zeros(3, int))
-    assert np.array_equal(after["observation"], obs["observation"]) and not reward.any() and truncated.all()
+    assert (
+        np.array_equal(after["observation"], obs["observation"])
+        and not reward.any()
+        and truncated.all()
+    )
 
     batch.state[:], batch.goal[:] = 7, 7  # no reset gives these
     fresh = batch.reset(np.array([True, False, True]))
@@ -123,11 +129,17 @@ def test_what_a_batch_returned_does_not_change_at_the_next_step():
 
 def test_play_counts_success_at_any_step_and_at_the_last_one():
     def solve(obs: dict[str, np.ndarray]) -> np.ndarray:
-        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)  # the first wrong bit; bit 0 if none is
+        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(
+            1
+        )  # the first wrong bit; bit 0 if none is
 
     metrics = VectorEnv("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
-    assert metrics["success_once"] == 1.0  # at most ten bits are wrong, and ten steps long is an episode
-    assert 0.4 < metrics["success_rate"] < 0.6  # at the goal bit 0 is flipped and flipped back until the end
+    assert (
+        metrics["success_once"] == 1.0
+    )  # at most ten bits are wrong, and ten steps long is an episode
+    assert (
+        0.4 < metrics["success_rate"] < 0.6
+    )  # at the goal bit 0 is flipped and flipped back until the end
 
 
 def test_the_picture_shows_both_rows_of_bits_and_where_they_agree():

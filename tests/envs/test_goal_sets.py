@@ -29,12 +29,16 @@ def slots_of(goal: np.ndarray) -> np.ndarray:
     return goal.reshape(*goal.shape[:-1], -1, 3)
 
 
-@pytest.mark.parametrize("env_id", ["DriveSeek-v0", "NoisySeek-v0", "DriveSeek1-v0", "NoisySeek20-v0"])
+@pytest.mark.parametrize(
+    "env_id", ["DriveSeek-v0", "NoisySeek-v0", "DriveSeek1-v0", "NoisySeek20-v0"]
+)
 def test_the_environments_pass_gymnasiums_checker(env_id: str):
     envs.resolve(env_id)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*infinity.*")  # NoisySeek's positions have no bounds
+        warnings.filterwarnings(
+            "ignore", message=".*infinity.*"
+        )  # NoisySeek's positions have no bounds
         check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
 
 
@@ -42,7 +46,9 @@ def test_the_papers_size_is_the_default_and_any_other_is_made_from_its_name():
     for kind in ("Drive", "Noisy"):
         for env_id, n_max in ((f"{kind}Seek-v0", 200), (f"{kind}Seek7-v0", 7)):
             env = envs.make(env_id)
-            assert env.unwrapped.n_max == n_max and env.observation_space["desired_goal"].shape == (3 * n_max,)
+            assert env.unwrapped.n_max == n_max and env.observation_space["desired_goal"].shape == (
+                3 * n_max,
+            )
             assert env.spec.max_episode_steps == 40
     with pytest.raises(ValueError, match="441, not 442"):
         DriveSeek(442)
@@ -59,7 +65,9 @@ def test_drive_seek_turns_first_and_then_moves_by_one():
     obs, *_ = env.step(np.float32([0]))
     np.testing.assert_allclose(obs["observation"], [1, 0, 1, 0], atol=1e-6)
     obs, *_ = env.step(np.float32([1]))  # half a radian to the left
-    np.testing.assert_allclose(obs["observation"], [1 + np.cos(0.5), np.sin(0.5), np.cos(0.5), np.sin(0.5)], atol=1e-6)
+    np.testing.assert_allclose(
+        obs["observation"], [1 + np.cos(0.5), np.sin(0.5), np.cos(0.5), np.sin(0.5)], atol=1e-6
+    )
     obs, *_ = env.step(np.float32([-5]))  # as -1: straight on again
     expected = [2 + np.cos(0.5), np.sin(0.5), 1, 0]
     np.testing.assert_allclose(obs["observation"], expected, atol=1e-6)
@@ -76,7 +84,9 @@ def test_drive_seek_turns_first_and_then_moves_by_one():
         ([9.4, 0, 0], [10.4, 0], [10, 0]),  # the last cell before the edge
     ],
 )
-def test_drive_seek_wraps_around_at_every_edge(state: list[float], position: list[float], cell: list[int]):
+def test_drive_seek_wraps_around_at_every_edge(
+    state: list[float], position: list[float], cell: list[int]
+):
     obs, *_ = drive(state, [[0, 0]]).step(np.float32([0]))
     np.testing.assert_allclose(obs["observation"][:2], position, atol=1e-6)
     assert obs["achieved_goal"].tolist() == cell
@@ -84,8 +94,14 @@ def test_drive_seek_wraps_around_at_every_edge(state: list[float], position: lis
 
 def test_noisy_seek_adds_the_action_shortened_to_length_1_and_unit_gaussian_noise():
     env, state = NoisySeek(3), np.zeros((20_000, 2))
-    for action, moved in [((0, 0), (0, 0)), ((0.3, -0.4), (0.3, -0.4)), ((1, -1), (0.5**0.5, -(0.5**0.5)))]:
-        after = env.advance(state, np.tile(np.float32(action), (len(state), 1)), np.random.default_rng(1))
+    for action, moved in [
+        ((0, 0), (0, 0)),
+        ((0.3, -0.4), (0.3, -0.4)),
+        ((1, -1), (0.5**0.5, -(0.5**0.5))),
+    ]:
+        after = env.advance(
+            state, np.tile(np.float32(action), (len(state), 1)), np.random.default_rng(1)
+        )
         noise = env.advance(state, np.zeros_like(state), np.random.default_rng(1))
         np.testing.assert_allclose(after - noise, np.tile(moved, (len(state), 1)), atol=1e-6)
     np.testing.assert_allclose(np.cov(noise.T), np.eye(2), atol=0.05)
@@ -145,7 +161,9 @@ def test_noisy_seeks_goals_lie_around_gaussian_cluster_centres():
     assert (single[:, 0] == 1).all()
     np.testing.assert_allclose(single[:, 1:].std(0), (10**2 + 2**2 + 1 / 12) ** 0.5, rtol=0.05)
 
-    crowd = np.concatenate([cells - cells.mean(0) for cells in sets])  # repeated cells count once: wider than 2
+    crowd = np.concatenate(
+        [cells - cells.mean(0) for cells in sets]
+    )  # repeated cells count once: wider than 2
     assert (crowd.std(0) > 2).all() and (crowd.std(0) < 3.2).all()
 
 
@@ -161,7 +179,9 @@ def test_noisy_seeks_number_of_clusters_is_geometric():
 
     slots = slots_of(NoisySeek(3000).draw(1500, Narrow(np.random.PCG64(0)))[1])
     clusters = slots[..., 0].sum(1)
-    assert clusters.mean() == pytest.approx(1 / 0.15, rel=0.08)  # a share too small for a goal now and then
+    assert clusters.mean() == pytest.approx(
+        1 / 0.15, rel=0.08
+    )  # a share too small for a goal now and then
     assert (clusters == 1).mean() == pytest.approx(0.15, abs=0.04)
 
 
@@ -172,16 +192,31 @@ def test_item_rewards_say_which_goal_was_reached_and_an_empty_slot_never_is():
     env = DriveSeek(4)
     goal = pack(np.array([[-1, 2], [0, 3]]), 4)
     assert env.compute_item_rewards(np.float32([0, 3]), goal).tolist() == [0, 1, 0, 0]
-    assert env.compute_item_rewards(np.float32([0, 0]), goal).tolist() == [0, 0, 0, 0]  # empty slots are (0, 0, 0)
-    assert env.compute_item_rewards(np.float32([0, 0]), pack(np.array([[0, 0]]), 4)).tolist() == [1, 0, 0, 0]
+    assert env.compute_item_rewards(np.float32([0, 0]), goal).tolist() == [
+        0,
+        0,
+        0,
+        0,
+    ]  # empty slots are (0, 0, 0)
+    assert env.compute_item_rewards(np.float32([0, 0]), pack(np.array([[0, 0]]), 4)).tolist() == [
+        1,
+        0,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("kind", [DriveSeek, NoisySeek])
 def test_rewards_are_computed_over_any_leading_axes(kind: type):
     env, rng = kind(8), np.random.default_rng(0)
     goals = env.draw(12, rng)[1].reshape(3, 4, -1)
-    achieved_goal = slots_of(goals)[..., 0, 1:] + rng.integers(2, size=(3, 4, 1))  # the first goal, or one beside it
-    items, rewards = env.compute_item_rewards(achieved_goal, goals), env.compute_reward(achieved_goal, goals, {})
+    achieved_goal = slots_of(goals)[..., 0, 1:] + rng.integers(
+        2, size=(3, 4, 1)
+    )  # the first goal, or one beside it
+    items, rewards = (
+        env.compute_item_rewards(achieved_goal, goals),
+        env.compute_reward(achieved_goal, goals, {}),
+    )
     assert items.shape == (3, 4, 8) and rewards.shape == (3, 4)
     for index in np.ndindex(3, 4):
         cells = slots_of(goals)[index]
@@ -229,7 +264,14 @@ def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apar
         size = len(image) - 1
         return image[round((10.5 - y) / 21 * size), round((x + 10.5) / 21 * size)]
 
-    for x, y, expected in [(1, 0, BLUE), (-4, -4, CYAN), (2, 0, MAGENTA), (3, 0, BLACK), (0, 0, WHITE), (-4, 4, WHITE)]:
+    for x, y, expected in [
+        (1, 0, BLUE),
+        (-4, -4, CYAN),
+        (2, 0, MAGENTA),
+        (3, 0, BLACK),
+        (0, 0, WHITE),
+        (-4, 4, WHITE),
+    ]:
         assert np.array_equal(colour(x, y), expected), (x, y)
 
 

@@ -14,7 +14,9 @@ import pytest
 import envs
 from envs import robotics
 
-IDS = sorted(id for id, spec in gym.registry.items() if str(spec.entry_point).startswith("envs.robotics:"))
+IDS = sorted(
+    id for id, spec in gym.registry.items() if str(spec.entry_point).startswith("envs.robotics:")
+)
 DENSE_IDS = [id for id in IDS if "Dense" in id and "TouchSensors" not in id]
 
 
@@ -43,12 +45,16 @@ def assert_identical(a, b) -> None:
         assert a == b
 
 
-def random_goals(rng: np.random.Generator, env: gym.Env, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def random_goals(
+    rng: np.random.Generator, env: gym.Env, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Achieved and desired goals (*shape, goal_dim): one third far apart, one third close, one third equal."""
     goal_dim = env.observation_space["desired_goal"].shape[0]
     achieved, desired = rng.normal(size=(2, *shape, goal_dim))
     kind = rng.integers(3, size=(*shape, 1))
-    close = achieved + rng.normal(scale=0.3, size=achieved.shape) * min(env.distance_threshold, 0.02)
+    close = achieved + rng.normal(scale=0.3, size=achieved.shape) * min(
+        env.distance_threshold, 0.02
+    )
     desired = np.choose(kind, (desired, close, achieved))
     if goal_dim == 7:
         for goals in (achieved, desired):
@@ -74,7 +80,9 @@ def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares
     for seed in (0, None, 1):
         assert_identical(a.reset(seed=seed), b.reset(seed=seed))
         for _ in range(12):
-            actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(np.float32)  # beyond the bounds too
+            actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(
+                np.float32
+            )  # beyond the bounds too
             neighbour.step(actions[1])
             assert_identical(a.step(actions[0]), b.step(actions[0]))
             if "Hand" in env_id:
@@ -129,7 +137,10 @@ def test_environments_stepped_in_two_threads_go_the_way_they_go_alone(env_id):
     alone, together = [[], []], [[], []]
     for seed in range(2):
         episode(ours(env_id), seed, alone[seed])
-    threads = [threading.Thread(target=episode, args=(ours(env_id), seed, together[seed])) for seed in range(2)]
+    threads = [
+        threading.Thread(target=episode, args=(ours(env_id), seed, together[seed]))
+        for seed in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -142,7 +153,10 @@ def test_environments_stepped_in_two_threads_go_the_way_they_go_alone(env_id):
 def test_batched_rewards_equal_the_packages_rewards_of_each_row(env_id, shape):
     env, package = ours(env_id), packages(env_id)
     achieved, desired = random_goals(np.random.default_rng(2), env, shape)
-    rewards, successes = env.compute_reward(achieved, desired, {}), env._is_success(achieved, desired)
+    rewards, successes = (
+        env.compute_reward(achieved, desired, {}),
+        env._is_success(achieved, desired),
+    )
     assert rewards.shape == successes.shape == shape
     assert 0 < successes.sum() < successes.size
     for i in np.ndindex(shape):
@@ -156,7 +170,10 @@ def test_reward_gradient_equals_finite_differences(env_id):
     env = ours(env_id)
     achieved, desired = random_goals(np.random.default_rng(3), env, (10, 9))
     apart = (achieved != desired).any(-1)
-    achieved, desired = achieved[apart][:48].reshape(4, 12, -1), desired[apart][:48].reshape(4, 12, -1)
+    achieved, desired = (
+        achieved[apart][:48].reshape(4, 12, -1),
+        desired[apart][:48].reshape(4, 12, -1),
+    )
 
     def reward(goal: np.ndarray) -> np.ndarray:
         if goal.shape[-1] == 7:  # goals live on the unit sphere of rotations
@@ -165,7 +182,9 @@ def test_reward_gradient_equals_finite_differences(env_id):
 
     step = 1e-6
     steps = step * np.eye(desired.shape[-1])
-    numerical = np.stack([(reward(desired + s) - reward(desired - s)) / (2 * step) for s in steps], -1)
+    numerical = np.stack(
+        [(reward(desired + s) - reward(desired - s)) / (2 * step) for s in steps], -1
+    )
     gradient = env.compute_reward_gradient(achieved, desired, {})
     assert gradient.shape == desired.shape
     assert np.abs(numerical).max() > 0.1
@@ -176,18 +195,24 @@ def test_reward_gradient_equals_finite_differences(env_id):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_reward_gradient_is_zero_at_the_goal_and_finite_everywhere(env_id, dtype):
     env = ours(env_id)
-    achieved, _ = (goals.astype(dtype) for goals in random_goals(np.random.default_rng(4), env, (2000,)))
+    achieved, _ = (
+        goals.astype(dtype) for goals in random_goals(np.random.default_rng(4), env, (2000,))
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         at_goal = env.compute_reward_gradient(achieved, achieved.copy(), {})
         near = env.compute_reward_gradient(achieved, np.nextafter(achieved, dtype(2)), {})
         opposite = env.compute_reward_gradient(achieved, -achieved, {})
-        if achieved.shape[-1] == 7:  # the pen's gimbal lock: pitch 90 degrees, roll and yaw turn the same way
+        if (
+            achieved.shape[-1] == 7
+        ):  # the pen's gimbal lock: pitch 90 degrees, roll and yaw turn the same way
             gimbal = achieved.copy()
             gimbal[:, 3:] = np.array((0.5, 0.0, 0.5, 0.0)) ** 0.5
             assert np.isfinite(env.compute_reward_gradient(achieved, gimbal, {})).all()
     assert np.isfinite(near).all() and np.isfinite(opposite).all()
-    if "Pen" in env_id:  # the achieved rotation goes through Euler angles, which lose bits near gimbal lock
+    if (
+        "Pen" in env_id
+    ):  # the achieved rotation goes through Euler angles, which lose bits near gimbal lock
         assert np.median(np.abs(at_goal)) == 0
     else:
         assert not at_goal.any()
@@ -196,17 +221,18 @@ def test_reward_gradient_is_zero_at_the_goal_and_finite_everywhere(env_id, dtype
 
 def test_hidden_touch_sensors_leave_the_shared_model_alone():
     shown, hidden = (
-        ours("HandManipulateBlock_ContinuousTouchSensors-v1", touch_visualisation=v) for v in ("on_touch", "off")
+        ours("HandManipulateBlock_ContinuousTouchSensors-v1", touch_visualisation=v)
+        for v in ("on_touch", "off")
     )
     sites = [site for _, site in hidden._touch_sensor_id_site_id]
-    assert (hidden.model.site_rgba[sites, 3] == 0).all() and (shown.model.site_rgba[sites, 3] > 0).all()
+    assert (hidden.model.site_rgba[sites, 3] == 0).all() and (
+        shown.model.site_rgba[sites, 3] > 0
+    ).all()
 
 
 def test_importing_envs_prints_nothing_and_registering_again_warns_of_nothing():
-    root = Path(__file__).parents[1]
-    code = (
-        "import envs; from envs import robotics; robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
-    )
+    root = Path(__file__).parents[2]
+    code = "import envs; from envs import robotics; robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
     command = [sys.executable, "-W", "default", "-c", code]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
@@ -223,7 +249,9 @@ def frames(env: gym.Env) -> list[np.ndarray]:
     return result
 
 
-@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulatePen_ContinuousTouchSensors-v1", "FetchPush-v4"])
+@pytest.mark.parametrize(
+    "env_id", ["HandReach-v3", "HandManipulatePen_ContinuousTouchSensors-v1", "FetchPush-v4"]
+)
 def test_rendered_pictures_equal_the_packages_and_leave_the_shared_model_alone(env_id, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", os.environ.get("MUJOCO_GL", "egl"))
     try:
@@ -241,12 +269,16 @@ def test_rendered_pictures_equal_the_packages_and_leave_the_shared_model_alone(e
         assert picture.shape == (96, 672, 3) and picture.std() > 5
         np.testing.assert_array_equal(picture, other)
     assert not np.array_equal(pictures[0], pictures[-1])
-    assert_identical((neighbour.model.site_pos.copy(), neighbour.model.geom_rgba.copy()), (sites, colours))
+    assert_identical(
+        (neighbour.model.site_pos.copy(), neighbour.model.geom_rgba.copy()), (sites, colours)
+    )
 
 
 def test_vector_env_over_threads_equals_one_thread_on_hand_reach():
     actions = np.random.default_rng(6).uniform(-1, 1, (5, 5, 20))
-    one, two = (envs.VectorEnv("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2))
+    one, two = (
+        envs.VectorEnv("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2)
+    )
     assert_identical(one.reset(), two.reset())
     for action in actions:
         assert_identical(one.step(action), two.step(action))

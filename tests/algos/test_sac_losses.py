@@ -42,17 +42,27 @@ class Problem:
     def loss(self) -> tuple[Tensor, dict]:
         torch.manual_seed(1)
         networks = self.critics, self.target_critics, self.actor
-        return sac_critic_loss(*networks, self.entropy_coef, self.batch, self.args, self.reward_grad)
+        return sac_critic_loss(
+            *networks, self.entropy_coef, self.batch, self.args, self.reward_grad
+        )
 
     def noise(self) -> Tensor:  # (batch, action_dim), the noise of `loss`
         torch.manual_seed(1)
         return torch.randn_like(self.batch.action)
 
     def gradient(self) -> Tensor:  # (number of the critics' parameters,)
-        return flat(torch.autograd.grad(self.loss()[0], list(self.critics.parameters()), materialize_grads=True))
+        return flat(
+            torch.autograd.grad(
+                self.loss()[0], list(self.critics.parameters()), materialize_grads=True
+            )
+        )
 
     def mask(self) -> Tensor:  # (batch,)
-        return torch.ones(BATCH).double() if self.reward_grad is not None else (self.batch.reward == -1).double()
+        return (
+            torch.ones(BATCH).double()
+            if self.reward_grad is not None
+            else (self.batch.reward == -1).double()
+        )
 
 
 def flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
@@ -75,7 +85,9 @@ def make_problem(dense: bool = False, normalize: bool = False) -> Problem:
 
     actor = GaussianActor(*normalizers, mlp((in_dim, 8, 2 * ACTION_DIM), xavier_init=True)).double()
     with torch.no_grad():
-        actor.net[-1].weight *= 0.3  # a log std inside its clamp: outside, there is no gradient to test
+        actor.net[
+            -1
+        ].weight *= 0.3  # a log std inside its clamp: outside, there is no gradient to test
     difference = torch.randn(BATCH, GOAL_DIM).double()
     batch = Batch(
         obs=2 + torch.randn(BATCH, OBS_DIM),
@@ -104,7 +116,9 @@ def make_problem(dense: bool = False, normalize: bool = False) -> Problem:
         ).median()  # now each is the smaller one for about half
         second = problem.target_critics[1](b.next_obs, b.goal, b.action)
         assert 4 < (first < second).sum() < BATCH - 4
-    assert 0 < problem.batch.terminated.sum() < BATCH and (dense or 0 < problem.mask().sum() < BATCH)
+    assert 0 < problem.batch.terminated.sum() < BATCH and (
+        dense or 0 < problem.mask().sum() < BATCH
+    )
     return problem
 
 
@@ -120,7 +134,9 @@ every_case = pytest.mark.parametrize("case", CASES)
 def independent_target(problem: Problem, goal: Tensor, entropy_coef: float | None = None) -> Tensor:
     """SAC's target by PyTorch's distributions, as a function of the goal with the noise held still; (batch,)."""
     b, coef = problem.batch, problem.entropy_coef if entropy_coef is None else entropy_coef
-    inputs = torch.cat([problem.actor.obs_normalizer(b.next_obs), problem.actor.goal_normalizer(goal)], 1)
+    inputs = torch.cat(
+        [problem.actor.obs_normalizer(b.next_obs), problem.actor.goal_normalizer(goal)], 1
+    )
     mean, log_std = problem.actor.net(inputs).tensor_split(2, dim=1)
     normal = torch.distributions.Normal(mean, log_std.exp())
     u = mean + log_std.exp() * problem.noise()
@@ -147,45 +163,67 @@ def test_both_critics_gradients_equal_finite_differences_of_the_loss(case: str) 
             below = problem.loss()[0].item()
             values[i] = value
             differences.append((above - below) / (2 * step))
-    gradients = torch.autograd.grad(problem.loss()[0], list(problem.critics.parameters()), materialize_grads=True)
+    gradients = torch.autograd.grad(
+        problem.loss()[0], list(problem.critics.parameters()), materialize_grads=True
+    )
     gradient = torch.cat([grad.reshape(-1)[::3] for grad in gradients])
-    torch.testing.assert_close(gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6
+    )
 
 
 @every_case
-def test_loss_and_gradient_equal_a_derivation_by_torch_func_and_pytorchs_distributions(case: str) -> None:
+def test_loss_and_gradient_equal_a_derivation_by_torch_func_and_pytorchs_distributions(
+    case: str,
+) -> None:
     problem = make_problem(**CASES[case])
     b = problem.batch
     target = independent_target(problem, b.goal).detach()
     target_grad = torch.func.grad(lambda goal: independent_target(problem, goal).sum())(b.goal)
-    scale = problem.actor.goal_normalizer.std if problem.args.normalize else torch.ones(GOAL_DIM).double()
+    scale = (
+        problem.actor.goal_normalizer.std
+        if problem.args.normalize
+        else torch.ones(GOAL_DIM).double()
+    )
 
     def loss(params: tuple[dict[str, Tensor], dict[str, Tensor]]) -> Tensor:
         total = 0.0
         for critic, own in zip(problem.critics, params, strict=True):
 
-            def q_of(goal: Tensor, obs: Tensor, action: Tensor, critic: Critic = critic, own: dict = own) -> Tensor:
-                return torch.func.functional_call(critic, own, (obs[None], goal[None], action[None]))[0]
+            def q_of(
+                goal: Tensor, obs: Tensor, action: Tensor, critic: Critic = critic, own: dict = own
+            ) -> Tensor:
+                return torch.func.functional_call(
+                    critic, own, (obs[None], goal[None], action[None])
+                )[0]
 
             q_grad, q = torch.func.vmap(torch.func.grad_and_value(q_of))(b.goal, b.obs, b.action)
             squares = ((q_grad - target_grad) * scale) ** 2  # (batch, goal_dim)
             grad_loss = (squares.sum(1) * problem.mask()).sum() / (BATCH * GOAL_DIM)
-            total = total + 0.5 * (((q - target) ** 2).sum() / BATCH + problem.args.alpha * grad_loss)
+            total = total + 0.5 * (
+                ((q - target) ** 2).sum() / BATCH + problem.args.alpha * grad_loss
+            )
         return total
 
-    params = tuple({name: p.detach() for name, p in critic.named_parameters()} for critic in problem.critics)
+    params = tuple(
+        {name: p.detach() for name, p in critic.named_parameters()} for critic in problem.critics
+    )
     gradients, value = torch.func.grad_and_value(loss)(params)
     torch.testing.assert_close(problem.loss()[0].detach(), value, rtol=1e-10, atol=1e-10)
     expected = flat([grad for own in gradients for grad in own.values()])
     torch.testing.assert_close(problem.gradient(), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_the_target_gradient_passes_through_the_sampled_action_and_through_the_entropy_term() -> None:
+def test_the_target_gradient_passes_through_the_sampled_action_and_through_the_entropy_term() -> (
+    None
+):
     """Finite differences by the goal, no automatic differentiation; leaving either path out gives another number."""
     problem, step = make_problem(), 1e-6
     b = problem.batch
 
-    def term(target: Tensor | None = None, entropy_coef: float | None = None, frozen_action: bool = False) -> float:
+    def term(
+        target: Tensor | None = None, entropy_coef: float | None = None, frozen_action: bool = False
+    ) -> float:
         if frozen_action:  # the policy looks at another copy of the goal, which does not move
             actor, problem.actor = problem.actor, copy.deepcopy(problem.actor)
             forward, at = problem.actor.net.forward, torch.cat([b.next_obs, b.goal], 1)
@@ -196,7 +234,11 @@ def test_the_target_gradient_passes_through_the_sampled_action_and_through_the_e
             for goal in (b.goal + shift, b.goal - shift):
                 with torch.no_grad():
                     y = independent_target(problem, goal, entropy_coef)
-                    sides.append(torch.stack([critic(b.obs, goal, b.action) - y for critic in problem.critics]))
+                    sides.append(
+                        torch.stack(
+                            [critic(b.obs, goal, b.action) - y for critic in problem.critics]
+                        )
+                    )
             columns.append((sides[0] - sides[1]) / (2 * step))  # (2, batch)
         if frozen_action:
             problem.actor = actor
@@ -234,14 +276,19 @@ def test_both_critics_are_matched_to_the_same_target_and_weigh_the_same() -> Non
     torch.testing.assert_close(problem.gradient(), torch.cat([gradient[count:], gradient[:count]]))
 
 
-def test_without_entropy_and_spread_and_with_equal_critics_it_is_the_loss_of_ddpg_with_reengage() -> None:
+def test_without_entropy_and_spread_and_with_equal_critics_it_is_the_loss_of_ddpg_with_reengage() -> (
+    None
+):
     problem = make_problem()
     problem.critics[1].load_state_dict(problem.critics[0].state_dict())
     problem.target_critics[1].load_state_dict(problem.target_critics[0].state_dict())
     problem.entropy_coef.zero_()
     last = problem.actor.net[-1]
     with torch.no_grad():
-        last.weight[ACTION_DIM:], last.bias[ACTION_DIM:] = 0, -50  # log std far below its clamp at -20
+        last.weight[ACTION_DIM:], last.bias[ACTION_DIM:] = (
+            0,
+            -50,
+        )  # log std far below its clamp at -20
         ddpg_net = mlp((OBS_DIM + GOAL_DIM, 8, ACTION_DIM), xavier_init=False).double()
         ddpg_net[0].load_state_dict(problem.actor.net[0].state_dict())
         ddpg_net[2].weight.copy_(last.weight[:ACTION_DIM])
@@ -260,16 +307,23 @@ def test_masked_rows_contribute_nothing_to_the_gradient_term() -> None:
     problem = make_problem()
     term, masked = problem.loss()[1]["grad_loss"], (problem.mask() == 0)[:, None]
     fields = {name: getattr(problem.batch, name) for name in ("obs", "goal", "action", "next_obs")}
-    problem.batch = problem.batch._replace(**{k: torch.where(masked, v + 1, v) for k, v in fields.items()})
+    problem.batch = problem.batch._replace(
+        **{k: torch.where(masked, v + 1, v) for k, v in fields.items()}
+    )
     torch.testing.assert_close(problem.loss()[1]["grad_loss"], term, rtol=1e-12, atol=0)
 
 
 @every_case
 def test_no_gradient_reaches_the_actor_or_the_target_networks(case: str) -> None:
     problem = make_problem(**CASES[case])
-    others = [*problem.actor.parameters(), *problem.target_critics.requires_grad_(True).parameters()]
+    others = [
+        *problem.actor.parameters(),
+        *problem.target_critics.requires_grad_(True).parameters(),
+    ]
     problem.entropy_coef.requires_grad_(True)
-    gradients = torch.autograd.grad(problem.loss()[0], [*others, problem.entropy_coef], allow_unused=True)
+    gradients = torch.autograd.grad(
+        problem.loss()[0], [*others, problem.entropy_coef], allow_unused=True
+    )
     assert all(grad is None for grad in gradients)
 
 
@@ -277,14 +331,19 @@ def test_alpha_0_is_sac_and_builds_no_graph_for_the_goal() -> None:
     problem = make_problem()
     problem.args.alpha = 0.0
     target = independent_target(problem, problem.batch.goal).detach()
-    qs = [critic(problem.batch.obs, problem.batch.goal, problem.batch.action) for critic in problem.critics]
+    qs = [
+        critic(problem.batch.obs, problem.batch.goal, problem.batch.action)
+        for critic in problem.critics
+    ]
     expected = sum(((q - target) ** 2).mean() for q in qs) / 2
     loss, info = problem.loss()
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
     assert info.keys() == {"value_loss", "q", "entropy_coef"}
 
 
-def test_in_bfloat16_only_matrix_products_are_rounded_and_losses_and_gradients_stay_near_those_of_float32() -> None:
+def test_in_bfloat16_only_matrix_products_are_rounded_and_losses_and_gradients_stay_near_those_of_float32() -> (
+    None
+):
     problem, dtypes = make_problem(normalize=True), []
     for network in (*problem.critics, *problem.target_critics, problem.actor):
         network.float()
@@ -296,8 +355,14 @@ def test_in_bfloat16_only_matrix_products_are_rounded_and_losses_and_gradients_s
         """The critics' loss and gradient, and that of the actor."""
         critic_loss, gradient = problem.loss()[0], problem.gradient()
         torch.manual_seed(1)
-        actor_loss, _ = sac_actor_loss(problem.critics, problem.actor, problem.entropy_coef, problem.batch)
-        return critic_loss, gradient, flat(torch.autograd.grad(actor_loss, list(problem.actor.net.parameters())))
+        actor_loss, _ = sac_actor_loss(
+            problem.critics, problem.actor, problem.entropy_coef, problem.batch
+        )
+        return (
+            critic_loss,
+            gradient,
+            flat(torch.autograd.grad(actor_loss, list(problem.actor.net.parameters()))),
+        )
 
     expected = results()
     assert set(dtypes) == {torch.float32}
@@ -313,11 +378,17 @@ def test_in_bfloat16_only_matrix_products_are_rounded_and_losses_and_gradients_s
 def test_the_actors_loss_is_the_weighted_log_probability_minus_the_smaller_q() -> None:
     problem = make_problem()
     torch.manual_seed(1)
-    loss, log_prob = sac_actor_loss(problem.critics, problem.actor, problem.entropy_coef, problem.batch)
+    loss, log_prob = sac_actor_loss(
+        problem.critics, problem.actor, problem.entropy_coef, problem.batch
+    )
     torch.manual_seed(1)
     action, log_probs = problem.actor(problem.batch.obs, problem.batch.goal)
-    qs = torch.stack([critic(problem.batch.obs, problem.batch.goal, action) for critic in problem.critics])
-    torch.testing.assert_close(loss, (0.6 * log_probs - qs.min(0).values).mean(), rtol=1e-12, atol=1e-12)
+    qs = torch.stack(
+        [critic(problem.batch.obs, problem.batch.goal, action) for critic in problem.critics]
+    )
+    torch.testing.assert_close(
+        loss, (0.6 * log_probs - qs.min(0).values).mean(), rtol=1e-12, atol=1e-12
+    )
     torch.testing.assert_close(log_prob, log_probs.mean().detach())
     assert not log_prob.requires_grad
 
@@ -331,7 +402,9 @@ def test_log_probabilities_are_those_of_a_gaussian_behind_tanh() -> None:
     action, log_prob = actor(batch.obs, batch.goal)
     mean, log_std = actor.net(torch.cat([batch.obs, batch.goal], 1)).chunk(2, dim=1)
     normal = torch.distributions.Normal(mean, log_std.exp())
-    policy = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
+    policy = torch.distributions.TransformedDistribution(
+        normal, torch.distributions.TanhTransform()
+    )
     torch.testing.assert_close(log_prob, policy.log_prob(action).sum(1), rtol=1e-9, atol=1e-9)
 
 
@@ -345,11 +418,17 @@ def actor_with(mean: float, log_std: float) -> GaussianActor:
 
 
 @pytest.mark.parametrize("mean", [-100.0, -10.0, 0.0, 10.0, 100.0])
-def test_log_probabilities_and_their_gradients_stay_finite_at_the_edge_of_the_action_space(mean: float) -> None:
+def test_log_probabilities_and_their_gradients_stay_finite_at_the_edge_of_the_action_space(
+    mean: float,
+) -> None:
     actor, inputs = actor_with(mean, 2.0), torch.zeros(100, 1)
     action, log_prob = actor(inputs, inputs)
     log_prob.sum().backward()
-    assert action.isfinite().all() and log_prob.isfinite().all() and actor.net[0].bias.grad.isfinite().all()
+    assert (
+        action.isfinite().all()
+        and log_prob.isfinite().all()
+        and actor.net[0].bias.grad.isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("log_std, used", [(-30.0, -20.0), (-1.0, -1.0), (9.0, 2.0)])
@@ -357,7 +436,9 @@ def test_the_log_standard_deviation_is_clamped(log_std: float, used: float) -> N
     actor, inputs = actor_with(0.3, log_std).double(), torch.zeros(4000, 1).double()
     torch.manual_seed(0)
     action, _ = actor(inputs, inputs)
-    below, above = action.atanh().quantile(torch.tensor([0.1587, 0.8413]).double())  # one standard deviation away
+    below, above = action.atanh().quantile(
+        torch.tensor([0.1587, 0.8413]).double()
+    )  # one standard deviation away
     assert (above - below).item() / 2 == pytest.approx(math.exp(used), rel=0.05, abs=1e-9)
 
 

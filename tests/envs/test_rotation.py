@@ -60,7 +60,10 @@ def test_sparse_states_are_stored_for_a_step_without_reward_and_then_come_back()
     np.testing.assert_allclose(obs["observation"][2:], start + env.rotation @ action, rtol=1e-5)
     obs, reward, *_ = env.step(np.float32([1, 1]))  # this action does nothing
     np.testing.assert_allclose(obs["achieved_goal"], start + env.rotation @ action, rtol=1e-5)
-    assert reward == pytest.approx(goal @ obs["achieved_goal"], rel=1e-5) and not obs["observation"][2:].any()
+    assert (
+        reward == pytest.approx(goal @ obs["achieved_goal"], rel=1e-5)
+        and not obs["observation"][2:].any()
+    )
 
 
 class ModelQ(nn.Module):
@@ -79,7 +82,9 @@ class ModelQ(nn.Module):
         full = GAMMA * (goal * (state[:, :d] + action @ self.estimate.T)).sum(1) / shared
         empty = (goal * state[:, d:]).sum(1) / shared
         is_empty = ~state[:, :d].any(1)
-        return torch.where(is_empty, empty + GAMMA**2 * length / shared**2, full + GAMMA**3 * length / shared**2)
+        return torch.where(
+            is_empty, empty + GAMMA**2 * length / shared**2, full + GAMMA**3 * length / shared**2
+        )
 
 
 class ModelPolicy(nn.Module):
@@ -101,12 +106,17 @@ def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: st
     state, goal = env.draw(n, rng)
     action = rng.uniform(-0.4, 0.4, (n, d))
     after = env.advance(state, action, rng)
-    achieved_goal = env.observe(after, goal)["achieved_goal"].astype(float) if kind == "sparse" else after
+    achieved_goal = (
+        env.observe(after, goal)["achieved_goal"].astype(float) if kind == "sparse" else after
+    )
     reward = env.compute_reward(achieved_goal, goal, {})
     arrays = state, goal, action, reward, after, achieved_goal, np.zeros(n)
     batch = Batch(*(torch.from_numpy(np.asarray(array, float)) for array in arrays))
     estimate = torch.from_numpy(random_rotation(d, rng))
-    critic, target = ModelQ(estimate, kind == "sparse"), ModelQ(estimate, kind == "sparse").requires_grad_(False)
+    critic, target = (
+        ModelQ(estimate, kind == "sparse"),
+        ModelQ(estimate, kind == "sparse").requires_grad_(False),
+    )
     reward_grad = batch.achieved_goal if kind == "dense" else None
     args = Args(alpha=1.0, gamma=GAMMA, c_low=0.0, raw_goal_gradient=True)
     _, info = reengage_critic_loss(critic, target, ModelPolicy(estimate), batch, args, reward_grad)
@@ -115,26 +125,45 @@ def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: st
     factor = (1 / (1 - GAMMA) if kind == "dense" else GAMMA / (1 - GAMMA**2)) ** 2
     value_loss = factor * (batch.goal * difference).sum(1).square().mean()
     torch.testing.assert_close(info["value_loss"], value_loss, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(info["grad_loss"], factor * difference.square().mean(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        info["grad_loss"], factor * difference.square().mean(), rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kind, factor", [("dense", 1), ("sparse", 2)])
-def test_the_gradient_recovers_the_rotation_from_d_minus_1_moves_and_the_value_does_not(kind: str, factor: int):
+def test_the_gradient_recovers_the_rotation_from_d_minus_1_moves_and_the_value_does_not(
+    kind: str, factor: int
+):
     d, rng = 6, np.random.default_rng(0)
     env = Rotation(d, kind, rotation_seed=3)
     action, goal, move = transitions(env, factor * (d - 1), rng)
     assert len(action) == d - 1
-    np.testing.assert_allclose(move, action @ env.rotation.T, atol=1e-12)  # what a transition tells about U
+    np.testing.assert_allclose(
+        move, action @ env.rotation.T, atol=1e-12
+    )  # what a transition tells about U
     assert np.linalg.norm(learn_from_gradients(action, move) - env.rotation) < 1e-6
-    assert np.linalg.norm(learn_from_gradients(action[1:], move[1:]) - env.rotation) > 0.1  # one fewer: some other one
+    assert (
+        np.linalg.norm(learn_from_gradients(action[1:], move[1:]) - env.rotation) > 0.1
+    )  # one fewer: some other one
     assert np.linalg.norm(learn_from_values(action, goal, move, rng) - env.rotation) > 0.1
-    assert np.linalg.norm(learn_from_values(*transitions(env, factor * 40, rng), rng) - env.rotation) < 1e-6
+    assert (
+        np.linalg.norm(learn_from_values(*transitions(env, factor * 40, rng), rng) - env.rotation)
+        < 1e-6
+    )
 
 
 @pytest.mark.parametrize("kind, flags", [("Dense", []), ("Sparse", ["--c-low", 0])])
 def test_the_script_trains_on_both_environments(kind: str, flags: list, tmp_path: Path):
     small = "--total-timesteps 60 --eval-frequency 30 --learning-starts 30 --batch-size 16 --hidden-dims 16 16".split()
-    small += ["--env-id", f"Rotation{kind}3-v0", "--her-strategy", "none", "--eval-episodes", 5, *flags]
+    small += [
+        "--env-id",
+        f"Rotation{kind}3-v0",
+        "--her-strategy",
+        "none",
+        "--eval-episodes",
+        5,
+        *flags,
+    ]
     result = run_script("ddpg_her_reengage", *small, "--run-dir", "run", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 4

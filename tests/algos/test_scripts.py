@@ -18,20 +18,38 @@ from conftest import SCRIPTS, run_script
 from gymnasium.spaces import Discrete
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from algos import ddpg_her, ddpg_her_reengage, ddpg_multi_reengage, dqn_her_reengage_bitflip, sac_her_reengage
+from algos import (
+    ddpg_her,
+    ddpg_her_reengage,
+    ddpg_multi_reengage,
+    dqn_her_reengage_bitflip,
+    sac_her_reengage,
+)
 from envs import VectorEnv
 
 CONTINUOUS = ["ddpg_her", "ddpg_her_reengage", "sac_her_reengage"]
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
 COLUMNS = ["global_step", "success_rate", "success_once", "episodic_return", "wall_time"]
 COMMON = "--total-timesteps 60 --eval-frequency 30 --batch-size 16 --eval-episodes 20".split()
-SEEK_1 = [*COMMON, *"--env-id ContinuousSeek1-v0 --learning-starts 30 --exploration-noise 0.5 --normalize".split()]
+SEEK_1 = [
+    *COMMON,
+    *"--env-id ContinuousSeek1-v0 --learning-starts 30 --exploration-noise 0.5 --normalize".split(),
+]
 SEEK_1 += ["--hidden-dims", "16", "16"]
-FLIP_3 = [*COMMON, *"--env-id BitFlip3-v0 --num-envs 2 --gradient-steps 2 --learning-rate 0.01".split()]
+FLIP_3 = [
+    *COMMON,
+    *"--env-id BitFlip3-v0 --num-envs 2 --gradient-steps 2 --learning-rate 0.01".split(),
+]
 FLIP_3 += ["--hidden-dims", "16", "16"]
-DRIVE_5 = [*COMMON, *"--env-id DriveSeek5-v0 --learning-starts 30 --hidden-dim 16 --num-threads 1".split()]
+DRIVE_5 = [
+    *COMMON,
+    *"--env-id DriveSeek5-v0 --learning-starts 30 --hidden-dim 16 --num-threads 1".split(),
+]
 SMALL = dict.fromkeys(CONTINUOUS, SEEK_1) | {DQN: FLIP_3, MULTI: DRIVE_5}
-ENV_ID = dict.fromkeys(CONTINUOUS, "ContinuousSeek1-v0") | {DQN: "BitFlip3-v0", MULTI: "DriveSeek5-v0"}
+ENV_ID = dict.fromkeys(CONTINUOUS, "ContinuousSeek1-v0") | {
+    DQN: "BitFlip3-v0",
+    MULTI: "DriveSeek5-v0",
+}
 CHECK = {  # each script's own check of its arguments
     "ddpg_her": ddpg_her.check_args,
     "ddpg_her_reengage": ddpg_her_reengage.check_args,
@@ -39,7 +57,10 @@ CHECK = {  # each script's own check of its arguments
     DQN: dqn_her_reengage_bitflip.check_dqn_args,
     MULTI: ddpg_multi_reengage.check_multi_args,
 }
-NETWORKS = dict.fromkeys(SCRIPTS, ["actor", "critic"]) | {"sac_her_reengage": ["actor", "critics"], DQN: ["q_network"]}
+NETWORKS = dict.fromkeys(SCRIPTS, ["actor", "critic"]) | {
+    "sac_her_reengage": ["actor", "critics"],
+    DQN: ["q_network"],
+}
 
 
 def side_by_side(run: Callable, jobs: list) -> list:
@@ -54,7 +75,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def without_wall_time(path: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in row.items() if key != "wall_time"} for row in read_metrics(path)]
+    return [
+        {key: value for key, value in row.items() if key != "wall_time"}
+        for row in read_metrics(path)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +90,9 @@ def without_wandb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, without_wandb: Path) -> dict[tuple[str, str], CompletedProcess]:
+def runs(
+    tmp_path_factory: pytest.TempPathFactory, without_wandb: Path
+) -> dict[tuple[str, str], CompletedProcess]:
     """Three finished runs a script, each in its own working directory: "first", "again" (same seed), "other" seed."""
     jobs = {}
     for script in SCRIPTS:
@@ -100,13 +126,17 @@ def test_a_run_started_anywhere_writes_its_folder_there_and_nothing_else(script:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_run_has_a_row_and_a_line_for_each_evaluation_and_no_word_on_standard_error(script: str, runs: dict):
+def test_a_run_has_a_row_and_a_line_for_each_evaluation_and_no_word_on_standard_error(
+    script: str, runs: dict
+):
     run = runs[script, "first"]
     with open(run.run_dir / "metrics.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0][:5] == COLUMNS
     assert [row[0] for row in rows[1:]] == ["0", "30", "60"]
-    assert [line.split()[:3:2] for line in run.stdout.splitlines()] == [["global_step", "success_rate"]] * 3
+    assert [line.split()[:3:2] for line in run.stdout.splitlines()] == [
+        ["global_step", "success_rate"]
+    ] * 3
     assert run.stderr == ""
 
 
@@ -119,20 +149,25 @@ def test_args_json_holds_every_argument_as_it_was_used(script: str, runs: dict):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_same_seed_gives_the_same_metrics_and_models_and_another_seed_does_not(script: str, runs: dict):
+def test_the_same_seed_gives_the_same_metrics_and_models_and_another_seed_does_not(
+    script: str, runs: dict
+):
     first, again, other = (runs[script, name].run_dir for name in ("first", "again", "other"))
     metrics = without_wall_time(first / "metrics.csv")
     assert metrics == without_wall_time(again / "metrics.csv")
     assert metrics != without_wall_time(other / "metrics.csv")
     models = [
-        torch.load(folder / "model.pt", weights_only=True)[NETWORKS[script][0]] for folder in (first, again, other)
+        torch.load(folder / "model.pt", weights_only=True)[NETWORKS[script][0]]
+        for folder in (first, again, other)
     ]
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
     assert not all(torch.equal(models[0][key], models[2][key]) for key in models[0])
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_model_file_is_plain_data_with_all_networks_and_says_where_it_comes_from(script: str, runs: dict):
+def test_a_model_file_is_plain_data_with_all_networks_and_says_where_it_comes_from(
+    script: str, runs: dict
+):
     for name in ("model.pt", "best_model.pt"):
         model = torch.load(runs[script, "first"].run_dir / name, weights_only=True)
         assert (model["script"], model["env_id"]) == (script, ENV_ID[script])
@@ -149,13 +184,21 @@ def test_a_model_file_has_the_normalisers_statistics(script: str, runs: dict):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_best_model_is_of_the_first_evaluation_with_the_highest_success(script: str, runs: dict):
+def test_the_best_model_is_of_the_first_evaluation_with_the_highest_success(
+    script: str, runs: dict
+):
     for name in ("first", "other"):
         rows = read_metrics(runs[script, name].run_dir / "metrics.csv")
         metric = {DQN: "success_once", MULTI: "episodic_return"}.get(script, "success_rate")
         best = max(rows, key=lambda row, metric=metric: row[metric])
-        assert torch.load(runs[script, name].run_dir / "best_model.pt")["global_step"] == best["global_step"]
-        assert torch.load(runs[script, name].run_dir / "model.pt")["global_step"] == rows[-1]["global_step"]
+        assert (
+            torch.load(runs[script, name].run_dir / "best_model.pt")["global_step"]
+            == best["global_step"]
+        )
+        assert (
+            torch.load(runs[script, name].run_dir / "model.pt")["global_step"]
+            == rows[-1]["global_step"]
+        )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -180,12 +223,16 @@ def test_evaluate_plays_a_saved_model_without_training_and_without_a_run_folder(
         policy = module.GoalSetActor(encoder, module.mlp((26, 16, 1), False))
         envs = VectorEnv("DriveSeek5-v0", 40, 1_000_001)
     else:
-        kind, outputs = (module.GaussianActor, 2) if script == "sac_her_reengage" else (module.Actor, 1)
+        kind, outputs = (
+            (module.GaussianActor, 2) if script == "sac_her_reengage" else (module.Actor, 1)
+        )
         normalizers = module.Normalizer(2, True), module.Normalizer(1, True)
         policy = kind(*normalizers, module.mlp((3, 16, 16, outputs), False))
         envs = VectorEnv("ContinuousSeek1-v0", 40, 1_000_001, observe_achieved_goal=True)
     policy.load_state_dict(model[NETWORKS[script][0]])
-    assert {key: float(value) for key, value in printed.items()} == pytest.approx(envs.play(policy.act), abs=1e-3)
+    assert {key: float(value) for key, value in printed.items()} == pytest.approx(
+        envs.play(policy.act), abs=1e-3
+    )
 
 
 def test_track_mirrors_the_run_to_weights_and_biases(tmp_path: Path):
@@ -196,7 +243,11 @@ def test_track_mirrors_the_run_to_weights_and_biases(tmp_path: Path):
     result = run_script("ddpg_her", *flags, cwd=tmp_path, python_path=tmp_path / "packages")
     assert (result.returncode, result.stderr) == (0, "")
     told = json.loads((tmp_path / "told.json").read_text())
-    assert told["sync_tensorboard"] is True and told["config"]["total_timesteps"] == 10 and told["name"] == "here"
+    assert (
+        told["sync_tensorboard"] is True
+        and told["config"]["total_timesteps"] == 10
+        and told["name"] == "here"
+    )
 
 
 # Environments of other kinds
@@ -205,11 +256,23 @@ def test_track_mirrors_the_run_to_weights_and_biases(tmp_path: Path):
 @pytest.mark.parametrize("script", [*CONTINUOUS, DQN])
 def test_an_environment_that_ends_early_trains(script: str, tmp_path: Path):
     env_id = "CorridorDiscrete-v0" if script == DQN else "Corridor-v0"
-    flags = [*SMALL[script], "--env-id", env_id, "--num-envs", 3, "--total-timesteps", 150, "--eval-episodes", 10]
+    flags = [
+        *SMALL[script],
+        "--env-id",
+        env_id,
+        "--num-envs",
+        3,
+        "--total-timesteps",
+        150,
+        "--eval-episodes",
+        10,
+    ]
     result = run_script(script, *flags, "--run-dir", "run", cwd=tmp_path, with_corridor=True)
     assert (result.returncode, result.stderr) == (0, "")
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert rows[-1]["global_step"] >= 150 and all(math.isfinite(value) for row in rows for value in row.values())
+    assert rows[-1]["global_step"] >= 150 and all(
+        math.isfinite(value) for row in rows for value in row.values()
+    )
     model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     assert all(value.isfinite().all() for value in model[NETWORKS[script][-1]].values())
 
@@ -230,7 +293,9 @@ def test_filming_writes_a_video_and_changes_nothing_else(tmp_path: Path):
         assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "film" / "video.gif").read_bytes().startswith(b"GIF89a")
     assert not list((tmp_path / "none").glob("*.gif"))
-    assert without_wall_time(tmp_path / "film" / "metrics.csv") == without_wall_time(tmp_path / "none" / "metrics.csv")
+    assert without_wall_time(tmp_path / "film" / "metrics.csv") == without_wall_time(
+        tmp_path / "none" / "metrics.csv"
+    )
 
 
 @pytest.mark.parametrize("script", CONTINUOUS)
@@ -266,27 +331,39 @@ def test_medium_precision_trains_weights_that_are_near_those_of_float32_and_not_
         for folder in (tmp_path / "run", runs[script, "first"].run_dir)
     )
     difference, size = (
-        sum(x.square().sum() for x in values) for values in ([ours[k] - theirs[k] for k in ours], theirs.values())
+        sum(x.square().sum() for x in values)
+        for values in ([ours[k] - theirs[k] for k in ours], theirs.values())
     )
     assert 0 < difference < 0.1**2 * size
 
 
 @pytest.mark.parametrize("soft_target", ["gradient", "both", "both-stochastic"])
-def test_every_use_of_the_soft_target_trains_and_gives_another_network(soft_target: str, runs: dict, tmp_path: Path):
+def test_every_use_of_the_soft_target_trains_and_gives_another_network(
+    soft_target: str, runs: dict, tmp_path: Path
+):
     flags = [*FLIP_3, "--seed", 7, "--soft-target", soft_target, "--run-dir", "run"]
     result = run_script(DQN, *flags, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    folders = tmp_path / "run", runs[DQN, "first"].run_dir  # the latter with the default, 'gradient'
-    ours, default = (torch.load(folder / "model.pt")["q_network"]["net.0.weight"] for folder in folders)
+    folders = (
+        tmp_path / "run",
+        runs[DQN, "first"].run_dir,
+    )  # the latter with the default, 'gradient'
+    ours, default = (
+        torch.load(folder / "model.pt")["q_network"]["net.0.weight"] for folder in folders
+    )
     assert torch.equal(ours, default) == (soft_target == "gradient")
 
 
-def test_sacs_entropy_coefficient_starts_at_1_and_falls_while_the_policy_is_more_random_than_asked(runs: dict):
+def test_sacs_entropy_coefficient_starts_at_1_and_falls_while_the_policy_is_more_random_than_asked(
+    runs: dict,
+):
     events = EventAccumulator(str(runs["sac_her_reengage", "first"].run_dir))
     events.Reload()
     first, last = (scalar.value for scalar in events.Scalars("entropy_coef"))  # at steps 30 and 60
     assert first == 1.0
-    assert math.exp(-1.1 * 2.5e-3 * 30) < last < math.exp(-0.5 * 2.5e-3 * 30)  # Adam moves by the learning rate
+    assert (
+        math.exp(-1.1 * 2.5e-3 * 30) < last < math.exp(-0.5 * 2.5e-3 * 30)
+    )  # Adam moves by the learning rate
 
 
 FORMS = ["--no-share-encoder", "--no-policy-gates", "--encoder cnn --batch-size 2 --total-timesteps 31", "--alpha 0",
@@ -309,15 +386,21 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(flags: str, tmp
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_keeps_what_was_saved(script: str, tmp_path: Path):
-    result = run_script(script, *SMALL[script], "--learning-rate", "1e30", "--run-dir", "run", cwd=tmp_path)
+def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_keeps_what_was_saved(
+    script: str, tmp_path: Path
+):
+    result = run_script(
+        script, *SMALL[script], "--learning-rate", "1e30", "--run-dir", "run", cwd=tmp_path
+    )
     assert result.returncode not in (0, 2)
     (sentence,) = result.stderr.splitlines()
     step = int(re.search(r"loss is (?:-?inf|nan) at step (\d+);", sentence)[1])
     assert "run" in sentence and (4 <= step < 30 if script == DQN else 29 <= step < 40)
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
     assert (
-        rows and torch.load(tmp_path / "run" / "model.pt", weights_only=True)["global_step"] == rows[-1]["global_step"]
+        rows
+        and torch.load(tmp_path / "run" / "model.pt", weights_only=True)["global_step"]
+        == rows[-1]["global_step"]
     )
     assert not list((tmp_path / "run").glob("unfinished*"))
 
@@ -332,9 +415,17 @@ class Payload:
 REENGAGE, PLAIN, SAC = "ddpg_her_reengage", "ddpg_her", "sac_her_reengage"
 BAD_INPUT = {  # name: script, flags (space-separated), what the message must say
     "unknown environment": (REENGAGE, "--env-id Nowhere-v0", "No environment 'Nowhere-v0'"),
-    "environment without goals": (PLAIN, "--env-id Pendulum-v1", "Pendulum-v1 is no goal environment"),
+    "environment without goals": (
+        PLAIN,
+        "--env-id Pendulum-v1",
+        "Pendulum-v1 is no goal environment",
+    ),
     "discrete actions": (REENGAGE, "--env-id CorridorDiscrete-v0", "has a Discrete action space"),
-    "discrete actions, baseline": (PLAIN, "--env-id CorridorDiscrete-v0", "has a Discrete action space"),
+    "discrete actions, baseline": (
+        PLAIN,
+        "--env-id CorridorDiscrete-v0",
+        "has a Discrete action space",
+    ),
     "negative alpha": (REENGAGE, "--alpha -0.1", "--alpha -0.1"),
     "zero size": (REENGAGE, "--batch-size 0", "--batch-size 0"),
     "negative size": (PLAIN, "--buffer-size -5", "--buffer-size -5"),
@@ -344,12 +435,24 @@ BAD_INPUT = {  # name: script, flags (space-separated), what the message must sa
     "unknown flag": (PLAIN, "--alhpa 1", "--alhpa"),
     "unwritable run folder": (REENGAGE, "--run-dir /dev/null/run", "/dev/null/run"),
     "run folder that exists": (PLAIN, "--run-dir existing", "existing"),
-    "model of another environment": (REENGAGE, "--env-id ContinuousSeek2-v0 --evaluate good.pt", "ContinuousSeek1-v0"),
+    "model of another environment": (
+        REENGAGE,
+        "--env-id ContinuousSeek2-v0 --evaluate good.pt",
+        "ContinuousSeek1-v0",
+    ),
     "model file that is none": (PLAIN, "--evaluate junk.pt", "junk.pt"),
-    "model of another script": (REENGAGE, "--env-id ContinuousSeek1-v0 --evaluate good.pt", "ddpg_her.py"),
+    "model of another script": (
+        REENGAGE,
+        "--env-id ContinuousSeek1-v0 --evaluate good.pt",
+        "ddpg_her.py",
+    ),
     "model file that would run code": (REENGAGE, "--evaluate payload.pt", "payload.pt"),
     "discrete actions, SAC": (SAC, "--env-id CorridorDiscrete-v0", "has a Discrete action space"),
-    "continuous actions, DQN": (DQN, "--env-id ContinuousSeek5-v0", "has a Box action space, not a Discrete"),
+    "continuous actions, DQN": (
+        DQN,
+        "--env-id ContinuousSeek5-v0",
+        "has a Box action space, not a Discrete",
+    ),
     "negative alpha, SAC": (SAC, "--alpha -1", "--alpha -1"),
     "batch with nothing stored, SAC": (SAC, "--learning-starts 5", "--learning-starts"),
     "fewer slots than goals": (MULTI, "--env-id DriveSeek20-v0 --n-max 19", "--n-max 19"),
@@ -359,13 +462,19 @@ BAD_INPUT = {  # name: script, flags (space-separated), what the message must sa
     "more goals than cells": (MULTI, "--env-id DriveSeek442-v0", "441"),
     "negative temperature": (DQN, "--temperature -0.5", "--temperature -0.5"),
     "unknown soft target": (DQN, "--soft-target neither", "--soft-target"),
-    "softmax without a temperature": (DQN, "--soft-target both-stochastic --temperature 0", "--temperature"),
+    "softmax without a temperature": (
+        DQN,
+        "--soft-target both-stochastic --temperature 0",
+        "--temperature",
+    ),
     "tracking without the package": (REENGAGE, "--track", "wandb"),
 }
 
 
 @pytest.fixture(scope="module")
-def bad_input(runs: dict, without_wandb: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, CompletedProcess]:
+def bad_input(
+    runs: dict, without_wandb: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CompletedProcess]:
     """Every line of BAD_INPUT as a command in a folder of its own; `written` lists what it left there."""
 
     def run(name: str) -> CompletedProcess:
@@ -377,7 +486,9 @@ def bad_input(runs: dict, without_wandb: Path, tmp_path_factory: pytest.TempPath
         shutil.copy(runs[PLAIN, "first"].run_dir / "model.pt", cwd / "good.pt")
         before = set(cwd.rglob("*"))
         corridor = "Corridor" in flags
-        result = run_script(script, *flags.split(), cwd=cwd, python_path=without_wandb, with_corridor=corridor)
+        result = run_script(
+            script, *flags.split(), cwd=cwd, python_path=without_wandb, with_corridor=corridor
+        )
         result.written = set(cwd.rglob("*")) - before
         return result
 
@@ -385,11 +496,15 @@ def bad_input(runs: dict, without_wandb: Path, tmp_path_factory: pytest.TempPath
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-def test_bad_input_ends_with_one_sentence_and_exit_code_2_and_writes_nothing(name: str, bad_input: dict):
+def test_bad_input_ends_with_one_sentence_and_exit_code_2_and_writes_nothing(
+    name: str, bad_input: dict
+):
     result, message = bad_input[name], BAD_INPUT[name][2]
     assert result.returncode == 2, result.stderr
     assert message in result.stderr and "Traceback" not in result.stderr
-    if not name.startswith("unknown") or name == "unknown environment":  # the others tyro refuses, in a box of its own
+    if (
+        not name.startswith("unknown") or name == "unknown environment"
+    ):  # the others tyro refuses, in a box of its own
         assert len(result.stderr.splitlines()) == 1
     assert "global_step" not in result.stdout  # no evaluation had started
     assert result.written == set()
@@ -428,7 +543,9 @@ def test_numbers_outside_their_range_are_refused(script: str, flag: dict):
 def test_zeros_that_make_sense_are_accepted(script: str):
     module = sys.modules[f"algos.{script}"]
     CHECK[script](module.Args())
-    zeros = "seed gamma alpha learning_starts exploration_noise action_l2 epsilon temperature".split()
+    zeros = (
+        "seed gamma alpha learning_starts exploration_noise action_l2 epsilon temperature".split()
+    )
     CHECK[script](module.Args(**{name: 0 for name in zeros if hasattr(module.Args(), name)}))
     ddpg_her_reengage.check_args(ddpg_her_reengage.Args(alpha=0, c_low=-3))
 
@@ -508,30 +625,42 @@ def test_an_environments_name_alone_brings_the_papers_settings(
     assert {name: args[name] for name in settings} == settings
 
 
-def test_the_gradient_terms_weight_for_the_block_lies_where_the_paper_found_no_harm(monkeypatch: pytest.MonkeyPatch):
+def test_the_gradient_terms_weight_for_the_block_lies_where_the_paper_found_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+):
     args = parse(ddpg_her_reengage, monkeypatch, "--env-id", "HandManipulateBlock-v1")
     assert 0.0005 <= args["alpha"] <= 0.01 and args["normalize"] and not args["raw_goal_gradient"]
 
 
 @pytest.mark.parametrize("module", [ddpg_her, ddpg_her_reengage])
-def test_a_flag_wins_over_the_papers_settings_wherever_it_stands(module: ModuleType, monkeypatch: pytest.MonkeyPatch):
+def test_a_flag_wins_over_the_papers_settings_wherever_it_stands(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+):
     flags = "--batch-size 4864 --no-clip-target --env-id HandReach-v3 --hidden-dims 8 --gamma 0.95 --num-envs 1".split()
     args = parse(module, monkeypatch, *flags)
     expected = dict(batch_size=4864, clip_target=False, hidden_dims=(8,), gamma=0.95, num_envs=1)
-    assert {name: args[name] for name in expected} == expected  # gamma and num_envs: back at the general default
+    assert {
+        name: args[name] for name in expected
+    } == expected  # gamma and num_envs: back at the general default
     assert args["gradient_steps"] == 40
 
 
 @pytest.mark.parametrize("module", [ddpg_her, ddpg_her_reengage])
 @pytest.mark.parametrize("env_id", ["HandReachDense-v3", "FetchReachDense-v4", "HandManipulateBlockDense-v1",
                                     "ContinuousSeek10Dense-v0"])  # fmt: skip
-def test_targets_of_dense_rewards_are_not_clipped(module: ModuleType, env_id: str, monkeypatch: pytest.MonkeyPatch):
+def test_targets_of_dense_rewards_are_not_clipped(
+    module: ModuleType, env_id: str, monkeypatch: pytest.MonkeyPatch
+):
     args = parse(module, monkeypatch, "--env-id", env_id)
     assert args["clip_target"] is False
-    assert args["normalize"] is ("ContinuousSeek" not in env_id)  # all else as with the sparse reward
+    assert args["normalize"] is (
+        "ContinuousSeek" not in env_id
+    )  # all else as with the sparse reward
 
 
-def test_no_setting_of_the_paper_is_refused_by_the_scripts_own_checks(monkeypatch: pytest.MonkeyPatch):
+def test_no_setting_of_the_paper_is_refused_by_the_scripts_own_checks(
+    monkeypatch: pytest.MonkeyPatch,
+):
     for module, env_id, _ in PAPER:
         parse(module, monkeypatch, "--env-id", env_id)
         CHECK[module.__name__.split(".")[1]](module.parse_args())

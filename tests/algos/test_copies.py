@@ -33,7 +33,9 @@ def segment(script: str, kind: type[ast.stmt], start: str) -> list[str]:
 def changes(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
     """Lines that only one of the two has."""
     diff = list(difflib.ndiff(ours, theirs))
-    return [line[2:] for line in diff if line[0] == "-"], [line[2:] for line in diff if line[0] == "+"]
+    return [line[2:] for line in diff if line[0] == "-"], [
+        line[2:] for line in diff if line[0] == "+"
+    ]
 
 
 def statements(text: str, kind: type[ast.stmt]) -> set[str]:
@@ -51,11 +53,15 @@ def test_the_gradient_term_changes_one_function_and_leaves_every_other_alone():
     plain, reengage = definitions("ddpg_her"), definitions("ddpg_her_reengage")
     assert plain.keys() ^ reengage.keys() == LOSS_FUNCTIONS
     assert list(plain).index("ddpg_critic_loss") == list(reengage).index("reengage_critic_loss")
-    assert {name for name in plain.keys() & reengage.keys() if plain[name] != reengage[name]} == {"Args"}
+    assert {name for name in plain.keys() & reengage.keys() if plain[name] != reengage[name]} == {
+        "Args"
+    }
 
 
 def test_the_gradient_terms_arguments_are_the_only_new_ones():
-    gone, new = changes(*(definitions(script)["Args"].splitlines() for script in ("ddpg_her", "ddpg_her_reengage")))
+    gone, new = changes(
+        *(definitions(script)["Args"].splitlines() for script in ("ddpg_her", "ddpg_her_reengage"))
+    )
     assert not gone
     fields = [line.split(":")[0].strip() for line in new if not line.strip().startswith('"""')]
     assert fields == ["alpha", "c_low", "raw_goal_gradient"]
@@ -63,12 +69,16 @@ def test_the_gradient_terms_arguments_are_the_only_new_ones():
 
 def test_the_gradient_term_imports_nothing_and_assigns_nothing_new_but_the_papers_settings():
     for kind in (ast.Import, ast.ImportFrom, ast.Assign, ast.Expr):
-        plain, reengage = (statements(SOURCES[script], kind) for script in ("ddpg_her", "ddpg_her_reengage"))
+        plain, reengage = (
+            statements(SOURCES[script], kind) for script in ("ddpg_her", "ddpg_her_reengage")
+        )
         differing = sorted(text.split("=")[0].strip() for text in plain ^ reengage)
         if kind is ast.Assign:
             assert differing == ["PAPER_SETTINGS", "PAPER_SETTINGS"]
         elif kind is ast.Expr:
-            assert len(differing) == 2 and all("Levine & Feizi" in text for text in plain ^ reengage)  # the docstrings
+            assert len(differing) == 2 and all(
+                "Levine & Feizi" in text for text in plain ^ reengage
+            )  # the docstrings
         else:
             assert not differing
 
@@ -86,16 +96,24 @@ def test_the_main_loop_differs_only_where_the_critics_loss_is_set_up_and_called(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_argument_has_a_docstring(script: str):
-    (args,) = (node for node in ast.parse(SOURCES[script]).body if getattr(node, "name", "") == "Args")
+    (args,) = (
+        node for node in ast.parse(SOURCES[script]).body if getattr(node, "name", "") == "Args"
+    )
     for node, after in itertools.pairwise([*args.body, ast.Pass()]):
         if isinstance(node, ast.AnnAssign):
-            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and after.value.value
+            documented = (
+                isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+                and after.value.value
+            )
             assert documented, f"{script}.py: {ast.unparse(node.target)} has no docstring"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_fits_into_450_lines_and_25_more_where_it_trains_data_parallel(script: str):
-    assert len(SOURCES[script].splitlines()) <= (475 if "torch.distributed" in SOURCES[script] else 450)
+    assert len(SOURCES[script].splitlines()) <= (
+        475 if "torch.distributed" in SOURCES[script] else 450
+    )
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

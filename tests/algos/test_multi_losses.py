@@ -41,7 +41,9 @@ class Problem:
     args: Args
 
     def loss(self) -> tuple[Tensor, Tensor, dict]:
-        return multi_reengage_critic_loss(self.critic, self.target_critic, self.target_actor, self.batch, self.args)
+        return multi_reengage_critic_loss(
+            self.critic, self.target_critic, self.target_actor, self.batch, self.args
+        )
 
     def gradient(self) -> Tensor:
         params = list(self.critic.parameters())
@@ -51,7 +53,9 @@ class Problem:
         """Makes the batch of `goal` again; rewards stay with their goals."""
         goals, slot = pack(self.goal, CPU)
         goals = goals._replace(cell=goals.cell.double())
-        self.batch = self.batch._replace(goals=goals, item_reward=self.item_rewards()[goals.row, slot])
+        self.batch = self.batch._replace(
+            goals=goals, item_reward=self.item_rewards()[goals.row, slot]
+        )
 
     def item_rewards(self) -> Tensor:
         """R_item of each slot, (batch, n_max): 1 where a present goal is the next state's achieved goal."""
@@ -72,7 +76,9 @@ def make_problem(share: bool = True, policy_gates: bool = True, alpha: float = 0
 
     def networks() -> tuple[GoalSetCritic, GoalSetActor]:
         critic = GoalSetCritic(encoder(), mlp((Z_DIM + STATE_DIM + 1, 8, 1), xavier_init=True))
-        actor = GoalSetActor(critic.encoder if share else encoder(), mlp((Z_DIM + STATE_DIM, 8, 1), xavier_init=True))
+        actor = GoalSetActor(
+            critic.encoder if share else encoder(), mlp((Z_DIM + STATE_DIM, 8, 1), xavier_init=True)
+        )
         for module in (critic, actor):
             for layer in module.modules():
                 if isinstance(layer, nn.Linear):
@@ -100,8 +106,12 @@ def make_problem(share: bool = True, policy_gates: bool = True, alpha: float = 0
         next_state=next_state,
         terminated=(torch.arange(BATCH) == 2).double(),
     )
-    args = Args(alpha=alpha, gamma=GAMMA, n_max=N_MAX, share_encoder=share, policy_gates=policy_gates)
-    problem = Problem(critic, actor, target_critic, target_actor, goal.reshape(BATCH, -1), batch, args)
+    args = Args(
+        alpha=alpha, gamma=GAMMA, n_max=N_MAX, share_encoder=share, policy_gates=policy_gates
+    )
+    problem = Problem(
+        critic, actor, target_critic, target_actor, goal.reshape(BATCH, -1), batch, args
+    )
     problem.repack()
     assert torch.equal(problem.item_rewards().sum(1), batch.reward)
     return problem
@@ -123,7 +133,9 @@ def padded_target(problem: Problem, gates: Tensor) -> Tensor:
     b, slots = problem.batch, torch.from_numpy(problem.goal.reshape(BATCH, N_MAX, 3))
     policy_gates = gates if problem.args.policy_gates else gates.detach()
     z = padded_embedding(problem.target_critic.encoder, b.next_state, slots[..., 1:], gates)
-    policy_z = padded_embedding(problem.target_actor.encoder, b.next_state, slots[..., 1:], policy_gates)
+    policy_z = padded_embedding(
+        problem.target_actor.encoder, b.next_state, slots[..., 1:], policy_gates
+    )
     next_q = problem.target_critic(b.next_state, z, problem.target_actor(b.next_state, policy_z))
     reward = b.reward + ((gates**2 - present(problem)) * problem.item_rewards()).sum(1)  # Eq. (38)
     return reward + GAMMA * (1 - b.terminated) * next_q
@@ -149,8 +161,12 @@ def test_loss_and_gradient_equal_the_literal_padded_equation(case: str) -> None:
     target, q = padded_target(problem, gates), padded_q(problem, gates)
     target_grad = torch.autograd.grad(target.sum(), gates)[0]  # (batch, n_max)
     q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]
-    expected = nn.functional.mse_loss(q, target.detach()) + 0.7 * nn.functional.mse_loss(q_grad, target_grad)
-    gradient = flat(torch.autograd.grad(expected, list(problem.critic.parameters()), materialize_grads=True))
+    expected = nn.functional.mse_loss(q, target.detach()) + 0.7 * nn.functional.mse_loss(
+        q_grad, target_grad
+    )
+    gradient = flat(
+        torch.autograd.grad(expected, list(problem.critic.parameters()), materialize_grads=True)
+    )
     torch.testing.assert_close(problem.loss()[0], expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(problem.gradient(), gradient, rtol=1e-10, atol=1e-10)
 
@@ -170,7 +186,9 @@ def test_gradient_equals_finite_differences_of_the_loss(case: str) -> None:
             values[i] = value
             differences.append((above - below) / (2 * step))
     gradient = problem.gradient()
-    torch.testing.assert_close(gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        gradient, torch.tensor(differences).to(gradient), rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -180,7 +198,10 @@ def test_the_gradient_term_equals_finite_differences_by_the_gates(share: bool) -
     with torch.no_grad():
         for slot in range(N_MAX):
             shift = step * nn.functional.one_hot(torch.tensor(slot), N_MAX)
-            sides = [padded_q(problem, g) - padded_target(problem, g) for g in (gates + shift, gates - shift)]
+            sides = [
+                padded_q(problem, g) - padded_target(problem, g)
+                for g in (gates + shift, gates - shift)
+            ]
             columns.append((sides[0] - sides[1]) / (2 * step))
     expected = torch.stack(columns, 1).square().mean()
     torch.testing.assert_close(problem.loss()[2]["grad_loss"], expected, rtol=1e-6, atol=1e-9)
@@ -190,7 +211,9 @@ def test_the_padded_formulation_of_the_benchmark_has_the_same_losses() -> None:
     problem = make_problem()
     critic_loss, z, _ = problem.loss()
     networks = problem.critic, problem.target_critic, problem.target_actor
-    torch.testing.assert_close(padded_critic_loss(*networks, problem.batch, problem.args), critic_loss)
+    torch.testing.assert_close(
+        padded_critic_loss(*networks, problem.batch, problem.args), critic_loss
+    )
     actor_loss = multi_actor_loss(problem.critic, problem.actor, problem.batch, z, problem.args)
     padded = padded_actor_loss(problem.critic, problem.actor, problem.batch, problem.args)
     torch.testing.assert_close(padded, actor_loss)
@@ -203,10 +226,16 @@ def test_absent_goals_have_no_influence_whatever_their_coordinates() -> None:
     slots[..., 1:][slots[..., 0] == 0] = 123.0
     problem.repack()
     assert torch.equal(problem.loss()[0], loss) and torch.equal(problem.gradient(), gradient)
-    obs = {"observation": np.ones((BATCH, 4), np.float32), "achieved_goal": np.zeros((BATCH, 2), np.float32)}
+    obs = {
+        "observation": np.ones((BATCH, 4), np.float32),
+        "achieved_goal": np.zeros((BATCH, 2), np.float32),
+    }
     actor = problem.actor.float()
     clean = problem.goal.reshape(BATCH, N_MAX, 3) * slots[..., :1]
-    actions = [actor.act(obs | {"desired_goal": g.reshape(BATCH, -1).astype(np.float32)}) for g in (slots, clean)]
+    actions = [
+        actor.act(obs | {"desired_goal": g.reshape(BATCH, -1).astype(np.float32)})
+        for g in (slots, clean)
+    ]
     np.testing.assert_array_equal(*actions)
 
 
@@ -232,17 +261,27 @@ def test_goals_of_one_transition_do_not_touch_another() -> None:
 @every_case
 def test_no_gradient_reaches_the_target_networks(case: str) -> None:
     problem = make_problem(**CASES[case])
-    targets = [*problem.target_critic.requires_grad_(True).parameters(), *problem.target_actor.head.parameters()]
+    targets = [
+        *problem.target_critic.requires_grad_(True).parameters(),
+        *problem.target_actor.head.parameters(),
+    ]
     problem.target_actor.requires_grad_(True)
-    assert all(grad is None for grad in torch.autograd.grad(problem.loss()[0], targets, allow_unused=True))
+    assert all(
+        grad is None for grad in torch.autograd.grad(problem.loss()[0], targets, allow_unused=True)
+    )
 
 
 @pytest.mark.parametrize("share", [True, False])
 def test_the_actors_loss_leaves_the_critics_encoder_alone_and_trains_its_own(share: bool) -> None:
     problem = make_problem(share)
-    loss = multi_actor_loss(problem.critic, problem.actor, problem.batch, problem.loss()[1], problem.args)
+    loss = multi_actor_loss(
+        problem.critic, problem.actor, problem.batch, problem.loss()[1], problem.args
+    )
     critics = list(problem.critic.encoder.parameters())
-    assert all(grad is None for grad in torch.autograd.grad(loss, critics, allow_unused=True, retain_graph=True))
+    assert all(
+        grad is None
+        for grad in torch.autograd.grad(loss, critics, allow_unused=True, retain_graph=True)
+    )
     own = list(problem.actor.head.parameters() if share else problem.actor.parameters())
     assert all(grad.any() for grad in torch.autograd.grad(loss, own))
 
@@ -259,7 +298,9 @@ def test_the_actors_loss_is_minus_q_of_its_action() -> None:
 
 def test_alpha_0_is_the_plain_critic_loss() -> None:
     problem = make_problem(alpha=0.0)
-    expected = nn.functional.mse_loss(padded_q(problem, present(problem)), padded_target(problem, present(problem)))
+    expected = nn.functional.mse_loss(
+        padded_q(problem, present(problem)), padded_target(problem, present(problem))
+    )
     torch.testing.assert_close(problem.loss()[0], expected, rtol=1e-10, atol=1e-10)
     assert "grad_loss" not in problem.loss()[2]
 
@@ -275,7 +316,9 @@ def test_encoding_in_pieces_equals_encoding_at_once() -> None:
     torch.testing.assert_close(encoder(state, goals, gates), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_medium_precision_encodes_in_bfloat16_and_stays_near_the_float32_loss_and_gradient() -> None:
+def test_medium_precision_encodes_in_bfloat16_and_stays_near_the_float32_loss_and_gradient() -> (
+    None
+):
     def loss_and_gradient(precision: str) -> tuple[float, Tensor, list[torch.dtype]]:
         problem, dtypes = make_problem(), []
         for network in (problem.critic, problem.actor, problem.target_critic, problem.target_actor):
@@ -284,7 +327,9 @@ def test_medium_precision_encodes_in_bfloat16_and_stays_near_the_float32_loss_an
         goals = fields.pop("goals")
         fields = {name: field.float() for name, field in fields.items()}
         problem.batch = GoalSetBatch(goals=goals._replace(cell=goals.cell.float()), **fields)
-        problem.critic.encoder.net.register_forward_hook(lambda _, __, items: dtypes.append(items.dtype))
+        problem.critic.encoder.net.register_forward_hook(
+            lambda _, __, items: dtypes.append(items.dtype)
+        )
         torch.set_float32_matmul_precision(precision)
         try:
             return problem.loss()[0].item(), problem.gradient(), dtypes
@@ -354,7 +399,9 @@ def test_the_cnns_gate_gradients_equal_finite_differences() -> None:
     gates, step = torch.ones(3).double().requires_grad_(), 1e-5
     (gradient,) = torch.autograd.grad(value(gates), gates)
     shifts = step * torch.eye(3).double()
-    expected = [(value(gates.detach() + s) - value(gates.detach() - s)).item() / (2 * step) for s in shifts]
+    expected = [
+        (value(gates.detach() + s) - value(gates.detach() - s)).item() / (2 * step) for s in shifts
+    ]
     assert gradient.abs().min() > 0
     np.testing.assert_allclose(gradient, expected, rtol=1e-4)
 
@@ -370,8 +417,15 @@ def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
     for _ in range(steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
-        state, next_state = (np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs))
-        step = {"state": state[0], "action": action[0], "reward": reward[0], "terminated": terminated[0]}
+        state, next_state = (
+            np.concatenate([o["observation"], o["achieved_goal"]], 1) for o in (obs, next_obs)
+        )
+        step = {
+            "state": state[0],
+            "action": action[0],
+            "reward": reward[0],
+            "terminated": terminated[0],
+        }
         buffer.add(step, obs["desired_goal"][0], next_state[0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
     return buffer
@@ -391,11 +445,17 @@ def test_sampled_transitions_are_whole_with_their_own_goals_and_rewards(steps: i
     assert not batch.terminated.any() and (steps < 100 or batch.reward.any())
 
 
-def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_ones_never() -> None:
+def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_ones_never() -> (
+    None
+):
     buffer = play(40 * 5 + 7, capacity=3)  # episodes 3 and 4 and seven steps of episode 5 are left
     assert sorted(buffer.length) == [7, 40, 40]
     drawn = {tuple(state) for state in buffer.sample(5000, CPU).state.numpy().tolist()}
-    stored = {tuple(buffer.data["state"][i, t].tolist()) for i in range(3) for t in range(buffer.length[i])}
+    stored = {
+        tuple(buffer.data["state"][i, t].tolist())
+        for i in range(3)
+        for t in range(buffer.length[i])
+    }
     assert drawn == stored
 
 
