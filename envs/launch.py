@@ -1,0 +1,344 @@
+"""What happens before a run: arguments, their defaults and ranges, saved settings, the device.
+
+What every script needs alike stands here once; what an algorithm is about stands in its script.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import inspect
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import gymnasium as gym
+import torch
+import tyro
+from torch import nn
+
+from envs.registry import make, resolve
+from envs.run_folder import load, say
+
+A = TypeVar("A", bound="RunArgs")
+
+
+@dataclass
+class RunArgs:
+    """Flags that every script has."""
+
+    env_kwargs: str = "{}"
+    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
+    max_episode_steps: int = 0
+    """time limit of an episode in steps; 0 is the environment's own"""
+    env_threads: int = 0
+    """threads that step simulators; 0 is one for each core"""
+    log_frequency: int = 1000
+    """environment steps between two points of the training curves in TensorBoard"""
+    capture_video: bool = False
+    """film four evaluation episodes at each evaluation into video.gif"""
+    save_model: bool = True
+    """keep the last model and the best one in model.pt and best_model.pt"""
+    save_checkpoint: bool = True
+    """keep what --resume needs in checkpoint.pt"""
+    run_dir: str = ""
+    """folder of the run, created by it (default: runs/{env_id}__{script}__{seed}__{time})"""
+    resume: str = ""
+    """folder of a run to go on with, bit for bit; a larger --total-timesteps trains on"""
+    evaluate: str = ""
+    """a saved model to play without training"""
+    render: Literal["", "human"] = ""
+    """with --evaluate: watch four episodes in a window"""
+    track: bool = False
+    """mirror the logs to Weights & Biases, if that package is installed"""
+    cuda: bool = True
+    """use a GPU if there is one"""
+    num_threads: int = 1
+    """PyTorch's threads; more than one pays only for large batches"""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """of training's matrix products: medium is bfloat16, faster on processors with units for it"""
+
+
+# What a number may be, from and to. The upper ends are far beyond use: they catch slips.
+RANGES = {
+    "action_l2": (0, 1e6),
+    "alpha": (0, 1e9),
+    "alpha_ratio": (1e-9, 1e3),
+    "batch_size": (1, 10**7),
+    "buffer_size": (1, 10**12),
+    "c_low": (-1e9, 1e9),
+    "embedding_dim": (1, 10**4),
+    "env_threads": (0, 1024),
+    "epsilon": (0, 1),
+    "eval_episodes": (0, 10**5),
+    "eval_frequency": (1, 10**12),
+    "exploration_noise": (0, 100),
+    "gamma": (0, 1 - 1e-9),
+    "gradient_steps": (1, 10**6),
+    "her_k": (1, 10**6),
+    "hidden_dim": (1, 2**14),
+    "hidden_dims": (1, 2**14),
+    "learning_rate": (1e-12, 1e3),
+    "learning_starts": (0, 10**12),
+    "log_frequency": (1, 10**12),
+    "max_episode_steps": (0, 10**7),
+    "n_max": (0, 10**5),
+    "num_envs": (1, 10**4),
+    "num_threads": (1, 1024),
+    "random_action_prob": (0, 1),
+    "seed": (0, 2**31 - 1),
+    "target_network_frequency": (1, 10**9),
+    "tau": (1e-9, 1),
+    "temperature": (0, 1e6),
+    "total_timesteps": (1, 10**12),
+    "train_frequency": (1, 10**9),
+}
+BESIDE_RESUME = {"resume", "total_timesteps"}
+BESIDE_EVALUATE = {
+    "capture_video", "cuda", "env_kwargs", "env_threads", "eval_episodes", "evaluate",
+    "max_episode_steps", "num_threads", "render", "seed",
+}  # fmt: skip
+DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of it
+    "env_id", "env_kwargs", "max_episode_steps", "observe_achieved_goal", "normalize",
+    "hidden_dims", "encoder", "share_encoder", "embedding_dim", "hidden_dim", "n_max",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Ends the program with exit code 2 and one sentence if what the user asked for cannot be."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        text = str(error) or type(error).__name__
+        print(" ".join(text.split()), file=sys.stderr)
+        sys.exit(2)
+
+
+def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
+    """The command line over the defaults: those of the environment, or of a saved model or run.
+
+    Args:
+        cls: the script's dataclass of arguments.
+        settings: patterns of environments' names -> what applies to them; later over earlier.
+        untuned: what applies where no pattern matches.
+        doc: the script's docstring.
+
+    Raises:
+        ValueError: one sentence on what cannot be.
+    """
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--env-id", "--env_id", default=cls.env_id)
+    peek.add_argument("--evaluate", default="")
+    peek.add_argument("--resume", default="")
+    seen, _ = peek.parse_known_args()
+    if seen.resume and seen.evaluate:
+        raise ValueError("--resume trains and --evaluate plays: give one of them.")
+    applied = {}
+    if seen.resume:
+        defaults = load_args(seen.resume, cls)
+    elif seen.evaluate:
+        defaults = cls(**load_model(seen.evaluate, cls)["settings"])
+    else:
+        env_id = resolve(seen.env_id)
+        applied = settings_of(env_id, settings, untuned)
+        defaults = replace(cls(env_id=env_id), **applied)
+
+    args = parse_groups(cls, defaults, doc)
+    args.env_id = resolve(args.env_id)
+    check_ranges(args)
+    if seen.resume:
+        refuse_changes(args, defaults, BESIDE_RESUME, f"the run in {args.resume}")
+        if args.total_timesteps < defaults.total_timesteps:
+            raise ValueError(
+                f"--total-timesteps {args.total_timesteps} is less than the "
+                f"{defaults.total_timesteps} of the run in {args.resume}."
+            )
+    elif seen.evaluate:
+        refuse_changes(args, defaults, BESIDE_EVALUATE, args.evaluate)
+    else:
+        check_training(args)
+    kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
+    if kept:
+        words = ", ".join(f"{name} {value}" for name, value in kept.items())
+        say(f"settings of {args.env_id}: {words}")
+    return args
+
+
+def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
+    """What an environment's name brings: every pattern that matches the whole of it, in turn."""
+    found = {}
+    for pattern, values in settings.items():
+        if re.fullmatch(pattern, env_id):
+            found |= values
+    return found or untuned
+
+
+def parse_groups(cls: type[A], defaults: A, doc: str) -> A:
+    """tyro, with a heading in --help for each dataclass that `cls` inherits from."""
+    groups = []
+    values = {}
+    for part in cls.__bases__:
+        title = part.__name__.removesuffix("Args").lower()
+        names = [entry.name for entry in fields(part)]
+        groups.append((title, part))
+        values[title] = part(**{name: getattr(defaults, name) for name in names})
+    together = make_dataclass("Groups", groups)
+    no_prefix = (tyro.conf.OmitArgPrefixes,)
+    parsed = tyro.cli(together, default=together(**values), description=doc, config=no_prefix)
+    flat = {}
+    for part in vars(parsed).values():
+        flat |= vars(part)
+    return cls(**flat)
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def check_ranges(args: RunArgs) -> None:
+    """Raises ValueError for the first number out of its range, and for JSON that is none."""
+    for name, value in vars(args).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(numbers) <= 32:
+            raise ValueError(f"{flag(name)} takes 1 to 32 numbers.")
+        for number in numbers:
+            if type(number) in (int, float):
+                low, high = RANGES[name]
+                if not (math.isfinite(number) and low <= number <= high):
+                    raise ValueError(f"{flag(name)} {number} is out of range: {low} to {high}.")
+    try:
+        kwargs = json.loads(args.env_kwargs)
+    except ValueError:
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise ValueError(f'--env-kwargs {args.env_kwargs} is no JSON object like {{"a": 1}}.')
+
+
+def check_training(args: RunArgs) -> None:
+    """Raises ValueError where nothing would ever be learned, or a flag would do nothing."""
+    if args.render:
+        raise ValueError("--render shows a saved model: give --evaluate too.")
+    for name in ("learning_starts", "train_frequency"):
+        if getattr(args, name, 0) > args.total_timesteps:
+            raise ValueError(
+                f"Nothing would be learned: {flag(name)} {getattr(args, name)} is above "
+                f"--total-timesteps {args.total_timesteps}."
+            )
+
+
+def refuse_changes(args: A, saved: A, allowed: set[str], by: str) -> None:
+    """Raises ValueError where an argument differs from what was saved and is not `allowed`."""
+    for name, value in vars(args).items():
+        if name not in allowed and value != getattr(saved, name):
+            there = getattr(saved, name)
+            raise ValueError(f"{flag(name)} {value} does not go with {by}, where it is {there!r}.")
+
+
+def script_of(cls: type) -> str:
+    """The name of the script that defines a class, without .py."""
+    return Path(inspect.getfile(cls)).stem
+
+
+def load_args(run_dir: str, cls: type[A]) -> A:
+    """The arguments that a run's folder records."""
+    path = Path(run_dir) / "args.json"
+    try:
+        saved = json.loads(path.read_text())
+        script = saved.pop("versions")["script"]
+        for name, value in saved.items():
+            if isinstance(value, list):
+                saved[name] = tuple(value)
+        args = cls(**saved)
+    except OSError:
+        raise ValueError(f"{run_dir} is no run's folder: it has no args.json.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} holds no arguments of {script_of(cls)}.py.") from None
+    if script != script_of(cls):
+        raise ValueError(f"The run in {run_dir} is {script}.py's, not {script_of(cls)}.py's.")
+    return args
+
+
+def network_settings(args: RunArgs) -> dict[str, Any]:
+    """The arguments without which a model's weights mean nothing, and its script."""
+    found = {name: value for name, value in vars(args).items() if name in DESCRIBES_NETWORKS}
+    return {"script": script_of(type(args)), "settings": found}
+
+
+def load_model(path: str, cls: type[A]) -> dict[str, Any]:
+    """A model that the script of `cls` saved; of its settings only those that describe networks.
+
+    Raises:
+        ValueError: another file, another script's, or one that was tampered with.
+    """
+    if Path(path).suffix != ".pt":
+        raise ValueError(f"{path} is no model: its name does not end in .pt.")
+    model = load(path, "model")
+    expected = network_settings(cls())
+    if model.get("script") != expected["script"]:
+        raise ValueError(f"{path} is of {model.get('script')}.py, not of {expected['script']}.py.")
+    settings = model.get("settings")
+    is_described = isinstance(settings, dict) and settings.keys() == expected["settings"].keys()
+    for name, default in expected["settings"].items():
+        value = settings[name] if is_described else None
+        is_described = is_described and type(value) is type(default)
+        if is_described and isinstance(value, tuple):
+            is_described = all(type(width) is int for width in value)
+    if not is_described:
+        raise ValueError(f"{path} does not describe its networks.")
+    return model
+
+
+def load_networks(args: RunArgs, **networks: nn.Module) -> None:
+    """Loads the weights of args.evaluate into networks, by their names in the file."""
+    model = load_model(args.evaluate, type(args))
+    for name, network in networks.items():
+        try:
+            network.load_state_dict(model[name])
+        except (RuntimeError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{args.evaluate} does not fit the networks it describes.") from None
+        for tensor in network.state_dict().values():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{args.evaluate} holds numbers that are not finite.")
+
+
+def start(
+    args: RunArgs, action_space: type[gym.Space] = gym.spaces.Box
+) -> tuple[torch.device, Callable[..., gym.Env]]:
+    """Threads, precision, PyTorch's seed; the device, and a function that makes an environment."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(type(args)):
+        raise ValueError(
+            f"{script_of(type(args))}.py is one process: use ddpg_her_reengage_torchrun.py."
+        )
+    torch.set_num_threads(args.num_threads)
+    torch.set_float32_matmul_precision(args.matmul_precision)
+    torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower
+    torch.manual_seed(args.seed)
+    if args.track:
+        importlib.import_module("wandb")  # a missing package is said before anything is written
+    on_gpu = args.cuda and torch.cuda.is_available()
+    make_env = functools.partial(
+        make,
+        args.env_id,
+        action_space=action_space,
+        observe_achieved_goal=getattr(args, "observe_achieved_goal", False),
+        env_kwargs=json.loads(args.env_kwargs),
+        max_episode_steps=args.max_episode_steps or None,
+    )
+    return torch.device("cuda" if on_gpu else "cpu"), make_env
+
+
+def check_memory(size: int, name: str) -> None:
+    """Raises ValueError where `size` bytes, which a flag asks for, are more than there are."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > 0.9 * memory:
+        raise ValueError(
+            f"{flag(name)} needs {size / 2**30:.1f} GiB of memory, and there are "
+            f"{memory / 2**30:.1f}: {0.9 * memory / size:.1%} of it would fit."
+        )

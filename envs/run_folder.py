@@ -1,0 +1,403 @@
+"""A run's folder: one process at a time writes to it, and what lies there is always complete.
+
+Scripts say what is learned and stored; how it gets to the disk, and back, stands here.
+"""
+
+import contextlib
+import csv
+import fcntl
+import importlib
+import inspect
+import io
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Count:
+    """How far a run is."""
+
+    global_step: int = 0
+    updates: int = 0
+    new_episodes: int = 0  # finished since the normalisers last saw any
+    best: tuple[float, ...] = (-np.inf,)  # score of the best model
+
+
+class RunFolder:
+    """A new folder for a run, or that of `args.resume`, locked until the process ends.
+
+    The kernel drops the lock when the process dies, however it dies. After `begin`, SIGTERM and
+    SIGINT end the run at the next `checkpoint` between episodes; a second one ends it at once.
+
+    Args:
+        args: the script's.
+        device: of the networks.
+        rank: only rank 0 writes anything but checkpoints; all ranks are one run.
+
+    Attributes:
+        count: how far the run is.
+        path: the folder, absolute.
+
+    Raises:
+        ValueError: another process writes to the folder, or it exists.
+        OSError: the folder cannot be made, or opened.
+    """
+
+    def __init__(self, args: Any, device: torch.device, rank: int = 0):
+        self.args = args
+        self.device = device
+        self.rank = rank
+        script = Path(inspect.getfile(type(args))).stem
+        name = args.env_id.rpartition(":")[2]  # of module:name
+        default = f"runs/{name}__{script}__{args.seed}__{time.time():.0f}"
+        self.path = Path(args.resume or args.run_dir or default).absolute()
+        self.script = script
+        if rank == 0:
+            if not args.resume:
+                try:
+                    self.path.mkdir(parents=True)
+                except FileExistsError:
+                    raise ValueError(f"{self.path} exists: give another --run-dir.") from None
+            self.lock = os.open(self.path, os.O_RDONLY)
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"Another process is writing to {self.path}.") from None
+        self.count = Count()
+        self.rows: list[dict[str, float]] = []  # of metrics.csv
+        self.start = time.time()
+        self.stop: int | None = None  # the signal that asked the run to end
+        self.is_due = False  # a checkpoint
+        self.overdue = 0  # steps since it was
+        self.next_checkpoint = 0.0  # not before this time
+
+    # Begin, go on, end
+
+    def begin(
+        self,
+        agent: Any,
+        buffer: Any,
+        envs: list[Any],
+        rng: np.random.Generator,
+    ) -> Count:
+        """Restores a checkpoint with --resume, writes args.json, says what runs where.
+
+        Args:
+            agent: an object whose attributes with a `state_dict` are learned or train.
+            buffer: the replay buffer, with `state_dict` and `load_state_dict`.
+            envs: the `VectorEnv`s; their random streams go on where they were.
+            rng: the script's own random stream.
+        """
+        self.rng = rng
+        self.envs = envs
+        parts = vars(agent).items()
+        self.parts = {name: part for name, part in parts if hasattr(part, "load_state_dict")}
+        self.parts["buffer"] = buffer
+        if self.args.resume:
+            self._load_checkpoint()
+        step = self.count.global_step
+        self.clock = (time.time(), step, self.count.updates)
+        self.episode_return = np.zeros(envs[0].num_envs)
+        self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
+        is_shown = self.rank == 0
+        self.bar = tqdm(
+            total=self.args.total_timesteps,
+            initial=step,
+            unit=" steps",
+            file=sys.stdout,
+            disable=None if is_shown else True,  # None: only on a terminal
+            dynamic_ncols=True,
+            leave=False,
+        )
+        self.last_word = time.time()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        if is_shown:
+            record = asdict(self.args) | {"run_dir": str(self.path), "resume": ""}
+            record["versions"] = {"script": self.script} | versions(self.device)
+            self.write("args.json", json.dumps(record, indent=2) + "\n")
+            if self.args.track:
+                wandb = importlib.import_module("wandb")
+                wandb.init(name=self.path.name, config=record, dir=self.path, sync_tensorboard=True)
+            with self._one_sentence():
+                self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
+            size = sum(x.numel() for x in _parameters(agent))
+            self.say(
+                f"{self.args.env_id} on {self.device}: observation {envs[0].obs_dim}, "
+                f"goal {envs[0].goal_dim}, {size:,} weights; {self.path}"
+            )
+        return self.count
+
+    def close(self) -> None:
+        """Ends a finished run."""
+        if self.rank == 0:
+            self.bar.close()
+            with self._one_sentence():
+                self.writer.close()
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        self.stop = number
+        for other in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(other, signal.SIG_DFL)
+
+    # What is logged
+
+    def add_step(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
+        """Counts a training step of every environment, (num_envs,) each, and moves the bar."""
+        self.episode_return += reward
+        for i in np.flatnonzero(ended):
+            self.episodes.append((float(self.episode_return[i]), float(success[i])))
+            self.episode_return[i] = 0
+        self.bar.update(self.count.global_step - self.bar.n)
+        if self.bar.disable and self.rank == 0 and time.time() - self.last_word > 60:
+            self.say(f"step {self.count.global_step} of {self.args.total_timesteps}")
+
+    def add_row(self, metrics: dict[str, float]) -> None:
+        """An evaluation: a row of metrics.csv, then a printed line; a checkpoint becomes due."""
+        row = {"global_step": self.count.global_step, **metrics}
+        row["wall_time"] = round(time.time() - self.start, 3)
+        self.rows.append(row)
+        text = io.StringIO()
+        table = csv.DictWriter(text, row.keys(), lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        self.write("metrics.csv", text.getvalue())
+        self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
+        self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
+        self.is_due = True
+
+    def log(self, infos: list[dict[str, Tensor]], buffer_fill: float) -> None:
+        """Training curves: means over `infos`, one dict an update, since the last call."""
+        scalars = {"charts/buffer_fill": buffer_fill}
+        for name in infos[0] if infos else ():
+            scalars[name] = torch.stack([info[name] for info in infos]).mean().item()
+        now = (time.time(), self.count.global_step, self.count.updates)
+        seconds, steps, updates = (new - old for new, old in zip(now, self.clock, strict=True))
+        self.clock = now
+        scalars["charts/steps_per_second"] = steps / seconds
+        scalars["charts/updates_per_second"] = updates / seconds
+        if self.episodes:
+            returns, successes = zip(*self.episodes, strict=True)
+            scalars["charts/episodic_return"] = float(np.mean(returns))
+            scalars["charts/success_rate"] = float(np.mean(successes))
+            self.episodes.clear()
+        self.check_finite(scalars.get("losses/value", 0.0))
+        if scalars.get("gradient/rows", 1.0) == 0.0 and not hasattr(self, "warned"):
+            self.warned = True
+            self.say("The gradient term sees no transition: no reward equals --c-low.")
+        self._write_scalars(scalars)
+
+    def check_finite(self, loss: Tensor | float) -> None:
+        """Ends the run where a loss is no number; what was saved stays."""
+        if not np.isfinite(float(loss)):
+            step = self.count.global_step
+            sys.exit(
+                f"The loss is {float(loss):g} at step {step}; {self.path} keeps what was saved."
+            )
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar; the run goes on where nobody reads any more."""
+        if self.rank == 0:
+            say(line)
+            self.last_word = time.time()
+
+    def _write_scalars(self, scalars: dict[str, float]) -> None:
+        with self._one_sentence():
+            for name, value in scalars.items():
+                self.writer.add_scalar(name, value, self.count.global_step)
+            self.writer.flush()
+
+    # What is saved
+
+    def save(self, name: str, content: dict[str, Any]) -> None:
+        """A dict of tensors and plain values as a file that `load` reads."""
+        memory = io.BytesIO()
+        torch.save(content, memory)
+        self.write(name, memory.getbuffer())
+
+    def write(self, name: str, content: str | bytes | memoryview) -> None:
+        """Replaces a file only when the new one is complete and on the disk."""
+        unfinished = self.path / f".unfinished-{name}"
+        content = content.encode() if isinstance(content, str) else content
+        with self._one_sentence():
+            try:
+                with open(unfinished, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.replace(self.path / name)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def checkpoint(self, ended: np.ndarray) -> None:
+        """Writes checkpoint.pt after an evaluation, once all episodes have ended; ends if asked to.
+
+        Between episodes no simulator's state is needed: the environments' random streams suffice,
+        and a resumed run equals the uninterrupted one bit for bit. Environments whose episodes do
+        not end together get as many steps as an episode has; then a checkpoint is written all the
+        same, and a resume leaves the unfinished episodes out. Writing takes at most a fiftieth of
+        the time, so that checkpoints become rarer where the buffer is large.
+        """
+        is_over = self.count.global_step >= self.args.total_timesteps
+        if not (self.is_due or self.stop or is_over):
+            return
+        self.overdue += 1
+        if not (ended.all() or is_over or self.overdue > self.envs[0].max_episode_steps):
+            return
+        if self.args.save_checkpoint:
+            begun = time.time()
+            if self.stop or is_over or begun >= self.next_checkpoint:
+                self._save_checkpoint()
+                self.next_checkpoint = time.time() + 50 * (time.time() - begun)
+        self.is_due = False
+        self.overdue = 0
+        if self.stop and not is_over:
+            kept = (
+                f"go on with --resume {self.path}" if self.args.save_checkpoint else "no checkpoint"
+            )
+            name = signal.Signals(self.stop).name
+            self.say(f"{name}: ended at step {self.count.global_step}; {kept}.")
+            self.close()
+            sys.exit(128 + self.stop)
+
+    def _checkpoint_name(self) -> str:
+        return f"checkpoint_{self.rank}.pt" if self.rank else "checkpoint.pt"
+
+    def _save_checkpoint(self) -> None:
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["torch_stream"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["cuda_stream"] = torch.cuda.get_rng_state(self.device)
+        state["numpy_stream"] = json.dumps(self.rng.bit_generator.state)
+        state["env_streams"] = [envs.random_state() for envs in self.envs]
+        state["count"] = asdict(self.count)
+        state["rows"] = self.rows
+        state["wall_time"] = time.time() - self.start
+        self.save(self._checkpoint_name(), state)
+
+    def _load_checkpoint(self) -> None:
+        path = self.path / self._checkpoint_name()
+        state = load(path, "checkpoint")
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            torch.set_rng_state(state["torch_stream"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_stream"], self.device)
+            self.rng.bit_generator.state = json.loads(state["numpy_stream"])
+            for envs, stream in zip(self.envs, state["env_streams"], strict=True):
+                envs.set_random_state(stream)
+            self.count = Count(**state["count"])
+            self.rows = state["rows"]
+            self.start = time.time() - state["wall_time"]
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            name = type(error).__name__
+            raise ValueError(f"{path} does not fit this run ({name}).") from None
+
+    @contextlib.contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """A disk that is full, or gone, ends the run in one sentence; what was saved stays."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # the event file's thread tells of it in both ways
+            self._fail(getattr(error, "strerror", None) or str(error))
+
+    def _fail(self, reason: str) -> NoReturn:
+        step = self.count.global_step
+        print(
+            f"Cannot write to {self.path} at step {step} ({reason}); what was saved is complete.",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)  # the event file's thread would add tracebacks of the same kind
+
+
+def _parameters(agent: Any) -> Iterator[Tensor]:
+    for name in ("actor", "critic", "critics", "q_network"):
+        if hasattr(agent, name):
+            yield from getattr(agent, name).parameters()
+
+
+def say(line: str) -> None:
+    """Prints a line, above any progress bar; a closed standard output stops nothing."""
+    try:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def load(path: str | Path, kind: str) -> dict[str, Any]:
+    """A file that `RunFolder.save` wrote, read as data, never as code.
+
+    Raises:
+        ValueError: it is missing, damaged (every part has a checksum), or no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError("damaged")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise ValueError("no dict")
+    except FileNotFoundError:
+        raise ValueError(f"There is no {kind} {path}.") from None
+    except Exception as error:  # a crafted file can fail in any way
+        name = type(error).__name__
+        raise ValueError(f"{path} is no readable {kind} file ({name}).") from None
+    return content
+
+
+def versions(device: torch.device) -> dict[str, Any]:
+    """What a run's numbers may depend on besides its arguments."""
+    found = {"commit": commit(), "python": platform.python_version()}
+    for package in ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    found["processor"] = processor()
+    found["threads"] = torch.get_num_threads()
+    found["precision"] = torch.get_float32_matmul_precision()
+    return found
+
+
+def commit() -> str | None:
+    """The project's commit, with a + where files differ from it; None without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
