@@ -15,9 +15,11 @@ a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torch
 """
 
 import copy
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,7 +42,7 @@ class EnvironmentArgs:
     num_envs: int = 1
     """environments that step side by side (paper: 1; 38 in robotics)"""
     observe_achieved_goal: bool = True
-    """the networks see observation, achieved and desired goal (paper: no achieved in robotics)"""
+    """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
     normalize: bool = False
     """normalise observations and goals by running mean and deviation (paper: in robotics)"""
     eval_frequency: int = 2000
@@ -72,7 +74,7 @@ class LearningArgs:
     exploration_noise: float = 0.03
     """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
     random_action_prob: float = 0.0
-    """probability that a training action is replaced by a uniform one (paper: 0; 0.3 in robotics)"""
+    """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
     hidden_dims: tuple[int, ...] = (256, 256)
     """widths of the hidden layers of actor and critic (paper: 256 256; 256 256 256 in robotics)"""
     xavier_init: bool = False
@@ -80,7 +82,7 @@ class LearningArgs:
     action_l2: float = 0.0
     """weight of the mean squared action in the actor's loss (paper: 0; 1 in robotics)"""
     clip_target: bool = False
-    """clip targets to [-1 / (1 - gamma), 0], the returns of rewards -1 and 0 (paper: in robotics)"""
+    """clip targets to [-1 / (1 - gamma), 0], what rewards -1 and 0 can give (paper: in robotics)"""
     simultaneous_updates: bool = False
     """the actor's gradient is taken before the critic's step, not after it (paper: in robotics)"""
 
@@ -94,7 +96,7 @@ class MethodArgs:
     c_low: float | None = None
     """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
     raw_goal_gradient: bool = False
-    """with --normalize: the gradient by the goal as it is, not normalised (paper: both, figure 11)"""
+    """with --normalize: the gradient by the goal as it is (paper: both, figure 11)"""
     her_k: int = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
@@ -113,14 +115,13 @@ ROBOTICS = dict(
     simultaneous_updates=True, normalize=True, observe_achieved_goal=False, xavier_init=True,
     hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380,
 )  # fmt: skip
+SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
     r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
-    r"ContinuousSeek5(Dense)?-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
-    r"ContinuousSeek20(Dense)?-v0": dict(
-        total_timesteps=400_000, learning_rate=5e-4, batch_size=128
-    ),
+    r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
+    r"ContinuousSeek20-v0": SEEK_20,
     r"Hand(Reach|Manipulate)\w*-v\d": ROBOTICS,
     r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
     r"Hand\w+Dense-v\d": dict(clip_target=False),
@@ -137,8 +138,6 @@ def check_args(args: Args, task: Task) -> None:
     """Raises ValueError with one sentence where arguments and environment do not go together."""
     if args.clip_target and (task.is_dense or task.reward_high > 0):
         raise ValueError("Targets are clipped for rewards -1 and 0 alone: give --no-clip-target.")
-    if args.raw_goal_gradient and not args.normalize:
-        raise ValueError("--raw-goal-gradient has no meaning without --normalize.")
     if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
         raise ValueError(f"Eq. (8) needs {args.env_id}'s compute_reward_gradient: give --alpha 0.")
 
@@ -168,36 +167,31 @@ class HerReplayBuffer:
         self.task = task
         self.rng = rng
         self.strategy = args.her_strategy
-        self.relabelled = 0.0 if self.strategy == "none" else args.her_k / (args.her_k + 1)
+        self.relabelled = args.her_k / (args.her_k + 1)
         self.max_steps = envs.max_episode_steps
         self.slots = args.buffer_size // self.max_steps * (self.max_steps + 1)
-        if self.slots < envs.num_envs * (self.max_steps + 1):
-            raise ValueError(
-                f"--buffer-size {args.buffer_size} holds no episode of each environment."
-            )
         step = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "action": envs.action_dim}
         step |= {"reward": 1, "terminated": 1}
-        launch.check_memory(4 * self.slots * (sum(step.values()) + envs.goal_dim), "--buffer-size")
-        shape = envs.num_envs, self.max_steps + 1
-        self.unfinished = {key: np.zeros((*shape, dim), np.float32) for key, dim in step.items()}
+        launch.check_buffer(args, envs, self.slots, envs.goal_dim + sum(step.values()))
+        self.unfinished = {}
         self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
-        self.data = {key: np.zeros((self.slots, dim), np.float32) for key, dim in step.items()}
+        self.data = {"goal": np.zeros((self.slots, envs.goal_dim), np.float32)}
+        for key, dim in step.items():
+            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps + 1, dim), np.float32)
+            self.data[key] = np.zeros((self.slots, dim), np.float32)
         # Of an episode, by its number modulo slots: the goal, first and last slot, steps before it
-        self.data["goal"] = np.zeros((self.slots, envs.goal_dim), np.float32)
         for key in ("first", "last", "before", "episode_at", "slot_of"):
             self.data[key] = np.zeros(self.slots, np.int64)
         self.oldest = 0  # number of the oldest episode that is kept
         self.episodes = 0  # number of the next episode
-        self.steps = (
-            0  # number of the next step; `slot_of` has its slot, by its number modulo slots
-        )
-        self.end = 0  # slot of the next episode; `episode_at` has the episode of a slot
+        self.steps = 0  # number of the next step; slot_of: of its number modulo slots
+        self.end = 0  # slot of the next episode; episode_at: whose slot it is
 
     def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
         env = np.arange(len(self.t))
         for key, value in step.items():
-            self.unfinished[key][env, self.t] = value.reshape(len(env), -1)
+            self.unfinished[key][env, self.t] = value
         self.t += 1
         self.unfinished["obs"][env, self.t] = next_obs["observation"]
         self.unfinished["achieved_goal"][env, self.t] = next_obs["achieved_goal"]
@@ -206,12 +200,13 @@ class HerReplayBuffer:
 
     def finish(self, i: int, goal: np.ndarray) -> None:
         """Moves the episode of environment i into the ring, over the oldest ones in its way."""
-        length = self.t[i]
+        length = int(self.t[i])
         wraps = self.end + length >= self.slots  # an episode lies in a row
         first = 0 if wraps else self.end
         while self.oldest < self.episodes:
             place = self.data["first"][self.oldest % self.slots]
-            if not (first <= place <= first + length or (wraps and place >= self.end)):
+            is_left_over = wraps and place >= self.end
+            if not is_left_over and not first <= place <= first + length:
                 break
             self.oldest += 1
         self.end = first + length + 1
@@ -223,8 +218,8 @@ class HerReplayBuffer:
         self.data["last"][number] = first + length
         self.data["before"][number] = self.steps
         self.data["episode_at"][first : self.end] = number
-        steps = np.arange(length)
-        self.data["slot_of"][(self.steps + steps) % self.slots] = first + steps
+        steps = np.arange(self.steps, self.steps + length)
+        self.data["slot_of"][steps % self.slots] = first + np.arange(length)
         self.episodes += 1
         self.steps += length
         self.t[i] = 0
@@ -254,23 +249,29 @@ class HerReplayBuffer:
         terminated = data["terminated"][slot, 0]
         next_achieved_goal = data["achieved_goal"][slot + 1]
         n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
-        if n > 0:
-            first = data["first"][episode[:n]]
+        if n > 0 and self.strategy != "none":
             last = data["last"][episode[:n]]
-            start = {"future": slot[:n] + 1, "final": last, "episode": first + 1}[self.strategy]
-            goal[:n] = data["achieved_goal"][self.rng.integers(start, last + 1)]  # both included
-            reward[:n] = self.envs.compute_reward(next_achieved_goal[:n], goal[:n])
+            first = data["first"][episode[:n]]
+            before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
+            chosen = self.rng.integers(before, last) + 1
+            goal[:n] = data["achieved_goal"][chosen]
+            new = next_achieved_goal[:n], goal[:n]
+            reward[:n] = self.envs.compute_reward(*new)
             if self.task.ends_on_success:
-                terminated[:n] = self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
-        obs, action, next_obs = data["obs"][slot], data["action"][slot], data["obs"][slot + 1]
+                terminated[:n] = self.envs.compute_terminated(*new)
+        obs = data["obs"][slot]
+        next_obs = data["obs"][slot + 1]
+        action = data["action"][slot]
         arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def state_dict(self) -> dict:
         """What is stored of finished episodes, for a checkpoint."""
         used = min(self.steps + self.episodes, self.slots)  # the rest are zeros
-        arrays = {key: torch.from_numpy(array[:used]) for key, array in self.data.items()}
-        return arrays | {"numbers": [self.oldest, self.episodes, self.steps, self.end]}
+        state = {"numbers": [self.oldest, self.episodes, self.steps, self.end]}
+        for key, array in self.data.items():
+            state[key] = torch.from_numpy(array[:used])
+        return state
 
     def load_state_dict(self, state: dict) -> None:
         self.oldest, self.episodes, self.steps, self.end = state["numbers"]
@@ -292,7 +293,7 @@ class Normalizer(nn.Module):
     def update(self, x: Tensor) -> None:  # (n, dim)
         x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
         x = x.double().clamp(-200, 200)
-        self.sums += torch.stack([torch.ones_like(x), x, x.square()]).sum(1)
+        self.sums += torch.stack([x**0, x, x.square()]).sum(1)
         self.refresh()
 
     def refresh(self) -> None:
@@ -306,12 +307,13 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        return ((x.clamp(-200, 200) - self.mean) / self.std).clamp(-5, 5)
+        x = (x.clamp(-200, 200) - self.mean) / self.std
+        return x.clamp(-5, 5)
 
 
 def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
     layers = []
-    for fan_in, fan_out in zip(dims[:-1], dims[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(dims):
         layer = nn.Linear(fan_in, fan_out)
         if xavier_init:
             nn.init.xavier_uniform_(layer.weight)
@@ -323,15 +325,14 @@ def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
 class Actor(nn.Module):
     """pi(s, g): (batch, obs_dim), (batch, goal_dim) -> (batch, action_dim) in [-1, 1]."""
 
-    def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
+    def __init__(self, normalizer: Normalizer, net: nn.Sequential):
         super().__init__()
-        self.obs_normalizer = obs_normalizer
-        self.goal_normalizer = goal_normalizer
+        self.normalizer = normalizer
         self.net = net
 
     def forward(self, obs: Tensor, goal: Tensor) -> Tensor:
-        x = torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal)], dim=1)
-        return self.net(x).to(obs).tanh()  # float32 under autocast too
+        x = torch.cat([obs, goal], dim=1)
+        return self.net(self.normalizer(x)).to(obs).tanh()  # float32 under autocast too
 
     @torch.no_grad()
     def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -345,28 +346,25 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Q(s, a, g): (batch, obs_dim), (batch, goal_dim), (batch, action_dim) -> (batch,)."""
 
-    def __init__(self, obs_normalizer: Normalizer, goal_normalizer: Normalizer, net: nn.Sequential):
+    def __init__(self, normalizer: Normalizer, net: nn.Sequential):
         super().__init__()
-        self.obs_normalizer = obs_normalizer
-        self.goal_normalizer = goal_normalizer
+        self.normalizer = normalizer
         self.net = net
 
     def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        x = torch.cat([self.obs_normalizer(obs), self.goal_normalizer(goal), action], dim=1)
-        return self.net(x).to(obs).squeeze(1)  # float32 under autocast too
+        x = self.normalizer(torch.cat([obs, goal], 1))
+        x = torch.cat([x, action], 1)
+        return self.net(x).to(obs).squeeze(1)
 
 
 class GradientWeight(nn.Module):
     """alpha, the factor on the gradient term: a number that is given, or "auto".
 
     "auto" holds alpha * gradient loss at `ratio` times the value loss, whatever the units of goals
-    and rewards: alpha = ratio * mean value loss / mean gradient loss, over about 500 updates.
-
-    alpha * gradient loss grows with alpha only while alpha is small. A large alpha makes the critic
-    flat in the goal, the gradient loss falls faster than alpha grows, and the rule by itself would
-    raise alpha for ever. A critic that has learned nothing is flat as well. So the first 1000
-    updates have no term, and the alpha that is found at their end is the largest ever used. For the
-    same reason `ratio` must be small: a large one begins with an alpha that holds the critic flat.
+    and rewards are. It has to start small: alpha * gradient loss grows with alpha only while alpha
+    is small, since a large one makes the critic flat in the goal, and then the rule by itself would
+    raise alpha for ever. A critic that has learned nothing is flat too. So the first 1000 updates
+    have no term, the alpha found at their end is the largest ever used, and `ratio` is small.
     """
 
     def __init__(self, alpha: float | str, ratio: float):
@@ -391,8 +389,30 @@ class GradientWeight(nn.Module):
         return torch.minimum(alpha, self.largest) * ~is_waiting
 
 
+class Agent:
+    """The networks, and what trains them."""
+
+    def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
+        in_dim = envs.obs_dim + envs.goal_dim
+        self.normalizer = Normalizer(in_dim, args.normalize)
+        actor_net = mlp((in_dim, *args.hidden_dims, envs.action_dim), args.xavier_init)
+        critic_net = mlp((in_dim + envs.action_dim, *args.hidden_dims, 1), args.xavier_init)
+        self.actor = Actor(self.normalizer, actor_net).to(device)
+        self.critic = Critic(self.normalizer, critic_net).to(device)
+        self.target_actor = Actor(self.normalizer, copy.deepcopy(actor_net))
+        self.target_critic = Critic(self.normalizer, copy.deepcopy(critic_net))
+        self.actor_params = list(actor_net.parameters())
+        self.critic_params = list(critic_net.parameters())
+        targets = nn.ModuleList([self.target_actor, self.target_critic]).requires_grad_(False)
+        self.target_params = list(targets.parameters())
+        adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
+        self.actor_optimizer = adam(self.actor_params)
+        self.critic_optimizer = adam(self.critic_params)
+        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+
+
 def reengage_critic_loss(
-    agent: "Agent", batch: Batch, args: Args, reward_grad: Tensor | None
+    agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Eq. (9), or Eq. (8) with a dense reward's gradient, reward_grad (batch, goal_dim)."""
     goal = batch.goal.clone().requires_grad_(args.alpha != 0)
@@ -414,66 +434,34 @@ def reengage_critic_loss(
         mask = torch.ones_like(mask)
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
     # By the normalised goal, whose unit is the standard deviation, or by the goal as it is
-    scale = 1.0 if args.raw_goal_gradient else agent.critic.goal_normalizer.std  # (goal_dim,)
+    scale = agent.normalizer.std[-goal.shape[1] :]  # (goal_dim,)
+    if args.raw_goal_gradient:
+        scale = torch.ones_like(scale)
     grad_loss = (mask[:, None] * scale * (q_grad - target_grad)).square().mean()
     alpha = agent.weight(value_loss, grad_loss)
-    info |= gradient_info(value_loss, grad_loss, alpha, q_grad, target_grad, mask)
-    return value_loss + alpha * grad_loss, info
-
-
-@torch.no_grad()
-def gradient_info(value_loss, grad_loss, alpha, q_grad, target_grad, mask) -> dict[str, Tensor]:
-    """How the gradient term is doing; norms and the cosine are means over the batch."""
-    return {
+    info |= {
         "losses/gradient": grad_loss,
         "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # --alpha auto holds it
+        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
         "gradient/norm": q_grad.norm(dim=1).mean(),
         "gradient/target_norm": target_grad.norm(dim=1).mean(),
         "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=1).mean(),
         "gradient/rows": mask.mean(),  # the fraction that the term sees
     }
-
-
-def reward_gradient(envs: VectorEnv, task: Task, batch: Batch, args: Args) -> Tensor | None:
-    """dR/dg of a dense reward, (batch, goal_dim), which Eq. (8) adds to the target's gradient."""
-    if not task.is_dense or args.alpha == 0:
-        return None
-    goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
-    return torch.from_numpy(envs.compute_reward_gradient(*goals)).to(batch.goal)
+    return value_loss + alpha * grad_loss, info
 
 
 def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> Tensor:
     """Eq. (5): -Q(s, pi(s, g), g), and the penalty on large actions of Plappert et al. (2018)."""
     action = actor(batch.obs, batch.goal)  # (batch, action_dim)
-    return -critic(batch.obs, batch.goal, action).mean() + action_l2 * action.square().mean()
-
-
-class Agent:
-    """The networks, and what trains them."""
-
-    def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
-        self.obs_normalizer = Normalizer(envs.obs_dim, args.normalize)
-        self.goal_normalizer = Normalizer(envs.goal_dim, args.normalize)
-        normalizers = self.obs_normalizer, self.goal_normalizer
-        in_dim = envs.obs_dim + envs.goal_dim
-        actor_net = mlp((in_dim, *args.hidden_dims, envs.action_dim), args.xavier_init)
-        critic_net = mlp((in_dim + envs.action_dim, *args.hidden_dims, 1), args.xavier_init)
-        self.actor = Actor(*normalizers, actor_net).to(device)
-        self.critic = Critic(*normalizers, critic_net).to(device)
-        self.target_actor = Actor(*normalizers, copy.deepcopy(actor_net)).requires_grad_(False)
-        self.target_critic = Critic(*normalizers, copy.deepcopy(critic_net)).requires_grad_(False)
-        self.actor_params = list(actor_net.parameters())
-        self.critic_params = list(critic_net.parameters())
-        self.actor_optimizer = torch.optim.Adam(self.actor_params, args.learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic_params, args.learning_rate, fused=True)
-        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+    q = critic(batch.obs, batch.goal, action)  # (batch,)
+    return -q.mean() + action_l2 * action.square().mean()
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict[str, Tensor]:
     """A gradient step of critic and actor; returns what is worth logging."""
     medium = args.matmul_precision == "medium"
-    autocast = torch.autocast(batch.obs.device.type, torch.bfloat16, enabled=medium)
+    autocast = torch.autocast(batch.obs.device.type, torch.bfloat16, medium)
 
     agent.critic_optimizer.zero_grad()
     with autocast:
@@ -496,18 +484,11 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
 @torch.no_grad()
 def polyak(agent: Agent, tau: float) -> None:
     """target = (1 - tau) target + tau online."""
-    online = agent.actor_params + agent.critic_params
-    targets = [*agent.target_actor.net.parameters(), *agent.target_critic.net.parameters()]
-    torch._foreach_lerp_(targets, online, tau)
+    torch._foreach_lerp_(agent.target_params, agent.actor_params + agent.critic_params, tau)
 
 
-def evaluate(
-    envs: VectorEnv, policy: Callable[[dict[str, np.ndarray]], np.ndarray], episodes: int
-) -> dict[str, float]:
-    """Means over episodes, played side by side as far as there are copies.
-
-    success_rate is success at the last step, success_once at any step; the return is undiscounted.
-    """
+def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, float]:
+    """Means over episodes: success at the last step and at any step, undiscounted return."""
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
@@ -520,23 +501,20 @@ def evaluate(
             success_once = np.maximum(success_once, success)
             episodic_return += reward
         played.append([success, success_once, episodic_return])
-    means = np.concatenate(played, axis=1)[:, :episodes].mean(axis=1)
     names = ("success_rate", "success_once", "episodic_return")
-    return {name: float(mean) for name, mean in zip(names, means, strict=True)}
+    means = np.concatenate(played, axis=1)[:, :episodes].mean(axis=1)
+    return dict(zip(names, means.tolist(), strict=True))
 
 
-def report(
-    folder: RunFolder, agent: Agent, eval_envs: VectorEnv, args: Args, video: Video | None
-) -> None:
+def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
     """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
     count = folder.count
     folder.check_finite(nn.utils.parameters_to_vector(agent.actor_params).sum())
-    metrics = evaluate(eval_envs, agent.actor.act, args.eval_episodes)
+    metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     if args.save_model:
-        model = launch.network_settings(args) | {"global_step": count.global_step}
-        model |= {"actor": agent.actor.state_dict(), "critic": agent.critic.state_dict()}
+        model = launch.describe(args, count, actor=agent.actor, critic=agent.critic)
         folder.save("model.pt", model)
         if score >= count.best:
             folder.save("best_model.pt", model)
@@ -547,18 +525,20 @@ def report(
 
 
 if __name__ == "__main__":
-    with launch.one_sentence():  # whatever can be wrong is found before anything is written
+    with launch.one_sentence():  # bad input is found before anything is written
         args = launch.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
         device, make_env = launch.start(args)
-        task = inspect_task(make_env)
-        eval_envs = launch.make_eval_envs(make_env, task, args)
+        eval_envs = launch.make_eval_envs(make_env, args)
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
             launch.load_networks(args, actor=agent.actor)
-            launch.play(agent.actor.act, evaluate(eval_envs, agent.actor.act, args.eval_episodes))
+            metrics = evaluate(eval_envs, agent.actor.act, args.eval_episodes)
+            launch.play(args, make_env, agent.actor.act, metrics)
             sys.exit()
+        task = inspect_task(make_env)
+        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads or None)
+        launch.check_task(args, task, envs)
         check_args(args, task)
-        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
@@ -567,24 +547,29 @@ if __name__ == "__main__":
 
     if count.global_step == 0:
         report(folder, agent, eval_envs, args, video)
+    is_dense = task.is_dense and args.alpha != 0
     action_shape = (args.num_envs, envs.action_dim)
+    next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    infos = []
+    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset(ended) if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
-        noisy = np.clip(agent.actor.act(obs) + noise, -1, 1)
-        is_early = count.global_step < args.learning_starts
-        is_random = rng.random((args.num_envs, 1)) < (1.0 if is_early else args.random_action_prob)
-        action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy).astype(np.float32)
+        noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
+        random_prob = args.random_action_prob
+        if count.global_step < args.learning_starts:
+            random_prob = 1.0
+        is_random = rng.random((args.num_envs, 1)) < random_prob
+        action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
+        action = action.astype(np.float32)
         next_obs, reward, terminated, truncated, success = envs.step(action)
         ended = terminated | truncated
         count.global_step += args.num_envs
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"]}
-        step |= {"action": action, "reward": reward, "terminated": terminated}
+        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "action": action}
+        step |= {"reward": reward[:, None], "terminated": terminated[:, None]}
         buffer.add(step, obs["desired_goal"], next_obs, ended)
         count.new_episodes += int(ended.sum())
         folder.add_step(reward, success, ended)
@@ -595,12 +580,12 @@ if __name__ == "__main__":
             if args.normalize and count.new_episodes > 0:
                 _, steps = buffer.stored(count.new_episodes)
                 batch = buffer.sample(steps, device, newest=count.new_episodes)
-                agent.obs_normalizer.update(batch.obs)
-                agent.goal_normalizer.update(batch.goal)
+                agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
                 count.new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                infos.append(update(agent, batch, args, reward_gradient(envs, task, batch, args)))
+                reward_grad = envs.reward_gradient(batch) if is_dense else None
+                infos.append(update(agent, batch, args, reward_grad))
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)

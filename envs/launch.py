@@ -19,12 +19,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import gymnasium as gym
+import numpy as np
 import torch
 import tyro
 from torch import nn
 
 from envs.registry import make, resolve
-from envs.run_folder import load, say
+from envs.run_folder import Count, load, say
+from envs.tmp_task import Task
+from envs.vector_env import VectorEnv, make_vector
+from envs.video import Video, watch
+from envs.wrappers import Obs
 
 A = TypeVar("A", bound="RunArgs")
 
@@ -225,6 +230,8 @@ def check_training(args: RunArgs) -> None:
     """Raises ValueError where nothing would ever be learned, or a flag would do nothing."""
     if args.render:
         raise ValueError("--render shows a saved model: give --evaluate too.")
+    if getattr(args, "raw_goal_gradient", False) and not args.normalize:
+        raise ValueError("--raw-goal-gradient has no meaning without --normalize.")
     for name in ("learning_starts", "train_frequency"):
         if getattr(args, name, 0) > args.total_timesteps:
             raise ValueError(
@@ -269,6 +276,12 @@ def network_settings(args: RunArgs) -> dict[str, Any]:
     """The arguments without which a model's weights mean nothing, and its script."""
     found = {name: value for name, value in vars(args).items() if name in DESCRIBES_NETWORKS}
     return {"script": script_of(type(args)), "settings": found}
+
+
+def describe(args: RunArgs, count: Count, **networks: nn.Module) -> dict[str, Any]:
+    """What a model's file holds: its networks, and what is needed to use them."""
+    states = {name: network.state_dict() for name, network in networks.items()}
+    return network_settings(args) | {"global_step": count.global_step} | states
 
 
 def load_model(path: str, cls: type[A]) -> dict[str, Any]:
@@ -334,11 +347,69 @@ def start(
     return torch.device("cuda" if on_gpu else "cpu"), make_env
 
 
-def check_memory(size: int, name: str) -> None:
-    """Raises ValueError where `size` bytes, which a flag asks for, are more than there are."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > 0.9 * memory:
+def check_buffer(args: RunArgs, envs: VectorEnv, slots: int, floats: int) -> None:
+    """Raises ValueError for a buffer that holds too little, or takes too much memory.
+
+    Args:
+        slots: states that it has room for, with `floats` numbers each.
+    """
+    if args.buffer_size < envs.num_envs * envs.max_episode_steps:
         raise ValueError(
-            f"{flag(name)} needs {size / 2**30:.1f} GiB of memory, and there are "
-            f"{memory / 2**30:.1f}: {0.9 * memory / size:.1%} of it would fit."
+            f"--buffer-size {args.buffer_size} cannot hold an episode of each environment: "
+            f"{envs.num_envs} of up to {envs.max_episode_steps} steps."
         )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = 4 * slots * floats
+    if size > 0.9 * memory:
+        fits = int(args.buffer_size * 0.9 * memory / size)
+        raise ValueError(
+            f"--buffer-size {args.buffer_size} needs {size / 2**30:.1f} GiB of memory: "
+            f"{fits} would fit."
+        )
+
+
+def check_task(args: RunArgs, task: Task, envs: VectorEnv) -> None:
+    """Says what the environment's first steps showed; ValueError where an update has no data."""
+    for note in task.notes:
+        say(note)
+    if getattr(args, "c_low", 0.0) is None:
+        args.c_low = task.reward_low
+    frequency = getattr(args, "train_frequency", 1)
+    start = math.ceil(getattr(args, "learning_starts", 0) / envs.num_envs)  # steps of each copy
+    first_update = math.ceil(max(start, 1) / frequency) * frequency
+    if first_update < envs.max_episode_steps and hasattr(args, "train_frequency"):
+        raise ValueError(
+            f"No episode is stored at the first update, after {first_update} steps of each "
+            f"environment, where an episode has up to {envs.max_episode_steps}: raise "
+            "--learning-starts or --train-frequency."
+        )
+
+
+def make_eval_envs(make_env: Callable[..., gym.Env], args: RunArgs) -> VectorEnv:
+    """Environments for evaluations: one for each episode where copies cost little, else a few.
+
+    Where args.eval_episodes is 0 it becomes 50, or fewer where episodes are long, but at least 5.
+    """
+    env = make_env()
+    if args.eval_episodes == 0:
+        args.eval_episodes = min(50, max(5, 5000 // env.spec.max_episode_steps))
+    is_light = type(env.unwrapped).__module__.startswith("envs.")  # the project's own
+    copies = args.eval_episodes if is_light else min(4, args.eval_episodes)
+    env.close()
+    return make_vector(make_env, copies, args.seed + 1_000_000, args.env_threads or None)
+
+
+def play(
+    args: RunArgs,
+    make_env: Callable[..., gym.Env],
+    policy: Callable[[Obs], np.ndarray],
+    metrics: dict[str, float],
+) -> None:
+    """What --evaluate shows: the metrics, a film beside the model, a window."""
+    print(*(f"{name} {value:.3f}" for name, value in metrics.items()), sep="  ")
+    if args.capture_video:
+        film = Path(args.evaluate).with_suffix(".gif")
+        Video(make_env, args.seed + 2_000_000).record(policy, film, episodes=4)
+        print(f"film: {film}")
+    if args.render == "human":
+        watch(make_env, args.seed + 2_000_000, policy, episodes=4)

@@ -208,11 +208,10 @@ class RunFolder:
 
     def check_finite(self, loss: Tensor | float) -> None:
         """Ends the run where a loss is no number; what was saved stays."""
-        if not np.isfinite(float(loss)):
+        loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
+        if not np.isfinite(loss):
             step = self.count.global_step
-            sys.exit(
-                f"The loss is {float(loss):g} at step {step}; {self.path} keeps what was saved."
-            )
+            sys.exit(f"The loss is {loss:g} at step {step}; {self.path} keeps what was saved.")
 
     def say(self, line: str) -> None:
         """Prints a line above the bar; the run goes on where nobody reads any more."""

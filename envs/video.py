@@ -70,3 +70,26 @@ class Video:
         duration = 1000 / self.env.metadata.get("render_fps", 25)
         imageio.mimsave(unfinished, frames, duration=duration, loop=0)
         os.replace(unfinished, path)
+
+
+def watch(
+    make_env: Callable[..., gym.Env], seed: int, act: Callable[[Obs], ndarray], episodes: int
+) -> None:
+    """Plays episodes in a window.
+
+    Raises:
+        ValueError: the environment knows no window, or there is no display.
+    """
+    try:
+        env = make_env(render_mode="human")
+        copies = CopiesVectorEnv([env], seed, num_threads=1)
+        for _ in range(episodes):
+            obs = copies.reset()
+            done = False
+            while not done:
+                env.render()
+                obs, _, terminated, truncated, _ = copies.step(act(obs))
+                done = terminated[0] or truncated[0]
+        env.close()
+    except Exception as error:  # each graphics backend fails in its own way
+        raise ValueError(f"No window can be shown ({error}); try --capture-video.") from None
