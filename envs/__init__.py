@@ -5,10 +5,10 @@ What a run needs around the learning is here too: `launch` before it, `RunFolder
 """
 
 from envs import launch, tasks  # noqa: F401  (tasks: registers them)
+from envs.inspection import Task, inspect_task
 from envs.launch import RunArgs
 from envs.registry import make, resolve
 from envs.run_folder import RunFolder
-from envs.tmp_task import Task, inspect_task
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video
 

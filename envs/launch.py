@@ -24,9 +24,9 @@ import torch
 import tyro
 from torch import nn
 
+from envs.inspection import Task
 from envs.registry import make, resolve
 from envs.run_folder import Count, load, say
-from envs.tmp_task import Task
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video, watch
 from envs.wrappers import Obs
