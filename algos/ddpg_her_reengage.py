@@ -293,7 +293,7 @@ class Normalizer(nn.Module):
     def update(self, x: Tensor) -> None:  # (n, dim)
         x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
         x = x.double().clamp(-200, 200)
-        self.sums += torch.stack([x**0, x, x.square()]).sum(1)
+        self.sums += torch.stack([x**0, x, x**2]).sum(1)
         self.refresh()
 
     def refresh(self) -> None:
@@ -311,7 +311,7 @@ class Normalizer(nn.Module):
         return x.clamp(-5, 5)
 
 
-def mlp(dims: tuple[int, ...], xavier_init: bool) -> nn.Sequential:
+def mlp(dims: tuple, xavier_init: bool) -> nn.Sequential:
     layers = []
     for fan_in, fan_out in itertools.pairwise(dims):
         layer = nn.Linear(fan_in, fan_out)
@@ -335,7 +335,7 @@ class Actor(nn.Module):
         return self.net(self.normalizer(x)).to(obs).tanh()  # float32 under autocast too
 
     @torch.no_grad()
-    def act(self, obs: dict[str, np.ndarray]) -> np.ndarray:
+    def act(self, obs: dict) -> np.ndarray:
         """Observations of n environments -> actions without noise, (n, action_dim)."""
         weight = self.net[0].weight
         state = torch.from_numpy(obs["observation"]).to(weight)
@@ -458,11 +458,9 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
     return -q.mean() + action_l2 * action.square().mean()
 
 
-def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict[str, Tensor]:
+def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """A gradient step of critic and actor; returns what is worth logging."""
-    medium = args.matmul_precision == "medium"
-    autocast = torch.autocast(batch.obs.device.type, torch.bfloat16, medium)
-
+    autocast = launch.autocast(args, batch.obs.device)
     agent.critic_optimizer.zero_grad()
     with autocast:
         critic_loss, info = reengage_critic_loss(agent, batch, args, reward_grad)
@@ -518,7 +516,7 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
         folder.save("model.pt", model)
         if score >= count.best:
             folder.save("best_model.pt", model)
-    if count.global_step > 0:  # networks that have learned nothing do not stay the best
+    if count.global_step > 0:  # untrained networks do not stay the best
         count.best = max(count.best, score)
     if video:
         video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
@@ -552,14 +550,13 @@ if __name__ == "__main__":
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
     infos: list[dict[str, Tensor]] = []  # one an update since the last log
-    while count.global_step < args.total_timesteps:
+    while not folder.is_over():
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset(ended) if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
-        random_prob = args.random_action_prob
-        if count.global_step < args.learning_starts:
-            random_prob = 1.0
+        is_early = count.global_step < args.learning_starts
+        random_prob = 1.0 if is_early else args.random_action_prob
         is_random = rng.random((args.num_envs, 1)) < random_prob
         action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
         action = action.astype(np.float32)
@@ -597,8 +594,7 @@ if __name__ == "__main__":
             infos.clear()
 
         # Evaluate
-        is_over = count.global_step >= args.total_timesteps
-        if is_over or count.global_step % args.eval_frequency < args.num_envs:
+        if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:
             report(folder, agent, eval_envs, args, video)
         folder.checkpoint(ended)
     folder.close()

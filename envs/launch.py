@@ -347,6 +347,11 @@ def start(
     return torch.device("cuda" if on_gpu else "cpu"), make_env
 
 
+def autocast(args: RunArgs, device: torch.device) -> torch.autocast:
+    """bfloat16 for the networks of a loss with --matmul-precision medium; else it does nothing."""
+    return torch.autocast(device.type, torch.bfloat16, args.matmul_precision == "medium")
+
+
 def check_buffer(args: RunArgs, envs: VectorEnv, slots: int, floats: int) -> None:
     """Raises ValueError for a buffer that holds too little, or takes too much memory.
 

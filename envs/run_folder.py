@@ -147,6 +147,10 @@ class RunFolder:
             )
         return self.count
 
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self.count.global_step >= self.args.total_timesteps
+
     def close(self) -> None:
         """Ends a finished run."""
         if self.rank == 0:
@@ -256,7 +260,7 @@ class RunFolder:
         same, and a resume leaves the unfinished episodes out. Writing takes at most a fiftieth of
         the time, so that checkpoints become rarer where the buffer is large.
         """
-        is_over = self.count.global_step >= self.args.total_timesteps
+        is_over = self.is_over()
         if not (self.is_due or self.stop or is_over):
             return
         self.overdue += 1
