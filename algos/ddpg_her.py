@@ -124,12 +124,6 @@ OTHER_SETTINGS = {  # not in the paper
 UNTUNED = dict(normalize=True, eval_episodes=0)  # for any other environment
 
 
-def check_args(args: Args, task: Task) -> None:
-    """Raises ValueError with one sentence where arguments and environment do not go together."""
-    if args.clip_target and (task.is_dense or task.reward_high > 0):
-        raise ValueError("Targets are clipped for rewards -1 and 0 alone: give --no-clip-target.")
-
-
 class Batch(NamedTuple):
     """Transitions, float32. The reward is R(s', g), of the next achieved goal for the goal."""
 
@@ -171,9 +165,9 @@ class HerReplayBuffer:
         for key in ("first", "last", "before", "episode_at", "slot_of"):
             self.data[key] = np.zeros(self.slots, np.int64)
         self.oldest = 0  # number of the oldest episode that is kept
-        self.episodes = 0  # number of the next episode
-        self.steps = 0  # number of the next step; slot_of: of its number modulo slots
-        self.end = 0  # slot of the next episode; episode_at: whose slot it is
+        self.episodes = 0  # number of the next episode; episode_at: of a slot
+        self.steps = 0  # number of the next step; slot_of: of it modulo slots
+        self.end = 0  # slot of the next episode
 
     def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
@@ -253,19 +247,9 @@ class HerReplayBuffer:
         arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def state_dict(self) -> dict:
-        """What is stored of finished episodes, for a checkpoint."""
-        used = min(self.steps + self.episodes, self.slots)  # the rest are zeros
-        state = {"numbers": [self.oldest, self.episodes, self.steps, self.end]}
-        for key, array in self.data.items():
-            state[key] = torch.from_numpy(array[:used])
-        return state
-
-    def load_state_dict(self, state: dict) -> None:
-        self.oldest, self.episodes, self.steps, self.end = state["numbers"]
-        for key, array in self.data.items():
-            array[: len(state[key])] = state[key]
-        self.t[:] = 0
+    def used(self) -> int:
+        """Rows of `data` that hold anything."""
+        return min(self.steps + self.episodes, self.slots)
 
 
 class Normalizer(nn.Module):
@@ -281,7 +265,8 @@ class Normalizer(nn.Module):
     def update(self, x: Tensor) -> None:  # (n, dim)
         x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
         x = x.double().clamp(-200, 200)
-        self.sums += torch.stack([x**0, x, x**2]).sum(1)
+        powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
+        self.sums += powers.sum(1)
         self.refresh()
 
     def refresh(self) -> None:
@@ -290,13 +275,13 @@ class Normalizer(nn.Module):
         mean = total / count
         variance = total_of_squares / count - mean.square()
         self.mean.copy_(mean)
-        self.std.copy_(variance.clamp(min=0.01**2).sqrt())
+        self.std.copy_(variance.clamp(min=1e-4).sqrt())
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = (x.clamp(-200, 200) - self.mean) / self.std
-        return x.clamp(-5, 5)
+        x = x.clamp(-200, 200)
+        return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
 def mlp(dims: tuple, xavier_init: bool) -> nn.Sequential:
@@ -432,24 +417,16 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
             episodic_return += reward
         played.append([success, success_once, episodic_return])
     names = ("success_rate", "success_once", "episodic_return")
-    means = np.concatenate(played, axis=1)[:, :episodes].mean(axis=1)
-    return dict(zip(names, means.tolist(), strict=True))
+    played = np.concatenate(played, axis=1)[:, :episodes]
+    return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
     """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
-    count = folder.count
-    folder.check_finite(nn.utils.parameters_to_vector(agent.actor_params).sum())
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
-    if args.save_model:
-        model = launch.describe(args, count, actor=agent.actor, critic=agent.critic)
-        folder.save("model.pt", model)
-        if score >= count.best:
-            folder.save("best_model.pt", model)
-    if count.global_step > 0:  # untrained networks do not stay the best
-        count.best = max(count.best, score)
+    folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
         video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
 
@@ -468,7 +445,6 @@ if __name__ == "__main__":
         task = inspect_task(make_env)
         envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads or None)
         launch.check_task(args, task, envs)
-        check_args(args, task)
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None

@@ -12,8 +12,7 @@ action and through its log-probability. --alpha 0 is SAC + HER.
     python algos/sac_her_reengage.py --env-id ContinuousSeek5-v0    success 1.0 after 15 minutes
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
-include the transition's own next state. On robots, where the paper has no SAC, the settings follow
-the DDPG scripts.
+include the transition's own next state.
 """
 
 import copy
@@ -29,6 +28,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss, softplus
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
 from envs import RunArgs, RunFolder, Task, VectorEnv, Video, inspect_task, launch, make_vector
@@ -109,27 +109,19 @@ ROBOTICS = dict(
 )  # fmt: skip
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
+SEEK = dict(total_timesteps=50_000, learning_rate=2.5e-3, batch_size=1024)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    # With --alpha 0, table 3 has batch 8192 (d = 5); learning rate 0.0015 (d = 10); batch 4096 and
-    # learning rate 0.0005 (d = 20)
-    r"ContinuousSeek\d+(Dense)?-v0": dict(
-        total_timesteps=50_000, learning_rate=2.5e-3, batch_size=1024
-    ),
+    # Table 3 has for --alpha 0: batch 8192 (d = 5); rate 0.0015 (d = 10); 4096, 0.0005 (d = 20)
+    r"ContinuousSeek\d+(Dense)?-v0": SEEK,
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, batch_size=2048, alpha=0.3),
     r"ContinuousSeek20-v0": dict(total_timesteps=400_000, batch_size=8192, alpha=0.2),
 }
-OTHER_SETTINGS = {  # not in the paper
+OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DDPG
     r"(Hand(Reach|Manipulate)|Fetch(Reach|Push|Slide|PickAndPlace))\w*-v\d": ROBOTICS,
     r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
 UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
-
-
-def check_args(args: Args, task: Task) -> None:
-    """Raises ValueError with one sentence where arguments and environment do not go together."""
-    if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
-        raise ValueError(f"Eq. (8) needs {args.env_id}'s compute_reward_gradient: give --alpha 0.")
 
 
 class Batch(NamedTuple):
@@ -173,9 +165,9 @@ class HerReplayBuffer:
         for key in ("first", "last", "before", "episode_at", "slot_of"):
             self.data[key] = np.zeros(self.slots, np.int64)
         self.oldest = 0  # number of the oldest episode that is kept
-        self.episodes = 0  # number of the next episode
-        self.steps = 0  # number of the next step; slot_of: of its number modulo slots
-        self.end = 0  # slot of the next episode; episode_at: whose slot it is
+        self.episodes = 0  # number of the next episode; episode_at: of a slot
+        self.steps = 0  # number of the next step; slot_of: of it modulo slots
+        self.end = 0  # slot of the next episode
 
     def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
@@ -255,19 +247,9 @@ class HerReplayBuffer:
         arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def state_dict(self) -> dict:
-        """What is stored of finished episodes, for a checkpoint."""
-        used = min(self.steps + self.episodes, self.slots)  # the rest are zeros
-        state = {"numbers": [self.oldest, self.episodes, self.steps, self.end]}
-        for key, array in self.data.items():
-            state[key] = torch.from_numpy(array[:used])
-        return state
-
-    def load_state_dict(self, state: dict) -> None:
-        self.oldest, self.episodes, self.steps, self.end = state["numbers"]
-        for key, array in self.data.items():
-            array[: len(state[key])] = state[key]
-        self.t[:] = 0
+    def used(self) -> int:
+        """Rows of `data` that hold anything."""
+        return min(self.steps + self.episodes, self.slots)
 
 
 class Normalizer(nn.Module):
@@ -283,7 +265,8 @@ class Normalizer(nn.Module):
     def update(self, x: Tensor) -> None:  # (n, dim)
         x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
         x = x.double().clamp(-200, 200)
-        self.sums += torch.stack([x**0, x, x**2]).sum(1)
+        powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
+        self.sums += powers.sum(1)
         self.refresh()
 
     def refresh(self) -> None:
@@ -292,13 +275,13 @@ class Normalizer(nn.Module):
         mean = total / count
         variance = total_of_squares / count - mean.square()
         self.mean.copy_(mean)
-        self.std.copy_(variance.clamp(min=0.01**2).sqrt())
+        self.std.copy_(variance.clamp(min=1e-4).sqrt())
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = (x.clamp(-200, 200) - self.mean) / self.std
-        return x.clamp(-5, 5)
+        x = x.clamp(-200, 200)
+        return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
 def mlp(dims: tuple, xavier_init: bool) -> nn.Sequential:
@@ -323,13 +306,13 @@ class GaussianActor(nn.Module):
     def forward(self, obs: Tensor, goal: Tensor, mean_only: bool = False) -> tuple[Tensor, Tensor]:
         """A sampled action (batch, action_dim) and its log-probability (batch,)."""
         x = torch.cat([obs, goal], dim=1)
-        mean, log_std = self.net(self.normalizer(x)).chunk(2, dim=1)  # (batch, action_dim) each
+        x = self.net(self.normalizer(x))
+        mean, log_std = x.chunk(2, dim=1)  # (batch, action_dim) each
         log_std = log_std.to(obs).clamp(-20, 2)  # float32 from here on, under autocast too
         noise = torch.zeros_like(log_std) if mean_only else torch.randn_like(log_std)
         u = mean + log_std.exp() * noise  # reparameterised
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        # Of tanh: log(1 - tanh(u)^2), in a form that is stable
-        log_slope = 2 * (math.log(2) - u - nn.functional.softplus(-2 * u))
+        log_slope = 2 * (math.log(2) - u - softplus(-2 * u))  # log(1 - tanh(u)^2), stable
         return u.tanh(), (log_normal - log_slope).sum(1)
 
     @torch.no_grad()
@@ -381,8 +364,10 @@ class GradientWeight(nn.Module):
             return self.alpha
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
-        self.losses.lerp_(torch.stack([value_loss, grad_loss]).float(), 0.002)
-        alpha = self.ratio * self.losses[0] / self.losses[1].clamp(min=1e-30)
+        losses = torch.stack([value_loss, grad_loss])
+        self.losses.lerp_(losses.float(), 0.002)
+        value, grad = self.losses
+        alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
         return torch.minimum(alpha, self.largest) * ~is_waiting
@@ -408,13 +393,11 @@ class Agent:
         actor_net = mlp((in_dim, *args.hidden_dims, 2 * envs.action_dim), args.xavier_init)
         self.actor = GaussianActor(self.normalizer, actor_net).to(device)
         self.critics = nn.ModuleList()
+        self.target_critics = nn.ModuleList()
         for _ in range(2):
             net = mlp((in_dim + envs.action_dim, *args.hidden_dims, 1), args.xavier_init)
-            self.critics.append(Critic(self.normalizer, net))
-        self.critics.to(device)
-        self.target_critics = nn.ModuleList()
-        for critic in self.critics:
-            self.target_critics.append(Critic(self.normalizer, copy.deepcopy(critic.net)))
+            self.critics.append(Critic(self.normalizer, net).to(device))
+            self.target_critics.append(Critic(self.normalizer, copy.deepcopy(net)))
         self.target_critics.requires_grad_(False)
         self.entropy_coef = EntropyCoefficient().to(device)
         self.actor_params = list(actor_net.parameters())
@@ -443,7 +426,7 @@ def sac_critic_loss(
         next_value = next_q - agent.entropy_coef() * log_prob  # (batch,)
         target = batch.reward + args.gamma * (1 - batch.terminated) * next_value  # (batch,)
     qs = [critic(batch.obs, goal, batch.action) for critic in agent.critics]  # 2 x (batch,)
-    value_loss = 0.5 * sum(nn.functional.mse_loss(q, target.detach()) for q in qs)
+    value_loss = 0.5 * sum(mse_loss(q, target.detach()) for q in qs)
     info = {"losses/value": value_loss, "values/q": qs[0].mean(), "values/target": target.mean()}
     if args.alpha == 0:
         return value_loss, info
@@ -453,9 +436,12 @@ def sac_critic_loss(
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)
-    scale = mask[:, None] * agent.normalizer.std[-goal.shape[1] :]  # by the normalised goal
+    scale = agent.normalizer.std[-goal.shape[1] :]  # by the normalised goal
+    grad_losses = []
     q_grads = [torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs]
-    grad_losses = [(scale * (q_grad - target_grad)).square().mean() for q_grad in q_grads]
+    for q_grad in q_grads:  # (batch, goal_dim)
+        difference = mask[:, None] * scale * (q_grad - target_grad)
+        grad_losses.append(difference.square().mean())
     grad_loss = 0.5 * sum(grad_losses)
     alpha = agent.weight(value_loss, grad_loss)
     info |= {
@@ -474,7 +460,8 @@ def sac_actor_loss(agent: Agent, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean of c log pi(a | s, g) - min_j Q_j(s, a, g), a sampled anew, and the mean of log pi."""
     action, log_prob = agent.actor(batch.obs, batch.goal)  # (batch, action_dim), (batch,)
     q = minimum(agent.critics, batch.obs, batch.goal, action)  # (batch,)
-    return (agent.entropy_coef() * log_prob - q).mean(), log_prob.detach().mean()
+    loss = agent.entropy_coef() * log_prob - q  # (batch,)
+    return loss.mean(), log_prob.detach().mean()
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
@@ -522,24 +509,16 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
             episodic_return += reward
         played.append([success, success_once, episodic_return])
     names = ("success_rate", "success_once", "episodic_return")
-    means = np.concatenate(played, axis=1)[:, :episodes].mean(axis=1)
-    return dict(zip(names, means.tolist(), strict=True))
+    played = np.concatenate(played, axis=1)[:, :episodes]
+    return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
     """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
-    count = folder.count
-    folder.check_finite(nn.utils.parameters_to_vector(agent.actor_params).sum())
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
-    if args.save_model:
-        model = launch.describe(args, count, actor=agent.actor, critics=agent.critics)
-        folder.save("model.pt", model)
-        if score >= count.best:
-            folder.save("best_model.pt", model)
-    if count.global_step > 0:  # untrained networks do not stay the best
-        count.best = max(count.best, score)
+    folder.save_model(score, actor=agent.actor, critics=agent.critics)
     if video:
         video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
 
@@ -558,7 +537,6 @@ if __name__ == "__main__":
         task = inspect_task(make_env)
         envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads or None)
         launch.check_task(args, task, envs)
-        check_args(args, task)
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
@@ -576,7 +554,8 @@ if __name__ == "__main__":
         # Act: a sampled action with Gaussian noise, or a uniform one
         obs = envs.reset(ended) if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
-        action = (agent.actor.act(obs, mean_only=False) + noise).clip(-1, 1)
+        action = agent.actor.act(obs, mean_only=False) + noise
+        action = action.clip(-1, 1)
         if count.global_step < args.learning_starts:
             action = rng.uniform(-1, 1, action_shape)
         action = action.astype(np.float32)

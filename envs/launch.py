@@ -26,7 +26,7 @@ from torch import nn
 
 from envs.inspection import Task
 from envs.registry import make, resolve
-from envs.run_folder import Count, load, say
+from envs.run_folder import load, network_settings, say
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video, watch
 from envs.wrappers import Obs
@@ -109,10 +109,6 @@ BESIDE_EVALUATE = {
     "capture_video", "cuda", "env_kwargs", "env_threads", "eval_episodes", "evaluate",
     "max_episode_steps", "num_threads", "render", "seed",
 }  # fmt: skip
-DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of it
-    "env_id", "env_kwargs", "max_episode_steps", "observe_achieved_goal", "normalize",
-    "hidden_dims", "encoder", "share_encoder", "embedding_dim", "hidden_dim", "n_max",
-)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -272,18 +268,6 @@ def load_args(run_dir: str, cls: type[A]) -> A:
     return args
 
 
-def network_settings(args: RunArgs) -> dict[str, Any]:
-    """The arguments without which a model's weights mean nothing, and its script."""
-    found = {name: value for name, value in vars(args).items() if name in DESCRIBES_NETWORKS}
-    return {"script": script_of(type(args)), "settings": found}
-
-
-def describe(args: RunArgs, count: Count, **networks: nn.Module) -> dict[str, Any]:
-    """What a model's file holds: its networks, and what is needed to use them."""
-    states = {name: network.state_dict() for name, network in networks.items()}
-    return network_settings(args) | {"global_step": count.global_step} | states
-
-
 def load_model(path: str, cls: type[A]) -> dict[str, Any]:
     """A model that the script of `cls` saved; of its settings only those that describe networks.
 
@@ -293,12 +277,13 @@ def load_model(path: str, cls: type[A]) -> dict[str, Any]:
     if Path(path).suffix != ".pt":
         raise ValueError(f"{path} is no model: its name does not end in .pt.")
     model = load(path, "model")
+    script = script_of(cls)
+    if model.get("script") != script:
+        raise ValueError(f"{path} is of {model.get('script')}.py, not of {script}.py.")
     expected = network_settings(cls())
-    if model.get("script") != expected["script"]:
-        raise ValueError(f"{path} is of {model.get('script')}.py, not of {expected['script']}.py.")
     settings = model.get("settings")
-    is_described = isinstance(settings, dict) and settings.keys() == expected["settings"].keys()
-    for name, default in expected["settings"].items():
+    is_described = isinstance(settings, dict) and settings.keys() == expected.keys()
+    for name, default in expected.items():
         value = settings[name] if is_described else None
         is_described = is_described and type(value) is type(default)
         if is_described and isinstance(value, tuple):
@@ -379,6 +364,16 @@ def check_task(args: RunArgs, task: Task, envs: VectorEnv) -> None:
         say(note)
     if getattr(args, "c_low", 0.0) is None:
         args.c_low = task.reward_low
+    if getattr(args, "clip_target", False) and (task.is_dense or task.reward_high > 0):
+        raise ValueError(
+            f"Targets are clipped for rewards -1 and 0, and {args.env_id} has others: give "
+            "--no-clip-target."
+        )
+    if getattr(args, "alpha", 0) != 0 and task.is_dense and not task.has_reward_gradient:
+        raise ValueError(
+            f"{args.env_id} has a dense reward but no compute_reward_gradient, which the gradient "
+            "term of Eq. (8) needs: give the environment one, or --alpha 0."
+        )
     frequency = getattr(args, "train_frequency", 1)
     start = math.ceil(getattr(args, "learning_starts", 0) / envs.num_envs)  # steps of each copy
     first_update = math.ceil(max(start, 1) / frequency) * frequency

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -103,7 +103,7 @@ class RunFolder:
 
         Args:
             agent: an object whose attributes with a `state_dict` are learned or train.
-            buffer: the replay buffer, with `state_dict` and `load_state_dict`.
+            buffer: the replay buffer: arrays in a dict `data`, numbers as attributes.
             envs: the `VectorEnv`s; their random streams go on where they were.
             rng: the script's own random stream.
         """
@@ -111,7 +111,7 @@ class RunFolder:
         self.envs = envs
         parts = vars(agent).items()
         self.parts = {name: part for name, part in parts if hasattr(part, "load_state_dict")}
-        self.parts["buffer"] = buffer
+        self.buffer = buffer
         if self.args.resume:
             self._load_checkpoint()
         step = self.count.global_step
@@ -231,6 +231,24 @@ class RunFolder:
 
     # What is saved
 
+    def save_model(self, score: tuple[float, ...], **networks: nn.Module) -> None:
+        """model.pt, and best_model.pt if no later or equal score is better.
+
+        Networks before the first step do not stay the best. Weights that are not finite end the
+        run instead: they replace no model.
+        """
+        for network in networks.values():
+            self.check_finite(sum(x.sum() for x in network.state_dict().values()))
+        if self.args.save_model and self.rank == 0:
+            states = {name: network.state_dict() for name, network in networks.items()}
+            about = {"script": self.script, "settings": network_settings(self.args)}
+            model = about | {"global_step": self.count.global_step} | states
+            self.save("model.pt", model)
+            if score >= self.count.best:
+                self.save("best_model.pt", model)
+        if self.count.global_step > 0:
+            self.count.best = max(self.count.best, score)
+
     def save(self, name: str, content: dict[str, Any]) -> None:
         """A dict of tensors and plain values as a file that `load` reads."""
         memory = io.BytesIO()
@@ -287,6 +305,7 @@ class RunFolder:
 
     def _save_checkpoint(self) -> None:
         state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["buffer"] = buffer_state(self.buffer)
         state["torch_stream"] = torch.get_rng_state()
         if self.device.type == "cuda":
             state["cuda_stream"] = torch.cuda.get_rng_state(self.device)
@@ -303,6 +322,7 @@ class RunFolder:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
+            restore_buffer(self.buffer, state["buffer"])
             torch.set_rng_state(state["torch_stream"])
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_stream"], self.device)
@@ -338,6 +358,34 @@ def _parameters(agent: Any) -> Iterator[Tensor]:
     for name in ("actor", "critic", "critics", "q_network"):
         if hasattr(agent, name):
             yield from getattr(agent, name).parameters()
+
+
+def buffer_state(buffer: Any) -> dict[str, Any]:
+    """What is stored in a replay buffer, not the zeros behind it."""
+    numbers = {name: value for name, value in vars(buffer).items() if type(value) is int}
+    arrays = {}
+    for name, array in buffer.data.items():
+        arrays[name] = torch.from_numpy(array[: buffer.used()])
+    return {"numbers": numbers, "arrays": arrays}
+
+
+def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
+    """The opposite of `buffer_state`; unfinished episodes are none."""
+    for name, value in state["numbers"].items():
+        setattr(buffer, name, value)
+    for name, tensor in state["arrays"].items():
+        buffer.data[name][: len(tensor)] = tensor.numpy()
+
+
+DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of it
+    "env_id", "env_kwargs", "max_episode_steps", "observe_achieved_goal", "normalize",
+    "hidden_dims", "encoder", "share_encoder", "embedding_dim", "hidden_dim", "n_max",
+)  # fmt: skip
+
+
+def network_settings(args: Any) -> dict[str, Any]:
+    """The arguments without which a model's weights mean nothing."""
+    return {name: value for name, value in vars(args).items() if name in DESCRIBES_NETWORKS}
 
 
 def say(line: str) -> None:
