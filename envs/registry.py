@@ -135,11 +135,14 @@ def make(
 
 def check_goals(env: gym.Env, env_id: str) -> None:
     """Raises ValueError unless observation and goals are vectors of known reward."""
-    spaces = {}
-    if isinstance(env.observation_space, gym.spaces.Dict):
-        spaces = env.observation_space.spaces
+    if not isinstance(env.observation_space, gym.spaces.Dict):
+        kind = type(env.observation_space).__name__
+        raise ValueError(
+            f"{env_id} is no goal environment: its observation is a {kind}, not a Dict of "
+            "observation, achieved_goal and desired_goal."
+        )
     for key in KEYS:
-        space = spaces.get(key)
+        space = env.observation_space.spaces.get(key)
         if space is None:
             raise ValueError(f"{env_id} is no goal environment: its observation has no '{key}'.")
         if isinstance(space, gym.spaces.Box) and len(space.shape) > 1:
