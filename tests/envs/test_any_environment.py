@@ -378,7 +378,27 @@ def test_their_classes_do_not_replace_ours_when_the_package_is_imported_first():
     assert result.stdout.split() == ["envs.tasks.fast_robotics"] * 2
 
 
-def test_a_human_can_watch_what_only_draws_pictures():
+def test_a_human_can_watch_what_only_draws_pictures(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("pygame")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     env = envs.make("Walk-v0", render_mode="human")
     assert isinstance(env, gym.wrappers.HumanRendering)
+
+
+def test_a_human_without_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(ValueError, match="no display to show Walk-v0 on"):
+        envs.make("Walk-v0", render_mode="human")
+
+
+def test_a_window_that_cannot_be_opened_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def reset(self: gym.Env, **kwargs) -> None:
+        raise gym.error.DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(gym.wrappers.HumanRendering, "reset", reset)
+    with pytest.raises(ValueError, match="Walk-v0 cannot be shown: pygame is not installed"):
+        envs.make("Walk-v0", render_mode="human")
