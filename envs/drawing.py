@@ -23,6 +23,12 @@ def has_display() -> bool:
     return sys.platform != "linux" or bool(os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"})
 
 
+def find_backend() -> None:
+    """Lets MuJoCo draw without a display; call it after MuJoCo is loaded, which may lack EGL."""
+    if not has_display():
+        os.environ.setdefault("MUJOCO_GL", "egl")
+
+
 def draw_bits(state: ndarray, goal: ndarray) -> ndarray:
     """State (d,) above goal (d,), a 1 is dark, below them whether they agree: (64, 16 d, 3)."""
     state, goal = state[:, None], goal[:, None]

@@ -30,6 +30,8 @@ class VectorEnv:
         obs_dim, goal_dim, action_dim: sizes of the vectors.
         action_space: of one copy.
         max_episode_steps: the time limit.
+        has_cheap_copies: whether hundreds of copies cost little memory, as those of the project's
+            own tasks do; another package's simulator may take tens of megabytes a copy.
         unwrapped: the first copy without its wrappers.
     """
 
@@ -43,6 +45,7 @@ class VectorEnv:
         spaces = env.observation_space
         self.obs_dim = spaces["observation"].shape[0]
         self.goal_dim = spaces["desired_goal"].shape[0]
+        self.has_cheap_copies = is_own_task(env) or is_plain_batch(env)
         self.functions: dict[str, GoalFunction] = {}  # those that have been called
         self.streams: list[Generator] = []  # every random stream that the copies own
 
@@ -187,7 +190,7 @@ class CopiesVectorEnv(VectorEnv):
         super().__init__(env, num_envs)
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
-        self.is_own_task = type(self.unwrapped).__module__.startswith("envs.tasks.")
+        self.is_own_task = is_own_task(env)
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -312,6 +315,11 @@ def success_reward(make_env: Callable[[], gym.Env]) -> float:
     except ValueError:
         return np.nan
     return np.nan if task.is_dense else task.reward_high
+
+
+def is_own_task(env: gym.Env) -> bool:
+    """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
+    return type(env.unwrapped).__module__.startswith("envs.tasks.")
 
 
 def is_plain_batch(env: gym.Env) -> bool:

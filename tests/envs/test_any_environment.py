@@ -171,6 +171,20 @@ def test_arithmetic_on_a_batch_does_not_bypass_what_its_wrappers_do():
     assert isinstance(vector_of("NoisySeek3-v0", 2, 0), BatchVectorEnv)
 
 
+@pytest.mark.parametrize(
+    "env_id, is_cheap",
+    [
+        ("ContinuousSeek5-v0", True),
+        ("NoisySeek-v0", True),
+        ("HandReach-v3", True),
+        ("PointMaze_UMaze-v3", False),
+        ("Walk-v0", False),
+    ],
+)
+def test_only_the_projects_own_tasks_have_cheap_copies(env_id: str, is_cheap: bool):
+    assert vector_of(env_id, 1, 0).has_cheap_copies == is_cheap
+
+
 # What inspect_task finds
 
 
