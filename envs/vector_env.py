@@ -191,6 +191,7 @@ class CopiesVectorEnv(VectorEnv):
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
+        self.tells_success = True  # until an info does not
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -220,7 +221,8 @@ class CopiesVectorEnv(VectorEnv):
         active = ~(self.terminated | self.truncated)
         self.reward[:] = 0
         self._spread(lambda i: self._step_one(i, actions[i]), active)
-        self._tell_success()
+        if not self.tells_success:
+            self._judge_success()
         return (
             self._observe(),
             self.reward.copy(),
@@ -261,16 +263,20 @@ class CopiesVectorEnv(VectorEnv):
         self.terminated[i] = terminated
         self.truncated[i] = truncated
         success = info.get("is_success", info.get("success"))
-        self.success[i] = np.nan if success is None else bool(success)
+        if success is None:
+            self.tells_success = False
+            self.success[i] = np.nan
+        else:
+            self.success[i] = bool(success)
         self._store(i, obs)
 
-    def _tell_success(self) -> None:
-        """Judges by the reward where the environment did not say what success is."""
-        unknown = np.isnan(self.success)
-        if unknown.any() and self.success_reward is None:
+    def _judge_success(self) -> None:
+        """By the reward, where the environment did not say what success is."""
+        if self.success_reward is None:
             self.success_reward = success_reward(self.make_env)
-        if unknown.any() and not np.isnan(self.success_reward):
+        if not np.isnan(self.success_reward):
             reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
+            unknown = np.isnan(self.success)
             self.success[unknown] = reward[unknown] == self.success_reward
 
     def _store(self, i: int, obs: Obs) -> None:
