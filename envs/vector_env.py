@@ -336,9 +336,8 @@ def is_plain_batch(env: gym.Env) -> bool:
 
 
 def is_mujoco(env: gym.Env) -> bool:
-    """Whether MuJoCo simulates this environment, or one that it is made of, as mazes are."""
-    parts = [env.unwrapped, *vars(env.unwrapped).values()]
-    return any(hasattr(part, "model") and hasattr(part, "data") for part in parts)
+    """Whether MuJoCo simulates this environment."""
+    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
 def available_cores() -> int:
