@@ -18,8 +18,7 @@ class Task(NamedTuple):
     """What `inspect_task` finds."""
 
     is_dense: bool
-    """`compute_reward` gives more than two values, or the environment's `reward_type` is "dense"
-    """
+    """`compute_reward` has more than two values, or the environment's reward_type is 'dense'"""
     reward_low: float
     """the lower of a sparse reward's two values, c_low; of a dense one the smallest that was seen
 

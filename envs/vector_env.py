@@ -83,7 +83,11 @@ class VectorEnv:
         return self._function("compute_terminated")(achieved_goal, desired_goal).astype(bool)
 
     def random_state(self) -> str:
-        """The state of every random stream that the copies own, JSON; take it between episodes."""
+        """The state of every random stream that the copies own, JSON; take it between episodes.
+
+        A simulator that carries hidden state from one episode into the next, as PyBullet does where
+        things touch, goes on from it with small differences.
+        """
         return json.dumps([stream.bit_generator.state for stream in self.streams])
 
     def set_random_state(self, state: str) -> None:
