@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
 # Draws every learning curve in results/ as .svg and .png and prints the numbers of README's table:
 # bash benchmark/figures.sh
+set -u
+if [ $# -gt 0 ]; then
+    echo "figures.sh: '$*' is not one of its words: it has none." >&2
+    exit 2
+fi
 cd "$(dirname "$0")/results" || exit
 export SOURCE_DATE_EPOCH=0 # no date in the pictures
 draw() { # picture curves and flags

@@ -1,15 +1,31 @@
 #!/usr/bin/env bash
-# The run time with and without the gradient term (table 5): prints the training commands, one a line. Run them in pairs on a machine
-# that is quiet otherwise: `python benchmark/run.py benchmark/runtime.sh --workers 2`. The ratio is taken between the last two evaluations.
+# The run time with and without the gradient term (table 5): prints the training commands, one a
+# line. Run them in pairs on a machine that is quiet otherwise:
+# `python benchmark/run.py benchmark/runtime.sh --workers 2`. The ratio is taken between the last
+# two evaluations.
+set -u
+if [ $# -gt 0 ]; then
+    echo "runtime.sh: '$*' is not one of its words: it has none." >&2
+    exit 2
+fi
+
+train() { # script env-id name alpha flags
+    echo "python algos/$1.py --env-id $2 --alpha $4 ${*:5}" \
+        "--seed 1 --run-dir runs/runtime/$3_alpha$4/1"
+}
+
 for alpha in 0 0.2; do
-    echo "python algos/ddpg_her_reengage.py --env-id ContinuousSeek20-v0 --batch-size 256 --alpha $alpha --seed 1 --total-timesteps 4000 --eval-frequency 2000 --run-dir runs/runtime/continuous_seek_alpha$alpha"
+    train ddpg_her_reengage ContinuousSeek20-v0 continuous_seek $alpha --batch-size 256 \
+        --total-timesteps 4000 --eval-frequency 2000
 done
 for alpha in 0 0.1; do
-    echo "python algos/ddpg_her_reengage.py --env-id HandReach-v3 --alpha $alpha --seed 1 --total-timesteps 190000 --run-dir runs/runtime/hand_reach_alpha$alpha"
+    train ddpg_her_reengage HandReach-v3 hand_reach $alpha --total-timesteps 190000
 done
 for alpha in 0 10; do
-    echo "python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0 --alpha $alpha --seed 1 --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1 --run-dir runs/runtime/drive_seek_alpha$alpha"
+    train ddpg_multi_reengage DriveSeek-v0 drive_seek $alpha \
+        --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1
 done
 for alpha in 0 20; do
-    echo "python algos/ddpg_multi_reengage.py --env-id NoisySeek-v0 --alpha $alpha --seed 1 --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1 --run-dir runs/runtime/noisy_seek_alpha$alpha"
+    train ddpg_multi_reengage NoisySeek-v0 noisy_seek $alpha \
+        --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1
 done
