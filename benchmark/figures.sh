@@ -7,7 +7,6 @@ if [ $# -gt 0 ]; then
     exit 2
 fi
 cd "$(dirname "$0")/results" || exit
-export SOURCE_DATE_EPOCH=0 # no date in the pictures
 draw() { # picture curves and flags
     echo "$1"
     python ../plot.py "$@"
@@ -28,15 +27,15 @@ draw bit_flip_d40 "DQN+HER=bit_flip_d40/dqn_her_*.csv" "ReenGAGE, alpha 1=bit_fl
     "soft target in both terms=bit_flip_d40/both_*.csv" --title "BitFlip, d = 40"
 draw bit_flip_d40_both "the recipe=bit_flip_d40/both_*.csv" "target copied each round=bit_flip_d40/tau1_both_*.csv" \
     "and 2M transitions kept=bit_flip_d40/tau1_buffer_both_*.csv" --title "BitFlip, d = 40, soft target in both terms"
-draw hand_reach_batch4864 --metric success_rate "DDPG+HER=hand_reach/batch4864_ddpg_her_*.csv" \
-    "ReenGAGE, alpha 0.1=hand_reach/batch4864_reengage_*.csv" --title "HandReach, batch 4864"
-draw hand_reach --metric success_rate "DDPG+HER=hand_reach/ddpg_her_*.csv" \
-    "ReenGAGE, alpha 0.1=hand_reach/reengage_*.csv" --title "HandReach, batch 1024"
-draw drive_seek --metric episodic_return "DDPG=drive_seek/shared_alpha0_*.csv" \
-    "Multi-ReenGAGE, alpha 10=drive_seek/shared_alpha10_*.csv" --title "DriveSeek, up to 200 goals"
-draw drive_seek_small --metric episodic_return "DDPG=drive_seek_small/alpha0_*.csv" \
+draw hand_reach_batch4864 "DDPG+HER=hand_reach/batch4864_ddpg_her_*.csv" \
+    "ReenGAGE, alpha 0.1=hand_reach/batch4864_reengage_*.csv" --title "HandReach, batch 4864" --metric success_rate
+draw hand_reach "DDPG+HER=hand_reach/ddpg_her_*.csv" \
+    "ReenGAGE, alpha 0.1=hand_reach/reengage_*.csv" --title "HandReach, batch 1024" --metric success_rate
+draw drive_seek "DDPG=drive_seek/shared_alpha0_*.csv" \
+    "Multi-ReenGAGE, alpha 10=drive_seek/shared_alpha10_*.csv" --title "DriveSeek, up to 200 goals" --metric episodic_return
+draw drive_seek_small "DDPG=drive_seek_small/alpha0_*.csv" \
     "Multi-ReenGAGE, alpha 5=drive_seek_small/alpha5_*.csv" \
-    "Multi-ReenGAGE, alpha 10=drive_seek_small/alpha10_*.csv" --title "DriveSeek, up to 20 goals"
-draw noisy_seek_small --metric episodic_return "DDPG=noisy_seek_small/alpha0_*.csv" \
+    "Multi-ReenGAGE, alpha 10=drive_seek_small/alpha10_*.csv" --title "DriveSeek, up to 20 goals" --metric episodic_return
+draw noisy_seek_small "DDPG=noisy_seek_small/alpha0_*.csv" \
     "Multi-ReenGAGE, alpha 10=noisy_seek_small/alpha10_*.csv" \
-    "Multi-ReenGAGE, alpha 20=noisy_seek_small/alpha20_*.csv" --title "NoisySeek, up to 20 goals"
+    "Multi-ReenGAGE, alpha 20=noisy_seek_small/alpha20_*.csv" --title "NoisySeek, up to 20 goals" --metric episodic_return
