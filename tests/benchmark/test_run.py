@@ -39,7 +39,9 @@ def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
 
 def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
-    return subprocess.Popen(runner(*flags), cwd=folder, text=True, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        runner(*flags), cwd=folder, text=True, stdout=pipe, stderr=pipe, start_new_session=True
+    )
 
 
 def args_of(run_dir: Path) -> dict:
@@ -282,7 +284,10 @@ def test_a_signal_lets_the_runs_write_checkpoints_and_lists_what_is_left(
     prepare(tmp_path, "--run-dir runs/a --total-timesteps 1", *lines, quick=False)
     process = start(tmp_path, "--workers", "2")
     wait_until(lambda: has_begun(tmp_path / "runs/b") and has_begun(tmp_path / "runs/c"))
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as Ctrl-C in a terminal
+    else:
+        process.send_signal(number)
     output, errors = process.communicate(timeout=20)
     assert (process.returncode, errors) == (code, "")
     assert "left: runs/b, step" in output and "left: runs/c, step" in output
