@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmark"))
+sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
 from plot import main
 
 BLUE, BLACK = "#0072b2", "#000000"

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-RUNNER = ROOT / "benchmark" / "run.py"
+TOOLS = ROOT / "benchmark" / "tools"
+RUNNER = TOOLS / "run.py"
+SLURM = TOOLS / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
-OTHERS = "slurm_one_node.sh", "figures.sh"  # they print no training commands
-SCRIPTS = sorted(path.name for path in (ROOT / "benchmark").glob("*.sh") if path.name not in OTHERS)
+SCRIPTS = sorted((ROOT / "benchmark").glob("*/*.sh"))
+SCRIPTS.remove(SLURM)  # it prints no training commands
 
 
 def runner(*flags: str) -> list[str]:
@@ -464,16 +466,16 @@ WORDS = {
 }  # what each script takes besides nothing
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_algorithms_take(
-    script: str, monkeypatch: pytest.MonkeyPatch
+    script: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
+    monkeypatch.syspath_prepend(str(TOOLS))
     from run import program_of, read_runs
 
     printed = set()
-    for words in ([], *([word] for word in WORDS.get(script, ()))):
-        runs = read_runs(str(ROOT / "benchmark" / script), words)
+    for words in ([], *([word] for word in WORDS.get(script.name, ()))):
+        runs = read_runs(str(script), words)
         commands = tuple(tuple(run.command) for run in runs)
         assert commands not in printed, words  # a word that changes nothing
         printed.add(commands)
@@ -488,16 +490,16 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
             assert str(args.seed) == command[command.index("--seed") + 1]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, *OTHERS])
-def test_every_script_is_executable_and_refuses_words_that_it_does_not_know(script: str):
-    path = ROOT / "benchmark" / script
-    assert os.access(path, os.X_OK)
-    for words in (["smal"], [*WORDS.get(script, ("start",))[:1], "more", "words"]):
-        result = subprocess.run([str(path), *words], text=True, capture_output=True)
+@pytest.mark.parametrize("script", [*SCRIPTS, SLURM], ids=lambda script: script.name)
+def test_every_script_is_executable_and_refuses_words_that_it_does_not_know(script: Path):
+    known = WORDS.get(script.name, ())
+    assert os.access(script, os.X_OK)
+    for words in (["smal"], [*known[:1], "more", "words"]):
+        result = subprocess.run([str(script), *words], text=True, capture_output=True)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.count("\n") == 1
-        for known in WORDS.get(script, ()):
-            assert known in result.stderr
+        for word in known:
+            assert word in result.stderr
 
 
 def test_slurm_gets_one_array_of_what_is_missing(tmp_path: Path):
@@ -552,10 +554,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         shutil.which(name) for name in ("slurmctld", "slurmd", "munged")
     ):
         pytest.skip("needs root, and Debian's slurm-wlm and munge")
-    folder, script = tmp_path_factory.mktemp("slurm"), str(ROOT / "benchmark" / "slurm_one_node.sh")
-    subprocess.run([script, "start", str(folder)], check=True, timeout=60)
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([str(SLURM), "start", str(folder)], check=True, timeout=60)
     yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
-    subprocess.run([script, "stop", str(folder)], timeout=60)
+    subprocess.run([str(SLURM), "stop", str(folder)], timeout=60)
 
 
 def test_a_real_slurm_runs_the_lines_and_a_requeued_job_resumes(
