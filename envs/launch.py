@@ -385,10 +385,20 @@ def check_task(args: RunArgs, task: Task, envs: VectorEnv) -> None:
         )
 
 
-def make_eval_envs(make_env: Callable[..., gym.Env], args: RunArgs) -> VectorEnv:
+def torchrun_ranks() -> tuple[int, int]:
+    """This process's rank, and how many there are; ValueError outside of torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise ValueError("Start this script by torchrun, as its docstring says.")
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def make_eval_envs(
+    make_env: Callable[..., gym.Env], args: RunArgs, more_seed: int = 0
+) -> VectorEnv:
     """Environments for evaluations: one for each episode where copies cost little, else a few.
 
     Where args.eval_episodes is 0 it becomes 50, or fewer where episodes are long, but at least 5.
+    `more_seed` is added to their seed.
     """
     env = make_env()
     if args.eval_episodes == 0:
@@ -396,7 +406,8 @@ def make_eval_envs(make_env: Callable[..., gym.Env], args: RunArgs) -> VectorEnv
     is_light = type(env.unwrapped).__module__.startswith("envs.")  # the project's own
     copies = args.eval_episodes if is_light else min(4, args.eval_episodes)
     env.close()
-    return make_vector(make_env, copies, args.seed + 1_000_000, args.env_threads or None)
+    seed = args.seed + 1_000_000 + more_seed
+    return make_vector(make_env, copies, seed, args.env_threads or None)
 
 
 def play(

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -82,10 +82,11 @@ class RunFolder:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"Another process is writing to {self.path}.") from None
+        self.largest: Callable[[list[int]], list[int]] = lambda numbers: numbers  # of all ranks
         self.count = Count()
         self.rows: list[dict[str, float]] = []  # of metrics.csv
         self.start = time.time()
-        self.stop: int | None = None  # the signal that asked the run to end
+        self.stop = 0  # number of the signal that asked the run to end
         self.is_due = False  # a checkpoint
         self.overdue = 0  # steps since it was
         self.next_checkpoint = 0.0  # not before this time
@@ -114,6 +115,9 @@ class RunFolder:
         self.buffer = buffer
         if self.args.resume:
             self._load_checkpoint()
+            step = self.count.global_step
+            if self.largest([step, -step]) != [step, -step]:
+                raise ValueError(f"The ranks' checkpoints in {self.path} are of different steps.")
         step = self.count.global_step
         self.clock = (time.time(), step, self.count.updates)
         self.episode_return = np.zeros(envs[0].num_envs)
@@ -147,6 +151,13 @@ class RunFolder:
             )
         return self.count
 
+    def share(self, largest: Callable[[list[int]], list[int]]) -> None:
+        """Lets ranks agree: `largest` gives the largest of all ranks' numbers, one by one."""
+        self.largest = largest
+        where = [str(self.path)]
+        torch.distributed.broadcast_object_list(where, src=0)
+        self.path = Path(where[0])
+
     def is_over(self) -> bool:
         """Whether all steps are done."""
         return self.count.global_step >= self.args.total_timesteps
@@ -177,6 +188,9 @@ class RunFolder:
 
     def add_row(self, metrics: dict[str, float]) -> None:
         """An evaluation: a row of metrics.csv, then a printed line; a checkpoint becomes due."""
+        self.is_due = True
+        if self.rank > 0:
+            return
         row = {"global_step": self.count.global_step, **metrics}
         row["wall_time"] = round(time.time() - self.start, 3)
         self.rows.append(row)
@@ -187,10 +201,11 @@ class RunFolder:
         self.write("metrics.csv", text.getvalue())
         self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
         self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
-        self.is_due = True
 
     def log(self, infos: list[dict[str, Tensor]], buffer_fill: float) -> None:
         """Training curves: means over `infos`, one dict an update, since the last call."""
+        if self.rank > 0:
+            return
         scalars = {"charts/buffer_fill": buffer_fill}
         for name in infos[0] if infos else ():
             scalars[name] = torch.stack([info[name] for info in infos]).mean().item()
@@ -279,16 +294,18 @@ class RunFolder:
         the time, so that checkpoints become rarer where the buffer is large.
         """
         is_over = self.is_over()
+        is_early = time.time() < self.next_checkpoint
+        asked = [self.stop or 0, not ended.all(), is_early]
+        self.stop, is_playing, is_early = self.largest([int(number) for number in asked])
         if not (self.is_due or self.stop or is_over):
             return
         self.overdue += 1
-        if not (ended.all() or is_over or self.overdue > self.envs[0].max_episode_steps):
+        if is_playing and not is_over and self.overdue <= self.envs[0].max_episode_steps:
             return
-        if self.args.save_checkpoint:
+        if self.args.save_checkpoint and (self.stop or is_over or not is_early):
             begun = time.time()
-            if self.stop or is_over or begun >= self.next_checkpoint:
-                self._save_checkpoint()
-                self.next_checkpoint = time.time() + 50 * (time.time() - begun)
+            self._save_checkpoint()
+            self.next_checkpoint = time.time() + 50 * (time.time() - begun)
         self.is_due = False
         self.overdue = 0
         if self.stop and not is_over:

@@ -21,7 +21,7 @@ from algos.ddpg_multi_reengage import (
     multi_reengage_critic_loss,
     pack,
 )
-from benchmark.padded import padded_actor_loss, padded_critic_loss
+from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
 from envs import VectorEnv
 
 torch.set_num_threads(1)
