@@ -1,12 +1,8 @@
 """ReenGAGE on DDPG + HER as one run over several processes (ranks) or machines, by torchrun.
 
-Its diff against `ddpg_her_reengage.py` is data parallelism: each rank has its own environments,
-buffer and batch; gradients and the normaliser's sums are averaged before they are used, so that all
-ranks keep the same weights, which is checked at each evaluation; evaluations are averaged, and
-rank 0 writes. --num-envs and --batch-size count for a rank, --total-timesteps and the other steps
-for all ranks together. --alpha 0 is DDPG + HER.
-
-The paper's robotics runs, with 19 workers:
+Its diff against `ddpg_her_reengage.py`: each rank has its own environments, buffer and batch;
+gradients, the normaliser's sums and evaluations are averaged. --num-envs and --batch-size count for
+a rank, --total-timesteps for all ranks. --alpha 0 is DDPG + HER. The paper's 19 workers:
 
     torchrun --nproc-per-node 19 algos/ddpg_her_reengage_torchrun.py --env-id HandReach-v3 \\
         --num-envs 2 --batch-size 256 --num-threads 1
@@ -469,24 +465,16 @@ def average(tensors: list[Tensor]) -> None:
     """Replaces tensors by their means over all ranks, with one flat all-reduce."""
     flat = nn.utils.parameters_to_vector(tensors)
     torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    nn.utils.vector_to_parameters(flat, tensors)
+    nn.utils.vector_to_parameters(flat / torch.distributed.get_world_size(), tensors)
 
 
-def largest(numbers: list[int]) -> list[int]:
-    """The largest of all ranks' numbers, one by one."""
-    shared = torch.tensor(numbers)
-    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
-    return shared.tolist()
-
-
-def check_weights(agent: Agent, rank: int, global_step: int) -> None:
+def check_weights(agent: Agent, folder: RunFolder) -> None:
     """Ends the run if this rank has other weights than rank 0."""
     ours = nn.utils.parameters_to_vector(agent.actor_params + agent.critic_params).detach()
     expected = ours.clone()
     torch.distributed.broadcast(expected, src=0)
     if not expected.equal(ours):
-        sys.exit(f"Rank {rank} has other weights than rank 0 at step {global_step}.")
+        sys.exit(f"Step {folder.count.global_step}: rank {folder.rank} has other weights.")
 
 
 @torch.no_grad()
@@ -516,7 +504,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
     """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
-    check_weights(agent, folder.rank, folder.count.global_step)
+    check_weights(agent, folder)
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     means = torch.tensor(list(metrics.values()), dtype=torch.float64)
     average([means])
@@ -531,12 +519,9 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
 if __name__ == "__main__":
     with launch.one_sentence():  # bad input is found before anything is written
         rank, ranks = launch.torchrun_ranks()
-        settings = PAPER_SETTINGS | OTHER_SETTINGS
-        args = launch.parse_args(Args, settings, UNTUNED, __doc__)
-        device, make_env = launch.start(args)
-        if device.type == "cuda":
-            device = torch.device("cuda", rank % torch.cuda.device_count())
-        seed = args.seed + 10_000 * rank  # of what differs between ranks; the weights do not
+        args = launch.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
+        device, make_env = launch.start(args, rank=rank)
+        seed = args.seed + 10_000 * rank  # of all but the weights
         eval_envs = launch.make_eval_envs(make_env, args, 10_000 * rank)
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
@@ -553,7 +538,7 @@ if __name__ == "__main__":
         video = Video(make_env, args.seed + 2_000_000) if is_filming else None
         folder = RunFolder(args, device, rank)
         torch.distributed.init_process_group("gloo")  # ranks may share a GPU: NCCL refuses that
-        folder.share(largest)
+        folder.share_between_ranks()
         count = folder.begin(agent, buffer, [envs, eval_envs], rng)
 
     if count.global_step == 0:

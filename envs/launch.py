@@ -307,7 +307,7 @@ def load_networks(args: RunArgs, **networks: nn.Module) -> None:
 
 
 def start(
-    args: RunArgs, action_space: type[gym.Space] = gym.spaces.Box
+    args: RunArgs, action_space: type[gym.Space] = gym.spaces.Box, rank: int = 0
 ) -> tuple[torch.device, Callable[..., gym.Env]]:
     """Threads, precision, PyTorch's seed; the device, and a function that makes an environment."""
     if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(type(args)):
@@ -320,7 +320,9 @@ def start(
     torch.manual_seed(args.seed)
     if args.track:
         importlib.import_module("wandb")  # a missing package is said before anything is written
-    on_gpu = args.cuda and torch.cuda.is_available()
+    device = torch.device("cpu")
+    if args.cuda and torch.cuda.is_available():
+        device = torch.device("cuda", rank % torch.cuda.device_count())
     make_env = functools.partial(
         make,
         args.env_id,
@@ -329,7 +331,7 @@ def start(
         env_kwargs=json.loads(args.env_kwargs),
         max_episode_steps=args.max_episode_steps or None,
     )
-    return torch.device("cuda" if on_gpu else "cpu"), make_env
+    return device, make_env
 
 
 def autocast(args: RunArgs, device: torch.device) -> torch.autocast:

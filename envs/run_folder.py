@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -82,7 +82,7 @@ class RunFolder:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"Another process is writing to {self.path}.") from None
-        self.largest: Callable[[list[int]], list[int]] = lambda numbers: numbers  # of all ranks
+        self.is_shared = False  # between ranks
         self.count = Count()
         self.rows: list[dict[str, float]] = []  # of metrics.csv
         self.start = time.time()
@@ -116,7 +116,7 @@ class RunFolder:
         if self.args.resume:
             self._load_checkpoint()
             step = self.count.global_step
-            if self.largest([step, -step]) != [step, -step]:
+            if self._largest(step, -step) != [step, -step]:
                 raise ValueError(f"The ranks' checkpoints in {self.path} are of different steps.")
         step = self.count.global_step
         self.clock = (time.time(), step, self.count.updates)
@@ -151,9 +151,9 @@ class RunFolder:
             )
         return self.count
 
-    def share(self, largest: Callable[[list[int]], list[int]]) -> None:
-        """Lets ranks agree: `largest` gives the largest of all ranks' numbers, one by one."""
-        self.largest = largest
+    def share_between_ranks(self) -> None:
+        """Under torchrun: one folder for all ranks, and checkpoints of one step."""
+        self.is_shared = True
         where = [str(self.path)]
         torch.distributed.broadcast_object_list(where, src=0)
         self.path = Path(where[0])
@@ -295,8 +295,8 @@ class RunFolder:
         """
         is_over = self.is_over()
         is_early = time.time() < self.next_checkpoint
-        asked = [self.stop or 0, not ended.all(), is_early]
-        self.stop, is_playing, is_early = self.largest([int(number) for number in asked])
+        is_playing = not ended.all()
+        self.stop, is_playing, is_early = self._largest(self.stop, is_playing, is_early)
         if not (self.is_due or self.stop or is_over):
             return
         self.overdue += 1
@@ -316,6 +316,13 @@ class RunFolder:
             self.say(f"{name}: ended at step {self.count.global_step}; {kept}.")
             self.close()
             sys.exit(128 + self.stop)
+
+    def _largest(self, *numbers: int) -> list[int]:
+        """The largest of all ranks' numbers, one by one."""
+        shared = torch.tensor(numbers)
+        if self.is_shared:
+            torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return shared.tolist()
 
     def _checkpoint_name(self) -> str:
         return f"checkpoint_{self.rank}.pt" if self.rank else "checkpoint.pt"
@@ -407,6 +414,8 @@ def network_settings(args: Any) -> dict[str, Any]:
 
 def say(line: str) -> None:
     """Prints a line, above any progress bar; a closed standard output stops nothing."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":
+        return
     try:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
