@@ -468,15 +468,6 @@ def average(tensors: list[Tensor]) -> None:
     nn.utils.vector_to_parameters(flat / torch.distributed.get_world_size(), tensors)
 
 
-def check_weights(agent: Agent, folder: RunFolder) -> None:
-    """Ends the run if this rank has other weights than rank 0."""
-    ours = nn.utils.parameters_to_vector(agent.actor_params + agent.critic_params).detach()
-    expected = ours.clone()
-    torch.distributed.broadcast(expected, src=0)
-    if not expected.equal(ours):
-        sys.exit(f"Step {folder.count.global_step}: rank {folder.rank} has other weights.")
-
-
 @torch.no_grad()
 def polyak(agent: Agent, tau: float) -> None:
     """target = (1 - tau) target + tau online."""
@@ -504,7 +495,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
     """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
-    check_weights(agent, folder)
+    folder.check_equal(agent.actor_params + agent.critic_params)
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     means = torch.tensor(list(metrics.values()), dtype=torch.float64)
     average([means])
@@ -534,10 +525,9 @@ if __name__ == "__main__":
         launch.check_task(args, task, envs)
         rng = np.random.default_rng(seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
-        is_filming = args.capture_video and rank == 0
-        video = Video(make_env, args.seed + 2_000_000) if is_filming else None
+        args.capture_video &= rank == 0
+        video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
         folder = RunFolder(args, device, rank)
-        torch.distributed.init_process_group("gloo")  # ranks may share a GPU: NCCL refuses that
         folder.share_between_ranks()
         count = folder.begin(agent, buffer, [envs, eval_envs], rng)
 

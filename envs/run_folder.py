@@ -153,6 +153,7 @@ class RunFolder:
 
     def share_between_ranks(self) -> None:
         """Under torchrun: one folder for all ranks, and checkpoints of one step."""
+        torch.distributed.init_process_group("gloo")  # ranks may share a GPU: NCCL refuses that
         self.is_shared = True
         where = [str(self.path)]
         torch.distributed.broadcast_object_list(where, src=0)
@@ -231,6 +232,15 @@ class RunFolder:
         if not np.isfinite(loss):
             step = self.count.global_step
             sys.exit(f"The loss is {loss:g} at step {step}; {self.path} keeps what was saved.")
+
+    def check_equal(self, weights: list[Tensor]) -> None:
+        """Ends the run if this rank has other weights than rank 0."""
+        ours = nn.utils.parameters_to_vector(weights).detach()
+        expected = ours.clone()
+        torch.distributed.broadcast(expected, src=0)
+        if not expected.equal(ours):
+            step = self.count.global_step
+            sys.exit(f"Rank {self.rank} has other weights than rank 0 at step {step}.")
 
     def say(self, line: str) -> None:
         """Prints a line above the bar; the run goes on where nobody reads any more."""
