@@ -262,6 +262,7 @@ class RunFolder:
         Networks before the first step do not stay the best. Weights that are not finite end the
         run instead: they replace no model.
         """
+        score = tuple(-np.inf if np.isnan(number) else float(number) for number in score)  # unknown
         for network in networks.values():
             self.check_finite(sum(x.sum() for x in network.state_dict().values()))
         if self.args.save_model and self.rank == 0:
