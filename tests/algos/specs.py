@@ -51,7 +51,8 @@ class Spec:
         return {self.policy, *self.targets.values()}
 
 
-SHORT = "--total-timesteps 60 --eval-frequency 30 --batch-size 16 --eval-episodes 20"
+SHORT = "--total-timesteps 60 --eval-frequency 30 --log-frequency 30 --batch-size 16"
+SHORT += " --eval-episodes 20"
 SEEK_1 = (
     f"{SHORT} --env-id ContinuousSeek1-v0 --learning-starts 30 --exploration-noise 0.5"
     " --normalize --hidden-dims 16 16"
@@ -60,10 +61,7 @@ FLIP_3 = (
     f"{SHORT} --env-id BitFlip3-v0 --num-envs 2 --gradient-steps 2 --learning-rate 0.01"
     " --hidden-dims 16 16"
 )
-DRIVE_5 = (
-    f"{SHORT} --env-id DriveSeek5-v0 --learning-starts 30 --hidden-dim 16 --num-threads 1"
-    " --log-frequency 30"
-)
+DRIVE_5 = f"{SHORT} --env-id DriveSeek5-v0 --learning-starts 30 --hidden-dim 16 --num-threads 1"
 
 # No setting is at its default, so that one that is ignored shows
 SPIED = "--total-timesteps 600 --eval-frequency 150 --eval-episodes 6 --batch-size 16 --tau 0.3"
