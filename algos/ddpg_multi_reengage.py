@@ -77,7 +77,7 @@ class LearningArgs:
 class MethodArgs:
     alpha: float | Literal["auto"] = 10.0
     """weight of the gradient term, a mean over batch and gates; 0 is DDPG (paper: 5 to 100)"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: float = 3.0
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
     policy_gates: bool = True
     """the target's gradient also passes through the target policy's gates, as Eq. (19) has it"""

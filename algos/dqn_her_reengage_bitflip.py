@@ -76,7 +76,7 @@ class LearningArgs:
 class MethodArgs:
     alpha: float | Literal["auto"] = 1.0
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is DQN+HER"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: float = 0.3
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
     c_low: float | None = None
     """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
