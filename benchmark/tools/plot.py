@@ -38,7 +38,10 @@ COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#5
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
 ENDINGS = [".svg", ".png", ".pdf"]
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
-NOT_A_SETTING = {"seed", "run_dir", "versions", "num_threads", "cuda", "track", "capture_video"}
+NOT_A_SETTING = {  # of args.json: which run it is, and where and on what it was made
+    "seed", "run_dir", "resume", "evaluate", "command", "settings_from", "versions",
+    "num_threads", "cuda", "track", "capture_video", "save_model", "log_frequency",
+}  # fmt: skip
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 
