@@ -7,7 +7,7 @@ Distillation", AAAI 2023).
                         + alpha ||dQ/db - 2 R_item(s', g) - gamma dQ'(s', pi'(s', z'), z')/db||^2
 
     python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0    the paper's size, many hours
-    bash benchmark/drive_seek.sh small                           a size that learns in two minutes
+    bash benchmark/experiments/drive_seek.sh small               a size that learns in two minutes
 
 --alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply by themselves; a flag wins over them.
 Deviation from the paper: the actor's gradient is taken at the critic before its step, so that one
