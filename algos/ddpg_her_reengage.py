@@ -424,15 +424,16 @@ def reengage_critic_loss(
         scale = torch.ones_like(scale)
     grad_loss = (mask[:, None] * scale * (q_grad - target_grad)).square().mean()
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grad.norm(dim=1).mean(),
-        "gradient/target_norm": target_grad.norm(dim=1).mean(),
-        "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=1).mean(),
-        "gradient/rows": mask.mean(),  # the fraction that the term sees
-    }
+    with torch.no_grad():
+        info |= {
+            "losses/gradient": grad_loss,
+            "gradient/alpha": torch.as_tensor(alpha),
+            "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
+            "gradient/norm": q_grad.norm(dim=1).mean(),
+            "gradient/target_norm": target_grad.norm(dim=1).mean(),
+            "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=1).mean(),
+            "gradient/rows": mask.mean(),  # the fraction that the term sees
+        }
     return value_loss + alpha * grad_loss, info
 
 

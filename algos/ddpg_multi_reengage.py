@@ -416,15 +416,16 @@ def multi_reengage_critic_loss(
     # The mean over batch and n_max gates
     grad_loss = (q_grad - target_grad).square().sum() / (len(q) * args.n_max)
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grad.norm(),  # of all present goals' gates at once
-        "gradient/target_norm": target_grad.norm(),
-        "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=0),
-        "gradient/rows": torch.ones(()),  # no mask here: the term sees every row
-    }
+    with torch.no_grad():
+        info |= {
+            "losses/gradient": grad_loss,
+            "gradient/alpha": torch.as_tensor(alpha),
+            "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
+            "gradient/norm": q_grad.norm(),  # of all present goals' gates at once
+            "gradient/target_norm": target_grad.norm(),
+            "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=0),
+            "gradient/rows": torch.ones(()),  # no mask here: the term sees every row
+        }
     return value_loss + alpha * grad_loss, z.detach(), info
 
 

@@ -444,15 +444,16 @@ def sac_critic_loss(
         grad_losses.append(difference.square().mean())
     grad_loss = 0.5 * sum(grad_losses)
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grads[0].norm(dim=1).mean(),  # of the first critic
-        "gradient/target_norm": target_grad.norm(dim=1).mean(),
-        "gradient/cosine": torch.cosine_similarity(q_grads[0], target_grad, dim=1).mean(),
-        "gradient/rows": mask.mean(),  # the fraction that the term sees
-    }
+    with torch.no_grad():
+        info |= {
+            "losses/gradient": grad_loss,
+            "gradient/alpha": torch.as_tensor(alpha),
+            "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
+            "gradient/norm": q_grads[0].norm(dim=1).mean(),  # of the first critic
+            "gradient/target_norm": target_grad.norm(dim=1).mean(),
+            "gradient/cosine": torch.cosine_similarity(q_grads[0], target_grad, dim=1).mean(),
+            "gradient/rows": mask.mean(),  # the fraction that the term sees
+        }
     return value_loss + alpha * grad_loss, info
 
 
