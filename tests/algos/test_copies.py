@@ -144,11 +144,11 @@ def test_the_gradient_term_imports_nothing_and_assigns_nothing_new_but_settings(
 
 def test_the_main_loop_differs_only_by_the_dense_rewards_gradient() -> None:
     gone, new = changes(main_of(PLAIN), main_of(REENGAGE))
-    assert [line.strip() for line in gone] == ["infos.append(update(agent, batch, args))"]
+    assert [line.strip() for line in gone] == ["info = update(agent, batch, args)"]
     assert [line.strip() for line in new] == [
         "is_dense = task.is_dense and args.alpha != 0",
         "reward_grad = envs.reward_gradient(batch) if is_dense else None",
-        "infos.append(update(agent, batch, args, reward_grad))",
+        "info = update(agent, batch, args, reward_grad)",
     ]
 
 

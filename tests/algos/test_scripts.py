@@ -262,6 +262,8 @@ def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequen
     expected = set(TAGS)
     if "--alpha" in SPECS[script].spied:
         expected |= OF_THE_METHOD
+    if script == MULTI:
+        expected -= {"gradient/rows"}  # it has no mask
     if "actor" in SPECS[script].networks:
         expected |= {"losses/actor"}
     found = set(events.Tags()["scalars"])
@@ -276,16 +278,21 @@ def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequen
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_curves_are_means_since_the_last_point(script: str, tmp_path: Path) -> None:
+def test_curves_are_means_of_every_tenth_update_since_the_last_point(
+    script: str, tmp_path: Path
+) -> None:
     flags = f"{SPECS[script].spied} --log-frequency 150 --total-timesteps 300"
     run = watch(script, flags, tmp_path / "run")
-    begin = 0
-    for step, logged in scalars(tmp_path / "run", "losses/value"):
-        window = [update for update in run.updates if begin < update.step <= step]
-        mean = torch.stack([update.info["losses/value"] for update in window]).mean()
-        assert logged == pytest.approx(float(mean), rel=1e-5)
-        begin = step
-    assert begin == 300
+    names = {"losses/value": "value_loss", "losses/critic": "critic_loss", "values/q": "q"}
+    for curve, name in names.items():
+        begin = 0
+        for step, logged in scalars(tmp_path / "run", curve):
+            window = [i for i, update in enumerate(run.updates) if begin < update.step <= step]
+            shown = [i for i in window if i == window[0] or i % 10 == 0]
+            means = [run.updates[i].info[name].mean() for i in shown]
+            assert logged == pytest.approx(float(torch.stack(means).mean()), rel=1e-4)
+            begin = step
+        assert begin == 300
 
     num_envs = run.envs.num_envs
     returns = {150: [], 300: []}
@@ -460,10 +467,10 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_keeps_what_was
     update = module.update
     infos = []
 
-    def update_that_diverges(*arguments: object) -> dict[str, torch.Tensor]:
+    def update_that_diverges(*arguments: object) -> dict:
         infos.append(update(*arguments))
         if len(infos) >= 5:
-            infos[-1]["losses/value"] = torch.tensor(math.nan)
+            infos[-1]["value_loss"] = torch.tensor(math.nan)
         return infos[-1]
 
     monkeypatch.setattr(module, "update", update_that_diverges)
