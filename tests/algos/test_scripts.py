@@ -30,6 +30,7 @@ from algos import (
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
+import envs
 from envs import RunFolder, launch, make_vector
 
 CPU = torch.device("cpu")
@@ -337,7 +338,7 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
     args = module.Args(**model["settings"])
     is_discrete = script == DQN
     make_env = partial(
-        launch.make,
+        envs.make,
         args.env_id,
         action_space=gym.spaces.Discrete if is_discrete else gym.spaces.Box,
         observe_achieved_goal=getattr(args, "observe_achieved_goal", False),
