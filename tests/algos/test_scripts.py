@@ -1,11 +1,11 @@
 """The scripts as commands: what a run writes and prints, and that its seed decides everything."""
 
 import csv
+import importlib
 import json
 import math
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -22,6 +22,7 @@ from specs import SCRIPTS, SPECS
 from spy import as_a_process_of_its_own, watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import envs
 from algos import (
     ddpg_her,
     ddpg_her_reengage,
@@ -30,7 +31,6 @@ from algos import (
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
-import envs
 from envs import RunFolder, launch, make_vector
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ FILES = ["args.json", "best_model.pt", "checkpoint.pt", "metrics.csv", "model.pt
 
 
 def module_of(script: str) -> ModuleType:
-    return sys.modules[f"algos.{script}"]
+    return importlib.import_module(f"algos.{script}")
 
 
 def side_by_side(run: Callable, jobs: list) -> list:
@@ -291,7 +291,8 @@ def test_curves_are_means_of_every_tenth_update_since_the_last_point(
             window = [i for i, update in enumerate(run.updates) if begin < update.step <= step]
             shown = [i for i in window if i == window[0] or i % 10 == 0]
             means = [run.updates[i].info[name].mean() for i in shown]
-            assert logged == pytest.approx(float(torch.stack(means).mean()), rel=1e-4)
+            mean = torch.stack(means).mean().item()
+            assert logged == pytest.approx(mean, rel=1e-4)
             begin = step
         assert begin == 300
 
@@ -336,18 +337,17 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
     # The same model, put together here and played on the same episodes
     module, model = module_of(script), load(path)
     args = module.Args(**model["settings"])
-    is_discrete = script == DQN
     make_env = partial(
         envs.make,
         args.env_id,
-        action_space=gym.spaces.Discrete if is_discrete else gym.spaces.Box,
+        action_space=type(gym.make(envs.resolve(args.env_id)).action_space),
         observe_achieved_goal=getattr(args, "observe_achieved_goal", False),
     )
-    envs = make_vector(make_env, 40, 1_000_001)
-    agent = module.Agent(envs, args, CPU)
+    copies = make_vector(make_env, 40, 1_000_001)
+    agent = module.Agent(copies, args, CPU)
     policy = getattr(agent, SPECS[script].policy)
     policy.load_state_dict(model[SPECS[script].policy])
-    played = module.evaluate(envs, policy.act, 40)
+    played = module.evaluate(copies, policy.act, 40)
     assert printed_numbers(result.stdout) == pytest.approx(played, abs=1e-3)
 
 
