@@ -104,13 +104,15 @@ def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path)
     assert all(float(row["success_rate"]) * 8 % 1 == 0 for row in rows)
 
 
-def test_ranks_have_environments_of_their_own(tmp_path: Path) -> None:
+def test_ranks_have_environments_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Equal seeds would give equal episodes, and twice as many ranks no more data."""
     script = tmp_path / "seeds.py"
     script.write_text(
         "import os, runpy\n"
         "import envs\n"
-        "make_vector, seeds = envs.make_vector, []\n"
+        "make_vector = envs.make_vector\n"
         "def noted(make_env, num_envs, seed, *threads):\n"
         "    path = f\"{os.environ['SEEDS']}/seed_{os.environ['RANK']}\"\n"
         "    open(path, 'w').write(str(seed))\n"
@@ -118,12 +120,9 @@ def test_ranks_have_environments_of_their_own(tmp_path: Path) -> None:
         "envs.make_vector = noted\n"
         f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
     )
-    os.environ["SEEDS"] = str(tmp_path)
-    os.environ["PYTHONPATH"] = str(ROOT)
-    try:
-        result = torchrun(script, tmp_path / "run")
-    finally:
-        del os.environ["SEEDS"], os.environ["PYTHONPATH"]
+    monkeypatch.setenv("SEEDS", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    result = torchrun(script, tmp_path / "run")
     assert result.returncode == 0, result.stderr
     seeds = [(tmp_path / f"seed_{rank}").read_text() for rank in range(2)]
     assert seeds[0] == "1" and seeds[1] != "1"
