@@ -402,14 +402,14 @@ def make_eval_envs(
     Where args.eval_episodes is 0 it becomes 50, or fewer where episodes are long, but at least 5.
     `more_seed` is added to their seed.
     """
-    env = make_env()
-    if args.eval_episodes == 0:
-        args.eval_episodes = min(50, max(5, 5000 // env.spec.max_episode_steps))
-    is_light = type(env.unwrapped).__module__.startswith("envs.")  # the project's own
-    copies = args.eval_episodes if is_light else min(4, args.eval_episodes)
-    env.close()
     seed = args.seed + 1_000_000 + more_seed
-    return make_vector(make_env, copies, seed, args.env_threads or None)
+    threads = args.env_threads or None
+    one = make_vector(make_env, 1, seed, threads)
+    if args.eval_episodes == 0:
+        args.eval_episodes = min(50, max(5, 5000 // one.max_episode_steps))
+    one.close()
+    copies = args.eval_episodes if one.has_cheap_copies else min(4, args.eval_episodes)
+    return make_vector(make_env, copies, seed, threads)
 
 
 def play(

@@ -140,7 +140,9 @@ class BatchVectorEnv(VectorEnv):
 
     def __init__(self, env: gym.Env, num_envs: int, seed: int):
         super().__init__(env, num_envs)
-        self.rng = np.random.default_rng(seed)
+        # A child of the seed: default_rng(seed) itself is what a script explores with
+        child = np.random.SeedSequence(seed).spawn(1)[0]
+        self.rng = np.random.default_rng(child)
         self.streams = [self.rng]
         self.t = np.zeros(num_envs, np.int64)
         self.terminated = np.zeros(num_envs, bool)  # such an environment never terminates

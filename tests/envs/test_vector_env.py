@@ -54,6 +54,13 @@ def test_two_copies_never_get_the_same_goals_and_another_seed_gives_others():
     assert len(np.unique(np.concatenate(goals[1:]), axis=0)) == 100
 
 
+@pytest.mark.parametrize("env_id", ["NoisySeek3-v0", "ContinuousSeek2-v0"])
+def test_no_copy_draws_the_numbers_that_a_script_with_the_same_seed_draws(env_id: str):
+    scripts = np.random.default_rng(5).standard_normal(2000)
+    for stream in vector_of(env_id, 3, seed=5).streams:
+        assert not np.isin(scripts, stream.standard_normal(2000)).any()
+
+
 def test_an_ended_environment_stands_still_while_the_others_go_on():
     vector = vector_of("Corridor-v0", 2, seed=0)
     vector.reset()
