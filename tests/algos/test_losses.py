@@ -16,6 +16,7 @@ from torch import Tensor
 from algos import ddpg_her, ddpg_her_reengage, ddpg_her_reengage_torchrun
 from algos.ddpg_her_reengage import Actor, Args, Batch, Critic, Normalizer, reengage_critic_loss
 from envs import make
+from envs.run_folder import curves_of
 
 torch.set_num_threads(1)
 
@@ -37,10 +38,10 @@ class Problem:
         return reengage_critic_loss(self.agent, self.batch, self.args, self.reward_grad)
 
     def value_loss(self) -> Tensor:
-        return self.loss()[1]["losses/value"]
+        return self.loss()[1]["value_loss"]
 
     def grad_loss(self) -> Tensor:
-        return self.loss()[1]["losses/gradient"]
+        return self.loss()[1]["grad_loss"]
 
     def gradient(self) -> Tensor:
         """By the critic's parameters, flat."""
@@ -311,19 +312,19 @@ def test_every_row_of_a_dense_reward_counts_even_one_that_equals_c_low():
     reward[::2] = -1  # its value has no say in the gradient
     problem.batch = problem.batch._replace(reward=reward)
     close(problem.grad_loss(), term, 1e-12)
-    assert problem.loss()[1]["gradient/rows"] == 1
+    assert problem.loss()[1]["mask"].all()
 
 
 @every_case
-def test_what_is_logged_are_means_norms_and_the_cosine_of_both_gradients(case: str):
+def test_curves_are_means_norms_and_the_cosine_of_both_gradients(case: str):
     problem = make_problem(**CASES[case])
     loss, info = problem.loss()
+    curves = curves_of(info)
     agent, b = problem.agent, problem.batch
     goal = b.goal.clone().requires_grad_()
     q = agent.critic(b.obs, goal, b.action)
     q_grad = torch.autograd.grad(q.sum(), goal)[0]
-    b = b._replace(goal=goal)
-    problem.batch = b
+    problem.batch = b._replace(goal=goal)
     target = problem.unclipped_target()
     target_grad = problem.inside()[:, None] * torch.autograd.grad(target.sum(), goal)[0]
     if problem.reward_grad is not None:
@@ -333,14 +334,24 @@ def test_what_is_logged_are_means_norms_and_the_cosine_of_both_gradients(case: s
     lengths = q_grad.square().sum(1).sqrt(), target_grad.square().sum(1).sqrt()
     product = (q_grad * target_grad).sum(1)
     cosine = torch.where(product == 0, 0, product / (lengths[0] * lengths[1]))
-    close(info["values/q"], q.mean())
-    close(info["values/target"], target.mean())
-    close(info["gradient/norm"], lengths[0].mean())
-    close(info["gradient/target_norm"], lengths[1].mean())
-    close(info["gradient/cosine"], cosine.mean(), 1e-6)
-    close(info["gradient/rows"].double(), problem.mask().mean(), 1e-6)
-    close(info["losses/value"] + 0.7 * info["losses/gradient"], loss)
-    close(info["gradient/ratio"], 0.7 * info["losses/gradient"] / info["losses/value"])
+    value, weighted = info["value_loss"].item(), 0.7 * info["grad_loss"].item()
+    expected = {
+        "losses/value": value,
+        "losses/gradient": weighted / 0.7,
+        "values/q": q.mean().item(),
+        "values/target": target.mean().item(),
+        "gradient/alpha": 0.7,
+        "gradient/ratio": weighted / value,
+        "gradient/norm": lengths[0].mean(),
+        "gradient/target_norm": lengths[1].mean(),
+        "gradient/cosine": cosine.mean(),
+        "gradient/rows": problem.mask().mean(),
+    }
+    assert curves.keys() == expected.keys()
+    for name, number in expected.items():
+        assert curves[name].item() == pytest.approx(float(number), rel=1e-5), name
+        assert not curves[name].requires_grad
+    assert loss.item() == pytest.approx(value + weighted)
 
 
 @every_case
@@ -376,9 +387,9 @@ def test_alpha_that_finds_itself_is_a_constant_of_the_loss():
     problem = make_problem()
     problem.set_alpha("auto")
     problem.agent.weight.updates.fill_(999)  # the next update is the last one that waits
-    assert problem.loss()[1]["gradient/alpha"] == 0
+    assert problem.loss()[1]["alpha"] == 0
     ours = problem.gradient()
-    alpha = problem.loss()[1]["gradient/alpha"].item()
+    alpha = problem.loss()[1]["alpha"].item()
     assert alpha > 0
     problem.set_alpha(alpha)
     close(ours, problem.gradient(), 1e-6)
@@ -461,8 +472,8 @@ def test_the_value_loss_of_both_scripts_equals_equation_4(case: str):
     expected = np.mean((q - target) ** 2)
     loss, info = ddpg_her.ddpg_critic_loss(problem.agent, problem.batch, problem.args)
     assert loss.item() == pytest.approx(expected, rel=1e-10)
-    assert info["values/q"].item() == pytest.approx(q.mean(), rel=1e-10)
-    assert info["values/target"].item() == pytest.approx(target.mean(), rel=1e-10)
+    assert info["q"].mean().item() == pytest.approx(q.mean(), rel=1e-10)
+    assert info["target"].mean().item() == pytest.approx(target.mean(), rel=1e-10)
     assert problem.value_loss().item() == pytest.approx(expected, rel=1e-10)
 
 

@@ -24,7 +24,7 @@ from algos.ddpg_multi_reengage import (
     state_of,
 )
 from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
-from envs.run_folder import buffer_state, restore_buffer
+from envs.run_folder import buffer_state, curves_of, restore_buffer
 
 torch.set_num_threads(1)
 
@@ -167,14 +167,15 @@ def test_loss_and_gradient_equal_the_literal_padded_equation(case: str):
     value_loss = nn.functional.mse_loss(q, target.detach())
     grad_loss = nn.functional.mse_loss(q_grad, target_grad)
     loss, _, info = problem.loss()
-    close(info["losses/value"], value_loss)
-    close(info["losses/gradient"], grad_loss)
-    close(info["values/q"], q.mean())
-    close(info["values/target"], target.mean())
-    close(info["gradient/norm"], q_grad.norm())
-    close(info["gradient/target_norm"], target_grad.norm())
+    close(info["value_loss"], value_loss)
+    close(info["grad_loss"], grad_loss)
+    close(info["q"], q)
+    close(info["target"], target)
+    curves = curves_of(info)
+    close(curves["gradient/norm"], q_grad.norm())
+    close(curves["gradient/target_norm"], target_grad.norm())
     close(
-        info["gradient/cosine"], (q_grad * target_grad).sum() / q_grad.norm() / target_grad.norm()
+        curves["gradient/cosine"], (q_grad * target_grad).sum() / q_grad.norm() / target_grad.norm()
     )
     close(loss, value_loss + 0.7 * grad_loss)
     expected = gradient(value_loss + 0.7 * grad_loss, problem.agent.critic_params)
@@ -199,7 +200,7 @@ def test_the_gradient_term_equals_finite_differences_by_the_gates(case: str):
         return padded_q(problem, moved) - padded_target(problem, moved, policy_gates)
 
     expected = slopes(q_minus_target, gates).square().mean()
-    close(problem.loss()[2]["losses/gradient"], expected, 1e-6)
+    close(problem.loss()[2]["grad_loss"], expected, 1e-6)
 
 
 def test_the_padded_formulation_of_the_benchmark_has_the_same_losses():
@@ -287,16 +288,16 @@ def test_alpha_0_is_the_plain_critic_loss():
     gates = problem.present()
     expected = nn.functional.mse_loss(padded_q(problem, gates), padded_target(problem, gates))
     close(problem.loss()[0], expected)
-    assert problem.loss()[2].keys() == {"losses/value", "values/q", "values/target"}
+    assert problem.loss()[2].keys() == {"value_loss", "q", "target"}
 
 
 def test_alpha_that_finds_itself_is_a_constant_of_the_loss():
     problem = make_problem()
     problem.set_alpha("auto")
     problem.agent.weight.updates.fill_(999)  # the next update is the last one that waits
-    assert problem.loss()[2]["gradient/alpha"] == 0
+    assert problem.loss()[2]["alpha"] == 0
     ours = problem.gradient()
-    alpha = problem.loss()[2]["gradient/alpha"].item()
+    alpha = problem.loss()[2]["alpha"].item()
     assert alpha > 0
     problem.set_alpha(alpha)
     close(ours, problem.gradient(), 1e-6)

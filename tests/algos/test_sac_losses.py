@@ -46,7 +46,7 @@ class Problem:
         return sac_critic_loss(self.agent, self.batch, self.args, self.reward_grad)
 
     def grad_loss(self) -> Tensor:
-        return self.loss()[1]["losses/gradient"]
+        return self.loss()[1]["grad_loss"]
 
     def noise(self) -> Tensor:  # (batch, action_dim), that of `loss`
         torch.manual_seed(1)
@@ -312,17 +312,17 @@ def test_alpha_0_is_sac_and_builds_no_graph_for_the_goal():
     errors = problem.qs(problem.batch.goal) - target
     loss, info = problem.loss()
     close(loss, errors.square().mean(1).sum() / 2, 1e-12)
-    assert info.keys() == {"losses/value", "values/q", "values/target"}
-    assert not info["values/target"].requires_grad
+    assert info.keys() == {"value_loss", "q", "target"}
+    assert not info["target"].requires_grad
 
 
 def test_alpha_that_finds_itself_is_a_constant_of_the_loss():
     problem = make_problem()
     problem.set_alpha("auto")
     problem.agent.weight.updates.fill_(999)  # the next update is the last one that waits
-    assert problem.loss()[1]["gradient/alpha"] == 0
+    assert problem.loss()[1]["alpha"] == 0
     ours = problem.gradient()
-    alpha = problem.loss()[1]["gradient/alpha"].item()
+    alpha = problem.loss()[1]["alpha"].item()
     assert alpha > 0
     problem.set_alpha(alpha)
     close(ours, problem.gradient(), 1e-6)
