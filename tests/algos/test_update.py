@@ -44,7 +44,7 @@ FLAGS: list[tuple[list[ModuleType], dict[str, Any]]] = [
     (REENGAGE + SAC + DQN + MULTI, dict(alpha=0.0)),
     (REENGAGE + SAC + DQN + MULTI, dict(alpha=5.0)),
     (REENGAGE + SAC + DQN + MULTI, dict(alpha="auto")),
-    (REENGAGE + SAC + DQN + MULTI, dict(alpha="auto", alpha_ratio=0.3)),
+    (REENGAGE + SAC + DQN + MULTI, dict(alpha="auto", alpha_ratio=0.2)),
     (REENGAGE + SAC + DQN, dict(c_low=0.0)),
     (DDPG + REENGAGE + SAC, dict(normalize=True)),
     (REENGAGE, dict(normalize=True, raw_goal_gradient=True)),
