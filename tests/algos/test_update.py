@@ -535,6 +535,23 @@ def test_the_actor_is_trained_on_the_online_critic(script: ModuleType):
     assert not torch.allclose(step_of_the_actor("critic"), step_of_the_actor(), atol=1e-4)
 
 
+@pytest.mark.parametrize("log_std, grows", [(-3.0, True), (-1.8, False)])
+def test_sacs_entropy_coefficient_grows_while_the_entropy_is_below_minus_dim_a(
+    log_std: float, grows: bool
+):
+    """A narrow Gaussian has 1.42 + log std of entropy a dimension: -1 at a log std of -2.42."""
+    args = make_args(sac_her_reengage, {})
+    agent = agent_of(sac_her_reengage, args)
+    last = agent.actor.net[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.0, 0.0, log_std, log_std]))
+    agent.actor_optimizer.param_groups[0]["lr"] = 0.0
+    for seed in range(3):
+        run_update(sac_her_reengage, agent, make_batch(sac_her_reengage, seed, dense=False), args)
+    assert (agent.entropy_coef() > 1) == grows
+
+
 @every_script
 def test_an_update_leaves_gradients_at_what_it_trains_and_nowhere_else(script: ModuleType):
     args = make_args(script, {})
