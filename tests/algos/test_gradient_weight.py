@@ -146,6 +146,7 @@ def test_alpha_is_finite_whatever_the_losses(kind: str):
 def test_no_gradient_flows_through_alpha():
     weight = auto()
     alphas(weight, losses(WAITING + 1))
+    alphas(weight, losses(300) * torch.tensor([1.0, 10.0]))  # below the cap, which is a constant
     value_loss = torch.tensor(1.0, requires_grad=True)
     grad_loss = torch.tensor(2.0, requires_grad=True)
     alpha = weight(value_loss, grad_loss)
