@@ -30,6 +30,7 @@ from envs.registry import in_one_line
 from envs.versions import versions
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
+CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 
 
 @dataclass
@@ -315,8 +316,8 @@ class RunFolder:
         Between episodes no simulator's state is needed: the environments' random streams suffice,
         and a resumed run equals the uninterrupted one bit for bit. Environments whose episodes do
         not end together get as many steps as an episode has; then a checkpoint is written all the
-        same, and a resume leaves the unfinished episodes out. Writing takes at most a fiftieth of
-        the time, so that checkpoints become rarer where the buffer is large.
+        same, and a resume leaves the unfinished episodes out. Where writing one takes long, because
+        the buffer is large, they become rarer.
         """
         is_over = self.is_over()
         self.stop, is_playing, is_early = self._largest(
@@ -333,7 +334,8 @@ class RunFolder:
         if self.args.save_checkpoint and (self.stop or is_over or not is_early):
             begun = time.time()
             self._save_checkpoint()
-            self.next_checkpoint = time.time() + 50 * (time.time() - begun)
+            done = time.time()
+            self.next_checkpoint = done + (done - begun) / CHECKPOINT_SHARE
         self.is_due = False
         self.overdue = 0
         if self.stop and not is_over:

@@ -1,0 +1,82 @@
+"""Scripts as commands in processes that fork from one which has imported everything: fast."""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from conftest import ROOT
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["forked", "conftest", "torch.utils.tensorboard", "envs"])
+
+
+class Ended(NamedTuple):
+    """How a command ended; the return code is negative for a signal, as in `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Command:
+    """A script that has been started.
+
+    Args:
+        script: a name without .py in algos.
+        flags: of the command line.
+        cwd: its working directory.
+        before: called in the new process before the script.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        *flags: Any,
+        cwd: Path,
+        before: Callable[[], None] | None = None,
+    ):
+        self.output = cwd / ".output"
+        self.output.mkdir(exist_ok=True)
+        words = [str(flag) for flag in flags]
+        what = (script, words, cwd, before)
+        self.process = CONTEXT.Process(target=be_the_script, args=what)
+        self.process.start()
+
+    def wait(self) -> Ended:
+        self.process.join(120)
+        texts = [(self.output / name).read_text() for name in ("stdout", "stderr")]
+        return Ended(self.process.exitcode, *texts)
+
+    def wait_for(self, path: Path) -> None:
+        """Returns when a file is there, or the command has ended."""
+        while not path.exists() and self.process.is_alive():
+            time.sleep(0.002)
+
+
+def run(*what: Any, **how: Any) -> Ended:
+    """A `Command` from beginning to end."""
+    return Command(*what, **how).wait()
+
+
+def be_the_script(
+    script: str,
+    words: list[str],
+    cwd: Path,
+    before: Callable[[], None] | None,
+) -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        descriptor = os.open(cwd / ".output" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, number)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(cwd)
+    path = ROOT / "algos" / f"{script}.py"
+    sys.argv = [str(path), *words]
+    if before is not None:
+        before()
+    runpy.run_path(str(path), run_name="__main__")
