@@ -7,13 +7,27 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from conftest import ROOT
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["forked", "conftest", "torch.utils.tensorboard", "envs"])
+CONTEXT.set_forkserver_preload(["forked", "torch._dynamo"])
+
+
+def start_server() -> None:
+    """Starts the process that all others fork from, with this one's paths."""
+    changed = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    forkserver.ensure_running()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
 
 
 class Ended(NamedTuple):
@@ -45,6 +59,7 @@ class Command:
         self.output.mkdir(exist_ok=True)
         words = [str(flag) for flag in flags]
         what = (script, words, cwd, before)
+        start_server()
         self.process = CONTEXT.Process(target=be_the_script, args=what)
         self.process.start()
 

@@ -32,7 +32,8 @@ FLAGS = {
     ],
     "ddpg_multi_reengage": [
         *COMMON,
-        *"--env-id DriveSeek5-v0 --learning-starts 20 --hidden-dim 16 --no-share-encoder".split(),
+        *"--env-id DriveSeek5-v0 --max-episode-steps 10 --learning-starts 20 --hidden-dim 16".split(),
+        "--no-share-encoder",
     ],
 }
 SCRIPTS = list(FLAGS)
