@@ -107,7 +107,8 @@ RANGES = {
     "total_timesteps": (1, 10**12),
     "train_frequency": (1, 10**9),
 }
-MOST_WEIGHTS = 10**8  # of one network
+MOST_WEIGHTS = 10**8  # between the hidden layers of a network
+MOST_NUMBERS = 10**5  # of an observation and its goal
 BESIDE_RESUME = {"resume", "total_timesteps"}
 BESIDE_EVALUATE = {
     "capture_video", "cuda", "env_kwargs", "env_threads", "eval_episodes", "evaluate",
@@ -371,7 +372,9 @@ def load_networks(args: RunArgs, **networks: nn.Module) -> None:
             network.load_state_dict(model[name])
         except Exception:  # a crafted file can fail in any way
             raise ValueError(f"{args.evaluate} does not fit the networks it describes.") from None
-        for tensor in network.state_dict().values():
+        for key, tensor in network.state_dict().items():
+            if model[name][key].dtype != tensor.dtype:
+                raise ValueError(f"{args.evaluate} has {key} in another type of numbers.")
             if not tensor.isfinite().all():
                 raise ValueError(f"{args.evaluate} holds numbers that are not finite.")
 
@@ -475,6 +478,9 @@ def make_eval_envs(
     seed = args.seed + 1_000_000 + more_seed
     threads = args.env_threads or None
     one = make_vector(make_env, 1, seed, threads)
+    size = one.obs_dim + one.goal_dim
+    if size > MOST_NUMBERS:
+        raise ValueError(f"{args.env_id} observes {size} numbers: at most {MOST_NUMBERS}.")
     if args.eval_episodes == 0:
         args.eval_episodes = min(50, max(5, 5000 // one.max_episode_steps))
     one.close()

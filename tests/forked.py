@@ -13,6 +13,25 @@ from typing import Any, NamedTuple
 
 from conftest import ROOT
 
+# Flags of runs that take seconds; their buffers overflow, and they end in the folder "run"
+COMMON = "--total-timesteps 120 --eval-frequency 30 --eval-episodes 4 --log-frequency 10".split()
+COMMON += "--batch-size 16 --buffer-size 60 --run-dir run".split()
+SEEK = [*COMMON, *"--env-id ContinuousSeek2-v0 --learning-starts 20 --hidden-dims 16 16".split()]
+SMALL = {
+    "ddpg_her": [*SEEK, "--normalize"],
+    "ddpg_her_reengage": [*SEEK, "--normalize", "--alpha", "auto"],
+    "sac_her_reengage": [*SEEK, "--normalize"],
+    "dqn_her_reengage_bitflip": [
+        *COMMON,
+        *"--env-id BitFlip3-v0 --num-envs 2 --gradient-steps 2 --hidden-dims 16 16".split(),
+    ],
+    "ddpg_multi_reengage": [
+        *COMMON,
+        *"--env-id DriveSeek5-v0 --max-episode-steps 10 --learning-starts 20".split(),
+        *"--hidden-dim 16 --no-share-encoder --num-threads 1".split(),
+    ],
+}
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["forked", "torch._dynamo"])
 

@@ -2,41 +2,17 @@
 
 import csv
 import itertools
-import json
 import os
-import shutil
 import signal
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import forked
 import pytest
 import torch
-from forked import Command, run
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from forked import SMALL, run
 
 from envs import files, run_folder
 
-COMMON = "--total-timesteps 120 --eval-frequency 30 --eval-episodes 4 --log-frequency 10".split()
-COMMON += "--batch-size 16 --buffer-size 60 --run-dir run".split()
-SEEK = [*COMMON, *"--env-id ContinuousSeek2-v0 --learning-starts 20 --hidden-dims 16 16".split()]
-FLAGS = {
-    "ddpg_her": [*SEEK, "--normalize"],
-    "ddpg_her_reengage": [*SEEK, "--normalize", "--alpha", "auto"],
-    "sac_her_reengage": [*SEEK, "--normalize"],
-    "dqn_her_reengage_bitflip": [
-        *COMMON,
-        *"--env-id BitFlip3-v0 --num-envs 2 --gradient-steps 2 --hidden-dims 16 16".split(),
-    ],
-    "ddpg_multi_reengage": [
-        *COMMON,
-        *"--env-id DriveSeek5-v0 --max-episode-steps 10 --learning-starts 20 --hidden-dim 16".split(),
-        "--no-share-encoder",
-    ],
-}
-SCRIPTS = list(FLAGS)
 KEPT = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}
 
 
@@ -122,7 +98,7 @@ def assert_equal_runs(folder: Path, expected: Path) -> None:
     assert names == {path.name for path in expected.iterdir() if path.name in KEPT}
 
 
-@pytest.fixture(scope="module", params=SCRIPTS)
+@pytest.fixture(scope="module", params=list(SMALL))
 def script(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -131,7 +107,7 @@ def script(request: pytest.FixtureRequest) -> str:
 def whole(script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing interrupts."""
     cwd = tmp_path_factory.mktemp(script)
-    ended = run(script, *FLAGS[script], cwd=cwd, before=checkpoint_often)
+    ended = run(script, *SMALL[script], cwd=cwd, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
     return cwd / "run"
 
@@ -141,7 +117,7 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     number: int, script: str, whole: Path, tmp_path: Path
 ):
     step = 46  # within an episode, and between two evaluations
-    ended = run(script, *FLAGS[script], cwd=tmp_path, before=partial(signal_at, step, number))
+    ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(signal_at, step, number))
     assert (ended.returncode, ended.stderr) == (128 + number, "")
     last = ended.stdout.splitlines()[-1]
     assert last.startswith(f"{signal.Signals(number).name}: ended at step ")
@@ -157,7 +133,7 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
 def test_a_run_that_is_killed_while_it_writes_a_file_ends_as_the_others_when_it_is_resumed(
     moment: int, script: str, whole: Path, tmp_path: Path
 ):
-    ended = run(script, *FLAGS[script], cwd=tmp_path, before=partial(kill_at, moment))
+    ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(kill_at, moment))
     assert ended.returncode == -signal.SIGKILL
     ended = run(script, "--resume", "run", cwd=tmp_path, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
