@@ -476,8 +476,18 @@ def buffer_state(buffer: Any) -> dict[str, Any]:
     numbers = {name: value for name, value in vars(buffer).items() if type(value) is int}
     arrays = {}
     for name, array in buffer.data.items():
-        arrays[name] = torch.from_numpy(array[: buffer.used()])
+        rows = array[: buffer.used()]
+        arrays[name] = torch.from_numpy(rows[: filled(rows)])
     return {"numbers": numbers, "arrays": arrays}
+
+
+def filled(rows: np.ndarray) -> int:
+    """How many there are up to the last one with anything but zeros: (n, ...) -> 0 .. n.
+
+    Arrays with a row for each episode are as long as those with one for each step.
+    """
+    is_filled = rows.reshape(len(rows), -1).any(axis=1)
+    return len(rows) - int(is_filled[::-1].argmax()) if is_filled.any() else 0
 
 
 def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
