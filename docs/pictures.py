@@ -73,7 +73,9 @@ def draw_environments() -> None:
 
 def draw_headline() -> None:
     figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.7), layout="constrained")
-    for axes, (title, (folder, without, with_term, metric)) in zip(row, PANELS.items(), strict=True):
+    for axes, (title, (folder, without, with_term, metric)) in zip(
+        row, PANELS.items(), strict=True
+    ):
         seeds = 0
         for method, label, look in (
             (without, "without the gradient term", {"color": COLOURS[0], "linestyle": "--"}),
