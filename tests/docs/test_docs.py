@@ -142,7 +142,8 @@ def commands() -> list[tuple[str, str]]:
     """Every call of a script in the texts: its name, and what follows."""
     found = []
     for page in (README, *PAGES):
-        found += re.findall(r"algos/(\w+)\.py( [^\n`|#\"]*)?", page.read_text())
+        text = page.read_text().replace("\\\n", " ")  # lines that go on
+        found += re.findall(r"algos/(\w+)\.py( [^\n`|#\"]*)?", text)
     return sorted({(script, rest) for script, rest in found if " --" in rest})
 
 
