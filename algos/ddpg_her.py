@@ -351,7 +351,7 @@ class Agent:
         self.critic_optimizer = adam(self.critic_params)
 
 
-def ddpg_critic_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict[str, Tensor]]:
+def ddpg_critic_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     """Eq. (4): match the target's value."""
     with torch.no_grad():
         next_action = agent.target_actor(batch.next_obs, batch.goal)  # (batch, action_dim)
@@ -361,11 +361,7 @@ def ddpg_critic_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, di
             target = target.clamp(-1 / (1 - args.gamma), 0)
     q = agent.critic(batch.obs, batch.goal, batch.action)  # (batch,)
     value_loss = nn.functional.mse_loss(q, target)
-    return value_loss, {
-        "losses/value": value_loss,
-        "values/q": q.mean(),
-        "values/target": target.mean(),
-    }
+    return value_loss, {"value_loss": value_loss, "q": q, "target": target}
 
 
 def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> Tensor:
@@ -376,7 +372,7 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
 
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict:
-    """A gradient step of critic and actor; returns what is worth logging."""
+    """A gradient step of critic and actor; returns what it was made of."""
     autocast = launch.autocast(args, batch.obs.device)
     agent.critic_optimizer.zero_grad()
     with autocast:
@@ -392,8 +388,7 @@ def update(agent: Agent, batch: Batch, args: Args) -> dict:
     agent.actor_optimizer.step()
     if args.simultaneous_updates:
         agent.critic_optimizer.step()
-    info |= {"losses/critic": critic_loss, "losses/actor": policy_loss}
-    return {name: value.detach() for name, value in info.items()}
+    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
 
 
 @torch.no_grad()
@@ -456,7 +451,6 @@ if __name__ == "__main__":
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while not folder.is_over():
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset(ended) if ended.any() else next_obs
@@ -488,16 +482,16 @@ if __name__ == "__main__":
                 count.new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                infos.append(update(agent, batch, args))
+                info = update(agent, batch, args)
+                folder.watch(info)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(infos[-1]["losses/value"])
+            folder.check_finite(info["value_loss"])
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(infos, buffer.stored()[1] / args.buffer_size)
-            infos.clear()
+            folder.log(buffer.stored()[1] / args.buffer_size)
 
         # Evaluate
         if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:

@@ -393,7 +393,7 @@ class Agent:
 
 def reengage_critic_loss(
     agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict]:
     """Eq. (9), or Eq. (8) with a dense reward's gradient, reward_grad (batch, goal_dim)."""
     goal = batch.goal.clone().requires_grad_(args.alpha != 0)
     next_action = agent.target_actor(batch.next_obs, goal)  # (batch, action_dim)
@@ -403,7 +403,7 @@ def reengage_critic_loss(
         target = target.clamp(-1 / (1 - args.gamma), 0)  # a clipped target has no gradient
     q = agent.critic(batch.obs, goal, batch.action)  # (batch,)
     value_loss = nn.functional.mse_loss(q, target.detach())
-    info = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
+    info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
         return value_loss, info
 
@@ -419,15 +419,8 @@ def reengage_critic_loss(
         scale = torch.ones_like(scale)
     grad_loss = (mask[:, None] * scale * (q_grad - target_grad)).square().mean()
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grad.norm(dim=1).mean(),
-        "gradient/target_norm": target_grad.norm(dim=1).mean(),
-        "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=1).mean(),
-        "gradient/rows": mask.mean(),  # the fraction that the term sees
-    }
+    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
+    info |= {"q_grad": q_grad, "target_grad": target_grad}
     return value_loss + alpha * grad_loss, info
 
 
@@ -439,7 +432,7 @@ def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> 
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
-    """A gradient step of critic and actor; returns what is worth logging."""
+    """A gradient step of critic and actor; returns what it was made of."""
     autocast = launch.autocast(args, batch.obs.device)
     agent.critic_optimizer.zero_grad()
     with autocast:
@@ -457,8 +450,7 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
     agent.actor_optimizer.step()
     if args.simultaneous_updates:
         agent.critic_optimizer.step()
-    info |= {"losses/critic": critic_loss, "losses/actor": policy_loss}
-    return {name: value.detach() for name, value in info.items()}
+    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
 
 
 def average(tensors: list[Tensor]) -> None:
@@ -538,7 +530,6 @@ if __name__ == "__main__":
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while not folder.is_over():
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset(ended) if ended.any() else next_obs
@@ -573,16 +564,16 @@ if __name__ == "__main__":
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = envs.reward_gradient(batch) if is_dense else None
-                infos.append(update(agent, batch, args, reward_grad))
+                info = update(agent, batch, args, reward_grad)
+                folder.watch(info)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(infos[-1]["losses/value"])
+            folder.check_finite(info["value_loss"])
 
         # Log
         if count.global_step % args.log_frequency < stride:
-            folder.log(infos, buffer.stored()[1] / args.buffer_size)
-            infos.clear()
+            folder.log(buffer.stored()[1] / args.buffer_size)
 
         # Evaluate
         if folder.is_over() or count.global_step % args.eval_frequency < stride:

@@ -7,7 +7,7 @@ Distillation", AAAI 2023).
                         + alpha ||dQ/db - 2 R_item(s', g) - gamma dQ'(s', pi'(s', z'), z')/db||^2
 
     python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0    the paper's size, many hours
-    bash benchmark/drive_seek.sh small                           a size that learns in two minutes
+    bash benchmark/experiments/drive_seek.sh small               a size that learns in two minutes
 
 --alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply by themselves; a flag wins over them.
 Deviation from the paper: the actor's gradient is taken at the critic before its step, so that one
@@ -77,7 +77,7 @@ class LearningArgs:
 class MethodArgs:
     alpha: float | Literal["auto"] = 10.0
     """weight of the gradient term, a mean over batch and gates; 0 is DDPG (paper: 5 to 100)"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: float = 3.0
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
     policy_gates: bool = True
     """the target's gradient also passes through the target policy's gates, as Eq. (19) has it"""
@@ -390,7 +390,7 @@ class Agent:
 
 def multi_reengage_critic_loss(
     agent: Agent, batch: GoalSetBatch, args: Args
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, Tensor, dict]:
     """Eq. (19); also the critic's embedding of the goal sets, (batch, embedding_dim)."""
     gates = torch.ones_like(batch.item_reward).requires_grad_(args.alpha != 0)  # (present,)
     next_z = agent.target_critic.encoder(batch.next_state, batch.goals, gates)
@@ -405,7 +405,7 @@ def multi_reengage_critic_loss(
     z = agent.critic.encoder(batch.state, batch.goals, gates)  # (batch, embedding_dim)
     q = agent.critic(batch.state, z, batch.action)  # (batch,)
     value_loss = nn.functional.mse_loss(q, target.detach())
-    info = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
+    info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
         return value_loss, z.detach(), info
 
@@ -416,15 +416,8 @@ def multi_reengage_critic_loss(
     # The mean over batch and n_max gates
     grad_loss = (q_grad - target_grad).square().sum() / (len(q) * args.n_max)
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grad.norm(),  # of all present goals' gates at once
-        "gradient/target_norm": target_grad.norm(),
-        "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=0),
-        "gradient/rows": torch.ones(()),  # no mask here: the term sees every row
-    }
+    info |= {"grad_loss": grad_loss, "alpha": alpha}
+    info |= {"q_grad": q_grad, "target_grad": target_grad}
     return value_loss + alpha * grad_loss, z.detach(), info
 
 
@@ -439,7 +432,7 @@ def multi_actor_loss(agent: Agent, batch: GoalSetBatch, z: Tensor, args: Args) -
 
 
 def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict:
-    """A gradient step of critic and actor, both at the same parameters; what is worth logging."""
+    """A gradient step of critic and actor, both at the same parameters; what it was made of."""
     critic_loss, z, info = multi_reengage_critic_loss(agent, batch, args)
     agent.critic_optimizer.zero_grad()
     critic_loss.backward(inputs=agent.critic_params)
@@ -448,8 +441,7 @@ def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict:
     policy_loss.backward(inputs=agent.actor_params)
     agent.critic_optimizer.step()
     agent.actor_optimizer.step()
-    info |= {"losses/critic": critic_loss, "losses/actor": policy_loss}
-    return {name: value.detach() for name, value in info.items()}
+    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
 
 
 @torch.no_grad()
@@ -510,7 +502,6 @@ if __name__ == "__main__":
         report(folder, agent, eval_envs, args, video)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(1, bool)
-    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while not folder.is_over():
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset() if ended.any() else next_obs
@@ -532,15 +523,15 @@ if __name__ == "__main__":
         # Update
         if count.global_step >= args.learning_starts:
             batch = buffer.sample(args.batch_size, device)
-            infos.append(update(agent, batch, args))
+            info = update(agent, batch, args)
+            folder.watch(info)
             count.updates += 1
             polyak(agent, args.tau)
-            folder.check_finite(infos[-1]["losses/value"])
+            folder.check_finite(info["value_loss"])
 
         # Log
         if count.global_step % args.log_frequency == 0:
-            folder.log(infos, buffer.stored / buffer.capacity)
-            infos.clear()
+            folder.log(buffer.stored / buffer.capacity)
 
         # Evaluate
         if folder.is_over() or count.global_step % args.eval_frequency == 0:

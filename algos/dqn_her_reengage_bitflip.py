@@ -76,7 +76,7 @@ class LearningArgs:
 class MethodArgs:
     alpha: float | Literal["auto"] = 1.0
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is DQN+HER"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: float = 0.3
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
     c_low: float | None = None
     """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
@@ -322,7 +322,7 @@ def soft_max(q: Tensor, temperature: float) -> Tensor:
     return ((q / temperature).softmax(dim=1) * q).sum(dim=1)
 
 
-def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict[str, Tensor]]:
+def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     """Eq. (32), or Eq. (33) with --soft-target both; the mask 1[R = c_low] is that of Eq. (9)."""
     goal = batch.goal.clone().requires_grad_(args.alpha != 0)
     next_q = agent.target_network(batch.next_obs, goal)  # (batch, n_actions)
@@ -333,7 +333,7 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict[str, 
     q = agent.q_network(batch.obs, goal)  # (batch, n_actions)
     q = q.gather(1, batch.action.long())[:, 0]  # (batch,)
     value_loss = nn.functional.huber_loss(q, target.detach())
-    info = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
+    info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
         return value_loss, info
 
@@ -342,27 +342,19 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict[str, 
     mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
     grad_loss = (mask[:, None] * (q_grad - target_grad)).square().mean()
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grad.norm(dim=1).mean(),
-        "gradient/target_norm": target_grad.norm(dim=1).mean(),
-        "gradient/cosine": torch.cosine_similarity(q_grad, target_grad, dim=1).mean(),
-        "gradient/rows": mask.mean(),  # the fraction that the term sees
-    }
+    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
+    info |= {"q_grad": q_grad, "target_grad": target_grad}
     return value_loss + alpha * grad_loss, info
 
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict:
-    """A gradient step of the network; returns what is worth logging."""
+    """A gradient step of the network; returns what it was made of."""
     agent.optimizer.zero_grad()
     with launch.autocast(args, batch.obs.device):
         loss, info = dqn_loss(agent, batch, args)
     loss.backward()
     agent.optimizer.step()
-    info |= {"losses/critic": loss, "dqn/epsilon": torch.as_tensor(args.epsilon)}
-    return {name: value.detach() for name, value in info.items()}
+    return info | {"critic_loss": loss, "epsilon": args.epsilon}
 
 
 @torch.no_grad()
@@ -425,7 +417,6 @@ if __name__ == "__main__":
         report(folder, agent, eval_envs, args, video)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while not folder.is_over():
         # Act: the best action, with 'both-stochastic' one of the soft target's softmax, or any
         obs = envs.reset(ended) if ended.any() else next_obs
@@ -453,16 +444,16 @@ if __name__ == "__main__":
             count.new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                infos.append(update(agent, batch, args))
+                info = update(agent, batch, args)
+                folder.watch(info)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(infos[-1]["losses/value"])
+            folder.check_finite(info["value_loss"])
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(infos, buffer.stored()[1] / args.buffer_size)
-            infos.clear()
+            folder.log(buffer.stored()[1] / args.buffer_size)
 
         # Evaluate
         if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:

@@ -417,7 +417,7 @@ def minimum(critics: nn.ModuleList, obs: Tensor, goal: Tensor, action: Tensor) -
 
 def sac_critic_loss(
     agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict]:
     """Eq. (9) for both critics and SAC's target, or Eq. (8) with a dense reward's gradient."""
     goal = batch.goal.clone().requires_grad_(args.alpha != 0)
     with torch.set_grad_enabled(args.alpha != 0):
@@ -427,7 +427,7 @@ def sac_critic_loss(
         target = batch.reward + args.gamma * (1 - batch.terminated) * next_value  # (batch,)
     qs = [critic(batch.obs, goal, batch.action) for critic in agent.critics]  # 2 x (batch,)
     value_loss = 0.5 * sum(mse_loss(q, target.detach()) for q in qs)
-    info = {"losses/value": value_loss, "values/q": qs[0].mean(), "values/target": target.mean()}
+    info = {"value_loss": value_loss, "q": qs[0], "target": target}
     if args.alpha == 0:
         return value_loss, info
 
@@ -444,15 +444,8 @@ def sac_critic_loss(
         grad_losses.append(difference.square().mean())
     grad_loss = 0.5 * sum(grad_losses)
     alpha = agent.weight(value_loss, grad_loss)
-    info |= {
-        "losses/gradient": grad_loss,
-        "gradient/alpha": torch.as_tensor(alpha),
-        "gradient/ratio": alpha * grad_loss / value_loss,  # what --alpha auto holds
-        "gradient/norm": q_grads[0].norm(dim=1).mean(),  # of the first critic
-        "gradient/target_norm": target_grad.norm(dim=1).mean(),
-        "gradient/cosine": torch.cosine_similarity(q_grads[0], target_grad, dim=1).mean(),
-        "gradient/rows": mask.mean(),  # the fraction that the term sees
-    }
+    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
+    info |= {"q_grad": q_grads[0], "target_grad": target_grad}
     return value_loss + alpha * grad_loss, info
 
 
@@ -465,7 +458,7 @@ def sac_actor_loss(agent: Agent, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
-    """A gradient step of critics, actor and entropy coefficient; returns what is worth logging."""
+    """A gradient step of critics, actor and entropy coefficient; returns what it was made of."""
     autocast = launch.autocast(args, batch.obs.device)
 
     agent.critic_optimizer.zero_grad()
@@ -481,11 +474,10 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
     agent.actor_optimizer.step()
 
     # c grows while the entropy, -log pi on average, is below -dim(a)
-    info |= {"losses/critic": critic_loss, "losses/actor": policy_loss}
-    info |= {"sac/entropy": -log_prob, "sac/entropy_coefficient": agent.entropy_coef()}
+    info |= {"entropy": -log_prob, "entropy_coefficient": agent.entropy_coef()}
     agent.entropy_coef.log_c.grad = batch.action.shape[1] - log_prob
     agent.entropy_optimizer.step()
-    return {name: value.detach() for name, value in info.items()}
+    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
 
 
 @torch.no_grad()
@@ -549,7 +541,6 @@ if __name__ == "__main__":
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    infos: list[dict[str, Tensor]] = []  # one an update since the last log
     while not folder.is_over():
         # Act: a sampled action with Gaussian noise, or a uniform one
         obs = envs.reset(ended) if ended.any() else next_obs
@@ -581,16 +572,16 @@ if __name__ == "__main__":
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = envs.reward_gradient(batch) if is_dense else None
-                infos.append(update(agent, batch, args, reward_grad))
+                info = update(agent, batch, args, reward_grad)
+                folder.watch(info)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(infos[-1]["losses/value"])
+            folder.check_finite(info["value_loss"])
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(infos, buffer.stored()[1] / args.buffer_size)
-            infos.clear()
+            folder.log(buffer.stored()[1] / args.buffer_size)
 
         # Evaluate
         if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:

@@ -122,6 +122,7 @@ class RunFolder:
         self.clock = (time.time(), step, self.count.updates)
         self.episode_return = np.zeros(envs[0].num_envs)
         self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
+        self.watched: list[dict[str, Tensor]] = []  # of updates since the last log
         is_shown = self.rank == 0
         self.bar = tqdm(
             total=self.args.total_timesteps,
@@ -203,13 +204,19 @@ class RunFolder:
         self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
         self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
-    def log(self, infos: list[dict[str, Tensor]], buffer_fill: float) -> None:
-        """Training curves: means over `infos`, one dict an update, since the last call."""
+    def watch(self, info: dict[str, Any]) -> None:
+        """Keeps what an update was made of for the curves: every tenth one, which costs little."""
+        if self.rank == 0 and (not self.watched or self.count.updates % 10 == 0):
+            self.watched.append(curves_of(info))
+
+    def log(self, buffer_fill: float) -> None:
+        """Training curves: means over what was watched since the last call."""
         if self.rank > 0:
             return
         scalars = {"charts/buffer_fill": buffer_fill}
-        for name in infos[0] if infos else ():
-            scalars[name] = torch.stack([info[name] for info in infos]).mean().item()
+        for name in self.watched[0] if self.watched else ():
+            scalars[name] = torch.stack([found[name] for found in self.watched]).mean().item()
+        self.watched.clear()
         now = (time.time(), self.count.global_step, self.count.updates)
         seconds, steps, updates = (new - old for new, old in zip(now, self.clock, strict=True))
         self.clock = now
@@ -387,6 +394,39 @@ class RunFolder:
             flush=True,
         )
         os._exit(1)  # the event file's thread would add tracebacks of the same kind
+
+
+CURVES = {  # name in an update's info -> name of the curve, the mean of what is there
+    "value_loss": "losses/value",
+    "grad_loss": "losses/gradient",
+    "critic_loss": "losses/critic",
+    "actor_loss": "losses/actor",
+    "q": "values/q",
+    "target": "values/target",
+    "alpha": "gradient/alpha",
+    "mask": "gradient/rows",  # the fraction that the term sees
+    "entropy": "sac/entropy",
+    "entropy_coefficient": "sac/entropy_coefficient",
+    "epsilon": "dqn/epsilon",
+}
+
+
+@torch.no_grad()
+def curves_of(info: dict[str, Any]) -> dict[str, Tensor]:
+    """What curves show of an update: numbers and (batch,) in `info`, gradients (..., goal_dim)."""
+    found = {}
+    for name, curve in CURVES.items():
+        if name in info:
+            found[curve] = torch.as_tensor(info[name], dtype=torch.float32).mean()
+    if "q_grad" in info:
+        q_grad, target_grad = info["q_grad"], info["target_grad"]
+        weighted = found["gradient/alpha"] * found["losses/gradient"]
+        found["gradient/ratio"] = weighted / found["losses/value"]  # what --alpha auto holds
+        found["gradient/norm"] = q_grad.norm(dim=-1).mean()
+        found["gradient/target_norm"] = target_grad.norm(dim=-1).mean()
+        cosine = torch.cosine_similarity(q_grad, target_grad, dim=-1)
+        found["gradient/cosine"] = cosine.mean()
+    return found
 
 
 def _parameters(agent: Any) -> Iterator[Tensor]:

@@ -1,36 +1,41 @@
-"""Multi-ReenGAGE's losses without what makes `algos/ddpg_multi_reengage.py` fast, for `throughput.py` to compare with.
+"""Multi-ReenGAGE's losses without what makes `algos/ddpg_multi_reengage.py` fast.
 
-All n_max slots are encoded, present or not, and critic, actor and both target networks each evaluate the encoder for
-themselves. The losses are the same numbers: a test compares them.
+For `throughput.py` to compare with: all n_max slots are encoded, present or not, and critic, actor
+and both target networks each evaluate the encoder for themselves. The losses are the same numbers:
+a test compares them.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd import grad
+from torch.nn.functional import mse_loss
 
 from algos.ddpg_multi_reengage import Args, GoalEncoder, GoalSetActor, GoalSetBatch, GoalSetCritic
 
 
-def pad(batch: GoalSetBatch, n_max: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cells (batch, n_max, 2), gates and item rewards (batch, n_max); slots without a goal are 0."""
-    row, n = batch.goals.row, len(batch.state)
+def pad(batch: GoalSetBatch, n_max: int) -> tuple[Tensor, ...]:
+    """Cells (batch, n_max, 2), gates and item rewards (batch, n_max); empty slots are 0."""
+    row = batch.goals.row
+    n = len(batch.state)
     count = torch.bincount(row, minlength=n)
-    slot = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+    first = count.cumsum(0) - count  # of each set
+    slot = torch.arange(len(row)) - first[row]
+    gate = torch.ones_like(batch.item_reward)
     padded = batch.state.new_zeros(n, n_max, 4)
-    values = [
-        batch.goals.cell,
-        torch.ones_like(batch.item_reward)[:, None],
-        batch.item_reward[:, None],
-    ]
-    padded[row, slot] = torch.cat(values, 1)
-    return padded[..., :2], padded[..., 2], padded[..., 3]
+    padded[row, slot, :2] = batch.goals.cell
+    padded[row, slot, 2] = gate
+    padded[row, slot, 3] = batch.item_reward
+    gates, item_reward = padded[..., 2:].unbind(-1)
+    return padded[..., :2], gates, item_reward
 
 
 def embed(encoder: GoalEncoder, state: Tensor, cell: Tensor, gates: Tensor) -> Tensor:
     """Eq. (36): (batch, embedding_dim)."""
-    inputs = torch.cat(
-        [cell, state[:, None].expand(-1, cell.shape[1], -1)], dim=2
-    )  # (batch, n_max, 2 + state_dim)
-    return (gates.square()[..., None] * encoder.net(inputs)).sum(1) / encoder.n_max
+    slots = cell.shape[1]
+    states = state[:, None].expand(-1, slots, -1)
+    inputs = torch.cat([cell, states], dim=2)  # (batch, n_max, 2 + state_dim)
+    weights = gates.square()[..., None]
+    return (weights * encoder.net(inputs)).sum(1) / encoder.n_max
 
 
 def padded_critic_loss(
@@ -43,19 +48,18 @@ def padded_critic_loss(
     """Eq. (40)."""
     cell, gates, item_reward = pad(batch, args.n_max)
     gates.requires_grad_()
-    next_action = target_actor(
-        batch.next_state, embed(target_actor.encoder, batch.next_state, cell, gates)
-    )
-    next_q = target_critic(
-        batch.next_state, embed(target_critic.encoder, batch.next_state, cell, gates), next_action
-    )
+    state, next_state = batch.state, batch.next_state
+    z = embed(target_actor.encoder, next_state, cell, gates)
+    next_action = target_actor(next_state, z)
+    z = embed(target_critic.encoder, next_state, cell, gates)
+    next_q = target_critic(next_state, z, next_action)
     target = batch.reward + args.gamma * (1 - batch.terminated) * next_q
-    q = critic(batch.state, embed(critic.encoder, batch.state, cell, gates), batch.action)
-    target_grad = 2 * item_reward + torch.autograd.grad(target.sum(), gates)[0]  # (batch, n_max)
-    q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]  # (batch, n_max)
-    return nn.functional.mse_loss(q, target.detach()) + args.alpha * nn.functional.mse_loss(
-        q_grad, target_grad
-    )
+    z = embed(critic.encoder, state, cell, gates)
+    q = critic(state, z, batch.action)
+    target_grad = 2 * item_reward + grad(target.sum(), gates)[0]  # (batch, n_max)
+    q_grad = grad(q.sum(), gates, create_graph=True)[0]  # (batch, n_max)
+    grad_loss = mse_loss(q_grad, target_grad)
+    return mse_loss(q, target.detach()) + args.alpha * grad_loss
 
 
 def padded_actor_loss(
@@ -65,4 +69,5 @@ def padded_actor_loss(
     cell, gates, _ = pad(batch, args.n_max)
     with torch.no_grad():
         z = embed(critic.encoder, batch.state, cell, gates)
-    return -critic(batch.state, z, actor(batch.state, z)).mean()
+    action = actor(batch.state, z)
+    return -critic(batch.state, z, action).mean()

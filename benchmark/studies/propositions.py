@@ -93,7 +93,7 @@ def descend(
         turn[i, j] = -solve(normal, jacobian.T @ error, assume_a="pos")
         candidate = u @ expm(turn - turn.T)
         new_error = ((action @ candidate.T - move) * goal).sum(1)
-        if (new_error**2).sum() < (error**2).sum():
+        if np.sum(new_error**2) < np.sum(error**2):
             u = candidate
             error = new_error
             damping /= 4
@@ -134,10 +134,12 @@ def transitions_needed(d: int, kind: str, by_gradient: bool, seeds: int) -> int:
 
 def exponent(dims: list[int], needed: list[int]) -> float:
     """Of the transitions by d, from d = 8 on where there are such; not a number for one d."""
-    points = [(d, n) for d, n in zip(dims, needed, strict=True) if d >= 8 or max(dims) < 8]
-    if len(points) < 2:
+    least = 8 if max(dims) >= 8 else 2
+    fitted = np.array(dims) >= least
+    if fitted.sum() < 2:
         return np.nan
-    d, n = np.log(np.array(points)).T
+    d = np.log(dims)[fitted]
+    n = np.log(needed)[fitted]
     return np.polyfit(d, n, 1)[0]
 
 
@@ -147,8 +149,9 @@ def measure(dims: list[int], kind: str, seeds: int, axis: plt.Axes) -> list[dict
     for loss, by_gradient, style, colour in LOSSES:
         needed = []
         for d in dims:
-            needed.append(transitions_needed(d, kind, by_gradient, seeds))
-            rows.append({"environment": kind, "loss": loss, "d": d, "transitions": needed[-1]})
+            n = transitions_needed(d, kind, by_gradient, seeds)
+            needed.append(n)
+            rows.append({"environment": kind, "loss": loss, "d": d, "transitions": n})
             print(rows[-1], flush=True)
         label = f"{loss}: d^{exponent(dims, needed):.2f}"
         print(f"{kind} rewards, {label}", flush=True)
@@ -159,9 +162,13 @@ def measure(dims: list[int], kind: str, seeds: int, axis: plt.Axes) -> list[dict
 def draw_bounds(dims: list[int], kind: str, axis: plt.Axes) -> None:
     """The dimensions of the rotations, and those of one row: what the losses could need."""
     d = np.array(dims)
-    factor = 1 if kind == "dense" else 2
-    times = "" if factor == 1 else "2 x "
-    axis.loglog(d, factor * d * (d - 1) / 2, ":", color=BLACK, label=f"{times}d (d - 1) / 2")
+    rotations = d * (d - 1) / 2
+    times = ""
+    factor = 1
+    if kind == "sparse":  # every other transition tells nothing
+        times = "2 x "
+        factor = 2
+    axis.loglog(d, factor * rotations, ":", color=BLACK, label=f"{times}d (d - 1) / 2")
     axis.loglog(d, factor * (d - 1), ":", color=BLUE, label=f"{times}(d - 1)")
 
 
@@ -169,15 +176,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
+    dims = [2, 4, 8, 16, 32, 64]
+    parser.add_argument("--dims", type=int, nargs="+", default=dims)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     if min(args.dims) < 2 or args.seeds < 1:
         parser.error("--dims must be at least 2, --seeds at least 1")
 
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained", sharey=True)
+    size = (8, 3.4)
+    figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     rows = []
-    for axis, kind, number in zip(axes, ("dense", "sparse"), (1, 2), strict=True):
+    for number, kind in ((1, "dense"), (2, "sparse")):
+        axis = axes[number - 1]
         rows += measure(args.dims, kind, args.seeds, axis)
         draw_bounds(args.dims, kind, axis)
         axis.set(title=f"Proposition {number}, {kind} rewards", xlabel="d")

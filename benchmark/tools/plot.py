@@ -38,7 +38,10 @@ COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#5
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
 ENDINGS = [".svg", ".png", ".pdf"]
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
-NOT_A_SETTING = {"seed", "run_dir", "versions", "num_threads", "cuda", "track", "capture_video"}
+NOT_A_SETTING = {  # of args.json: which run it is, and where and on what it was made
+    "seed", "run_dir", "resume", "evaluate", "command", "settings_from", "versions",
+    "num_threads", "cuda", "track", "capture_video", "save_model", "log_frequency",
+}  # fmt: skip
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 
@@ -91,9 +94,10 @@ def read_settings(path: Path) -> dict:
         path.with_name("args.json") if path.name == "metrics.csv" else path.with_suffix(".json")
     )
     try:
-        settings = json.loads(beside.read_text())
-        return {key: str(value) for key, value in settings.items() if key not in NOT_A_SETTING}
-    except (OSError, ValueError, AttributeError):
+        args = json.loads(beside.read_text())
+        names = [name for name in args if name not in NOT_A_SETTING]
+        return {name: str(args[name]) for name in names}
+    except (OSError, ValueError, TypeError):
         raise ValueError(
             f"{path} has no readable {beside.name} beside it: give it a label."
         ) from None
@@ -102,30 +106,33 @@ def read_settings(path: Path) -> dict:
 def group_by_settings(paths: list[Path]) -> list[Curve]:
     """One curve for each set of settings, named after those that differ."""
     settings = {path: read_settings(path) for path in paths}
-    every_key = {key: None for run in settings.values() for key in run}  # in the scripts' order
-    differing = []
-    for key in every_key:
-        values = {run.get(key) for run in settings.values()}
-        if len(values) > 1 and (None not in values or separates(key, differing, settings)):
-            differing.append(key)
-    groups: dict[tuple, list[Path]] = {}
-    for path, run in settings.items():
-        groups.setdefault(tuple(run.get(key) for key in differing), []).append(path)
-    curves = []
-    for values in sorted(groups, key=lambda values: [(value or "") for value in values]):
-        pairs = zip(differing, values, strict=True)
-        words = [f"no {key}" if value is None else f"{key} {value}" for key, value in pairs]
-        first = groups[values][0]
-        label = ", ".join(words) or settings[first].get("env_id", first.parent.name)
-        curves.append(Curve(label, groups[values]))
-    return curves
+    names = differing(list(settings.values()))
+    paths = sorted(paths, key=lambda path: [settings[path].get(name, "") for name in names])
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        run = settings[path]
+        words = [f"{name} {run[name]}" if name in run else f"no {name}" for name in names]
+        label = ", ".join(words) or run.get("env_id", path.parent.name)
+        groups.setdefault(label, []).append(path)
+    return [Curve(label, group) for label, group in groups.items()]
 
 
-def separates(key: str, differing: list[str], settings: dict[Path, dict]) -> bool:
-    """Whether a setting that only some scripts have tells runs apart that are not yet."""
-    before = {tuple(run.get(k) for k in differing) for run in settings.values()}
-    after = {tuple(run.get(k) for k in [*differing, key]) for run in settings.values()}
-    return len(after) > len(before)
+def differing(runs: list[dict]) -> list[str]:
+    """The settings that tell runs apart, in the scripts' order. One that only some scripts have
+    counts if it tells runs apart that the others do not."""
+    found: list[str] = []
+    for name in {name: None for run in runs for name in run}:
+        everyone_has_it = all(name in run for run in runs)
+        if kinds(runs, [name]) > 1 and everyone_has_it:
+            found.append(name)
+        elif kinds(runs, [*found, name]) > kinds(runs, found):
+            found.append(name)
+    return found
+
+
+def kinds(runs: list[dict], names: list[str]) -> int:
+    """How many different runs there are, by these settings."""
+    return len({tuple(map(run.get, names)) for run in runs})
 
 
 # Their numbers
@@ -149,7 +156,8 @@ def read_metrics(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} has no header with global_step: it is no file of metrics.")
     if not rows:
         raise ValueError(f"{path} has no evaluation yet.")
-    if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
+    widths = {len(row) for row in rows}
+    if not text.endswith("\n") or widths != {len(header)}:
         raise ValueError(f"{path} has a line that is cut off.")
     try:
         table = np.array(rows, dtype=float)
@@ -169,14 +177,15 @@ def read_curve(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
         if metric not in run:
             metrics = ", ".join(name for name in run if name != "global_step")
             raise ValueError(f"{path} has no metric {metric}; there are {metrics}.")
-    shortest = min(runs, key=lambda path: len(runs[path]["global_step"]))
+    lengths = {path: len(run[metric]) for path, run in runs.items()}
+    shortest = min(lengths, key=lengths.get)
     steps = runs[shortest]["global_step"]
     values = []
     for path, run in runs.items():
         if not np.array_equal(run["global_step"][: len(steps)], steps):
             raise ValueError(f"{shortest} and {path} were evaluated at different steps.")
         values.append(run[metric][: len(steps)])
-    if any(len(run["global_step"]) > len(steps) for run in runs.values()):
+    if max(lengths.values()) > len(steps):
         print(f"{curve.label}: cut at step {steps[-1]:,.0f}, where {shortest} ends")
     return steps, np.array(values)
 
@@ -199,8 +208,8 @@ def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return trim_mean(values, 0.25, axis=axis)
 
 
-def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The curve and its band, each (evaluations,), of values (seeds, evaluations)."""
+def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, ...]:
+    """The curve and its band, lower and upper, (evaluations,) each, of (seeds, evaluations)."""
     mean = values.mean(0)
     std = values.std(0)
     if not robust:
@@ -217,33 +226,19 @@ def draw(
     curves: list[Curve], metrics: list[str], title: str = "", robust: bool = False
 ) -> plt.Figure:
     """One panel a metric; prints each curve's numbers. ValueError as `read_curve`."""
-    figure, row = plt.subplots(
-        1, len(metrics), figsize=(5 * len(metrics), 3), layout="constrained", squeeze=False
-    )
-    for axes, metric in zip(row[0], metrics, strict=True):
-        is_success = metric.startswith("success")
-        first_style = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
-        for style, curve in enumerate(curves, start=first_style):
-            steps, values = read_curve(curve, metric)
+    width = 5 * len(metrics)
+    figure = plt.figure(figsize=(width, 3), layout="constrained")
+    for place, metric in enumerate(metrics, start=1):
+        axes = figure.add_subplot(1, len(metrics), place)
+        first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
+        for look, curve in enumerate(curves, start=first_look):
             name = curve.label if len(metrics) == 1 else f"{curve.label}, {metric}"
-            print(describe(name, steps, values, is_success))
-            every = math.ceil(len(steps) / MOST_POINTS)
-            shown = np.arange(len(steps) - 1, -1, -every)[::-1]  # the last one among them
-            middle, low, high = middle_and_band(values[:, shown], robust)
-            look = {
-                "color": COLOURS[style % len(COLOURS)],
-                "linestyle": STYLES[style % len(STYLES)],
-            }
-            axes.plot(steps[shown], middle, label=as_text(curve.label), **look)
-            axes.fill_between(steps[shown], low, high, color=look["color"], alpha=0.15, linewidth=0)
-            known = {step: mean for step, mean in curve.published.items() if step <= steps[-1]}
-            circles = {"marker": "o", "markerfacecolor": "none", "linestyle": "none"}
-            axes.plot(known.keys(), known.values(), color=look["color"], **circles)
+            draw_curve(axes, curve, metric, robust, look, name)
         if any(curve.published for curve in curves):
-            axes.plot([], [], color="#777777", label="published mean", **circles)
+            axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
         axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
         axes.set_title(as_text(title))
-        if is_success:
+        if metric.startswith("success"):
             axes.set_ylim(-0.02, 1.02)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
         axes.grid(alpha=0.3)
@@ -251,6 +246,24 @@ def draw(
     figure.legend(lines, labels, loc="outside lower center", frameon=False)
     figure.set_figheight(3 + 0.2 * len(labels))
     return figure
+
+
+def draw_curve(
+    axes: plt.Axes, curve: Curve, metric: str, robust: bool, look: int, name: str
+) -> None:
+    """Line, band and circles; prints the numbers under this name."""
+    steps, values = read_curve(curve, metric)
+    print(describe(name, steps, values, metric.startswith("success")))
+    every = math.ceil(len(steps) / MOST_POINTS)
+    shown = np.arange(len(steps))[::-every][::-1]  # the last one among them
+    middle, low, high = middle_and_band(values[:, shown], robust)
+    colour = COLOURS[look % len(COLOURS)]
+    style = STYLES[look % len(STYLES)]
+    axes.plot(steps[shown], middle, style, color=colour, label=as_text(curve.label))
+    axes.fill_between(steps[shown], low, high, color=colour, alpha=0.15, linewidth=0)
+    for step, mean in curve.published.items():
+        if step <= steps[-1]:
+            axes.plot(step, mean, "o", mfc="none", color=colour)
 
 
 def as_text(words: str) -> str:

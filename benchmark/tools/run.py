@@ -68,9 +68,15 @@ def say(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def refuse(sentence: object) -> None:
+def refuse(sentence: str) -> None:
     print(sentence, file=sys.stderr)
     sys.exit(2)
+
+
+def as_sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
 
 # What to run
@@ -152,12 +158,24 @@ def is_same(name: str, words: list[str], recorded: object) -> bool:
         pairs = zip(words, recorded, strict=False)
         return len(words) == len(recorded) and all(is_same(name, [w], r) for w, r in pairs)
     word = " ".join(words)
-    if name == "env_id":  # a repaired successor may stand in: HandReach-v3 for HandReach-v2
-        return re.sub(r"-v\d+$", "", word) == re.sub(r"-v\d+$", "", str(recorded))
-    try:
-        return word == str(recorded) or json.loads(word) == recorded
-    except ValueError:  # neither a number nor JSON
-        return False
+    if name == "env_id":
+        return without_version(word) == without_version(str(recorded))
+    return word == str(recorded) or value_of(word) == recorded
+
+
+def without_version(env_id: str) -> str:
+    """A repaired successor may stand in for an environment: HandReach-v3 for HandReach-v2."""
+    return re.sub(r"-v\d+$", "", env_id)
+
+
+def value_of(word: str) -> object:
+    """A number, or what JSON makes of the word."""
+    for read in (float, json.loads):
+        try:
+            return read(word)
+        except ValueError:
+            pass
+    return None
 
 
 def read_args(folder: Path) -> dict:
@@ -176,7 +194,8 @@ def changed_setting(run: Run) -> str:
         return "it has no readable args.json"
     for name, words in settings_of(run).items():
         if name.startswith("no_") and name not in args:  # --no-cuda says that cuda is False
-            name, words = name.removeprefix("no_"), ["False"]
+            name = name.removeprefix("no_")
+            words = ["False"]
         if name in NOT_COMPARED or is_same(name, words, args.get(name)):
             continue
         if name == "total_timesteps" and is_extended(run, words, args):
@@ -304,7 +323,9 @@ def command_for(run: Run) -> list[str]:
             command += ["--total-timesteps", steps]
     elif "num_threads" not in settings_of(run):
         command += ["--num-threads", "1"]
-    return [sys.executable if word == "python" else word for word in command]
+    if command[0] == "python":
+        command[0] = sys.executable
+    return command
 
 
 def put_aside(run: Run, reason: str) -> None:
@@ -340,7 +361,7 @@ class Batch:
     def start(self) -> None:
         """Starts runs until all workers are busy; runs that live elsewhere keep their place."""
         for run in self.waiting.copy():
-            if len(self.running) == self.workers:
+            if self.is_stopping or len(self.running) == self.workers:
                 return
             state = begin(run)
             if state == "elsewhere":
@@ -415,13 +436,12 @@ def work(batch: Batch, minutes: float, is_job: bool) -> int:
     heard = 0
     trouble = None
     while batch.running or (batch.waiting and not batch.is_stopping):
-        if not batch.is_stopping:
-            try:
-                batch.start()
-            except OSError as error:  # a full disk, a folder that may not be written
-                trouble = error
-                batch.stop(signal.SIGTERM)
-        batch.reap()
+        try:
+            batch.start()
+            batch.reap()
+        except OSError as error:  # a full disk, a folder that may not be written
+            trouble = error
+            batch.stop(signal.SIGTERM)
         time.sleep(0.1)
         if heard < len(signals):
             is_second = batch.is_stopping
@@ -437,7 +457,7 @@ def work(batch: Batch, minutes: float, is_job: bool) -> int:
             say(f"{minutes:g} minutes are over: waiting for the runs to write checkpoints.")
     batch.list_what_is_left()
     if trouble is not None:
-        print(f"{trouble.filename}: {trouble.strerror}.", file=sys.stderr)
+        print(as_sentence(trouble), file=sys.stderr)
     if not batch.waiting and not batch.failed:
         return 0
     if signal.SIGUSR1 in signals:
@@ -449,8 +469,9 @@ def work(batch: Batch, minutes: float, is_job: bool) -> int:
 
 def requeue(runs: list[Run]) -> None:
     """Puts this SLURM job back into the queue, if its run has come further since it began."""
+    job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     if all(checkpoint_time(run.folder) != run.checkpoint_before for run in runs):
-        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+        subprocess.run(["scontrol", "requeue", job])  # its JOB_ID can mean the whole array
 
 
 def submit(args: argparse.Namespace, numbers: list[int], folder: Path) -> None:
@@ -459,6 +480,8 @@ def submit(args: argparse.Namespace, numbers: list[int], folder: Path) -> None:
     A job that is warned of its time limit requeues itself with a checkpoint; SLURM requeues one
     that makes room for others or whose node failed. Its messages go to slurm-*.log in `folder`.
     """
+    if not numbers:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     task = [sys.executable, __file__, args.script, *args.arguments, "--line"]
     wrapped = f"exec {shlex.join(task)} $SLURM_ARRAY_TASK_ID"
@@ -522,19 +545,24 @@ def choose_runs(args: argparse.Namespace) -> list[Run]:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # before there are runs, Ctrl-C just ends it
     args = parse_args()
     try:
         runs = choose_runs(args)
+        missing = [number for number, run in enumerate(runs) if not is_complete(run)]
+        say(f"{len(runs) - len(missing)} of {len(runs)} runs are complete.")
+        if args.slurm:
+            submit(args, missing, common_folder(runs))
+            return
     except (ValueError, OSError) as error:
-        refuse(error)
-    missing = [run for run in runs if not is_complete(run)]
-    say(f"{len(runs) - len(missing)} of {len(runs)} runs are complete.")
-    if args.slurm and missing:
-        numbers = [number for number, run in enumerate(runs) if not is_complete(run)]
-        submit(args, numbers, Path(os.path.commonpath([run.folder.parent for run in missing])))
-    else:
-        is_job = args.line is not None and "SLURM_JOB_ID" in os.environ
-        sys.exit(work(Batch(missing, args.workers), args.minutes, is_job))
+        refuse(as_sentence(error))
+    batch = Batch([runs[number] for number in missing], args.workers)
+    is_job = args.line is not None and "SLURM_ARRAY_TASK_ID" in os.environ
+    sys.exit(work(batch, args.minutes, is_job))
+
+
+def common_folder(runs: list[Run]) -> Path:
+    return Path(os.path.commonpath([run.folder.parent for run in runs]))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def test_a_run_with_another_setting_is_put_aside_with_the_settings_name(
     "flags",
     [
         "--alpha 1e-1",
-        "--alpha=0.10",
+        "--alpha=.10",
         "--no-normalize --hidden-dims 64 64",
         "--env-id HandReach-v2",
         "--num-threads 7 --cuda",
@@ -536,7 +536,8 @@ def test_a_job_that_is_warned_of_its_time_limit_writes_a_checkpoint_and_requeues
     prepare(tmp_path, "--run-dir runs/a --total-timesteps 1000", quick=False)
     (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > told\n')
     (tmp_path / "scontrol").chmod(0o755)
-    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    job = {"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "0"}
+    environ = os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     process = subprocess.Popen(
         runner("--line", "0"), cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL
     )
@@ -544,7 +545,7 @@ def test_a_job_that_is_warned_of_its_time_limit_writes_a_checkpoint_and_requeues
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=20) == 143
     assert "stopped at step" in (tmp_path / "runs/a.log").read_text()
-    assert (tmp_path / "told").read_text() == "requeue 17\n"
+    assert (tmp_path / "told").read_text() == "requeue 17_0\n"
 
 
 @pytest.fixture
@@ -574,7 +575,7 @@ def test_a_real_slurm_runs_the_lines_and_a_requeued_job_resumes(
     call(*runner("--slurm", "--time", "0:10:00"))
     wait_until(lambda: has_begun(tmp_path / "runs/b"))
     wait_until(lambda: len(call("squeue", "-h", "-r").splitlines()) == 1)  # a is through
-    job = call("squeue", "-h", "-r", "-o", "%A").strip()
+    job = call("squeue", "-h", "-r", "-o", "%i").strip()
     call("scontrol", "requeue", job)
     log = tmp_path / "runs/b.log"
     wait_until(lambda: "stopped at step" in log.read_text())
