@@ -486,17 +486,17 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
-    """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
+    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
     folder.check_equal(agent.actor_params + agent.critic_params)
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     means = torch.tensor(list(metrics.values()), dtype=torch.float64)
     average([means])
     metrics = dict(zip(metrics, means.tolist(), strict=True))
-    folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
-        video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
+        folder.write("video.gif", video.film(agent.actor.act, episodes=4))
+    folder.add_row(metrics)  # last: with its last row a run is complete
 
 
 if __name__ == "__main__":
