@@ -105,7 +105,7 @@ def run_script(
     if python_path:
         environ["PYTHONPATH"] = str(python_path)
     return subprocess.run(
-        command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=300
+        command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=900
     )
 
 
