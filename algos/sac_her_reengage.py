@@ -121,7 +121,10 @@ OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DD
     r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
-UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.0, normalize=True,
+    alpha="auto", eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
