@@ -442,6 +442,7 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
         critic_loss, info = reengage_critic_loss(agent, batch, args, reward_grad)
     critic_loss.backward(inputs=agent.critic_params)  # no gradient of any other network
     average([parameter.grad for parameter in agent.critic_params])
+    average([agent.weight.losses, agent.weight.largest])
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
 
