@@ -174,7 +174,7 @@ LOSSES += noticed_by(
     "tests/algos/test_gradient_weight.py",
     (REENGAGE, "is_waiting = self.updates <= 1000", "is_waiting = self.updates <= 0"),
     (REENGAGE, "lerp_(losses.float(), 0.002)", "lerp_(losses.float(), 0.2)"),
-    (REENGAGE, "torch.minimum(alpha, self.largest) *", "alpha *"),
+    (REENGAGE, "torch.minimum(alpha, self.largest).masked", "alpha.masked"),
     (REENGAGE, "alpha = self.ratio * value /", "alpha = value /"),
 )
 

@@ -164,7 +164,7 @@ def test_torchruns_script_adds_data_parallelism_and_nothing_else() -> None:
     assert statements(TORCHRUN, ast.Import) - statements(REENGAGE, ast.Import) == {"import os"}
 
     _, new = changes(plain["update"].splitlines(), parallel["update"].splitlines())
-    assert len(new) == 2 and all("average(" in line for line in new)  # of gradients
+    assert len(new) == 3 and all("average(" in line for line in new)  # gradients, losses of alpha
     gone, new = changes(plain["report"].splitlines(), parallel["report"].splitlines())
     assert not gone and len(new) == 4  # weights are checked, metrics averaged
 

@@ -125,6 +125,7 @@ EXTREMES = {
     "both 0": [0.0, 0.0],
     "no gradient loss": [1.0, 0.0],
     "no gradient loss, rewards of 1e4": [1e8, 0.0],
+    "no gradient loss, rewards of 1e6": [1e12, 0.0],
     "no value loss": [0.0, 1.0],
     "no value loss, goals of 1e-4": [0.0, 1e8],
     "tiny": [1e-20, 1e-20],

@@ -291,12 +291,12 @@ def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(ring: st
 
 
 def test_a_checkpoint_holds_what_was_stored_and_no_zeros_behind_it():
-    filled = fill(steps=4 * T + 3)
-    arrays = buffer_state(filled.buffer)["arrays"]
-    assert {len(array) for array in arrays.values()} == {4 * (T + 1)}
-    filled = fill(steps=100 * T)
-    arrays = buffer_state(filled.buffer)["arrays"]
-    assert {len(array) for array in arrays.values()} == {20 * (T + 1)}
+    for steps, episodes in ((4 * T + 3, 4), (100 * T, 20)):
+        filled = fill(steps=steps)
+        arrays = buffer_state(filled.buffer)["arrays"]
+        assert len(arrays["obs"]) == episodes * (T + 1)
+        assert max(len(array) for array in arrays.values()) == episodes * (T + 1)
+        assert filled.buffer.used() == episodes * (T + 1)
 
 
 def test_a_ring_overfilled_at_random_always_holds_whole_newest_episodes():
