@@ -121,7 +121,10 @@ OTHER_SETTINGS = {  # not in the paper
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch\w+Dense-v\d": dict(clip_target=False),
 }
-UNTUNED = dict(normalize=True, eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
+    normalize=True, eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -417,13 +420,13 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
-    """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
+    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
-    folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
-        video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
+        folder.write("video.gif", video.film(agent.actor.act, episodes=4))
+    folder.add_row(metrics)  # last: with its last row a run is complete
 
 
 if __name__ == "__main__":

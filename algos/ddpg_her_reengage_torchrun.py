@@ -126,7 +126,10 @@ OTHER_SETTINGS = {  # not in the paper
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch\w+Dense-v\d": dict(clip_target=False),
 }
-UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
+    normalize=True, alpha="auto", eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -366,7 +369,7 @@ class GradientWeight(nn.Module):
         alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
 
 
 class Agent:
@@ -439,6 +442,7 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
         critic_loss, info = reengage_critic_loss(agent, batch, args, reward_grad)
     critic_loss.backward(inputs=agent.critic_params)  # no gradient of any other network
     average([parameter.grad for parameter in agent.critic_params])
+    average([agent.weight.losses, agent.weight.largest])
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
 
@@ -486,17 +490,17 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
-    """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
+    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
     folder.check_equal(agent.actor_params + agent.critic_params)
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
     means = torch.tensor(list(metrics.values()), dtype=torch.float64)
     average([means])
     metrics = dict(zip(metrics, means.tolist(), strict=True))
-    folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
-        video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
+        folder.write("video.gif", video.film(agent.actor.act, episodes=4))
+    folder.add_row(metrics)  # last: with its last row a run is complete
 
 
 if __name__ == "__main__":

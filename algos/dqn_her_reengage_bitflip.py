@@ -299,7 +299,7 @@ class GradientWeight(nn.Module):
         alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
 
 
 class Agent:
@@ -383,13 +383,13 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
-    """Evaluates without noise; keeps the numbers, the network and a film."""
+    """Evaluates without noise; keeps the network, a film and the numbers."""
     metrics = evaluate(envs, agent.q_network.act, args.eval_episodes)
-    folder.add_row(metrics)
     score = metrics["success_once"], metrics["episodic_return"]
     folder.save_model(score, q_network=agent.q_network)
     if video:
-        video.record(agent.q_network.act, folder.path / "video.gif", episodes=4)
+        folder.write("video.gif", video.film(agent.q_network.act, episodes=4))
+    folder.add_row(metrics)  # last: with its last row a run is complete
 
 
 if __name__ == "__main__":

@@ -121,7 +121,10 @@ OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DD
     r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
-UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.0, normalize=True,
+    alpha="auto", eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -370,7 +373,7 @@ class GradientWeight(nn.Module):
         alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
 
 
 class EntropyCoefficient(nn.Module):
@@ -506,13 +509,13 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 
 
 def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
-    """Evaluates without noise; keeps the numbers, the networks with what they need, and a film."""
+    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
-    folder.add_row(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critics=agent.critics)
     if video:
-        video.record(agent.actor.act, folder.path / "video.gif", episodes=4)
+        folder.write("video.gif", video.film(agent.actor.act, episodes=4))
+    folder.add_row(metrics)  # last: with its last row a run is complete
 
 
 if __name__ == "__main__":

@@ -8,15 +8,17 @@ import contextlib
 import functools
 import importlib
 import inspect
+import itertools
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import gymnasium as gym
 import numpy as np
@@ -24,9 +26,10 @@ import torch
 import tyro
 from torch import nn
 
+from envs.files import load, say, write
 from envs.inspection import Task
 from envs.registry import make, resolve
-from envs.run_folder import load, network_settings, say
+from envs.run_folder import DESCRIBES_NETWORKS, network_settings
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video, watch
 from envs.wrappers import Obs
@@ -75,7 +78,7 @@ RANGES = {
     "action_l2": (0, 1e6),
     "alpha": (0, 1e9),
     "alpha_ratio": (1e-9, 1e3),
-    "batch_size": (1, 10**7),
+    "batch_size": (1, 10**6),
     "buffer_size": (1, 10**12),
     "c_low": (-1e9, 1e9),
     "embedding_dim": (1, 10**4),
@@ -87,8 +90,8 @@ RANGES = {
     "gamma": (0, 1 - 1e-9),
     "gradient_steps": (1, 10**6),
     "her_k": (1, 10**6),
-    "hidden_dim": (1, 2**14),
-    "hidden_dims": (1, 2**14),
+    "hidden_dim": (1, 10**4),
+    "hidden_dims": (1, 10**5),
     "learning_rate": (1e-12, 1e3),
     "learning_starts": (0, 10**12),
     "log_frequency": (1, 10**12),
@@ -104,6 +107,8 @@ RANGES = {
     "total_timesteps": (1, 10**12),
     "train_frequency": (1, 10**9),
 }
+MOST_WEIGHTS = 10**8  # between the hidden layers of a network
+MOST_NUMBERS = 10**5  # of an observation and its goal
 BESIDE_RESUME = {"resume", "total_timesteps"}
 BESIDE_EVALUATE = {
     "capture_video", "cuda", "env_kwargs", "env_threads", "eval_episodes", "evaluate",
@@ -116,10 +121,18 @@ def one_sentence() -> Iterator[None]:
     """Ends the program with exit code 2 and one sentence if what the user asked for cannot be."""
     try:
         yield
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        text = str(error) or type(error).__name__
-        print(" ".join(text.split()), file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+    except (ValueError, ImportError, MemoryError) as error:
+        refuse(str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+
+
+def refuse(sentence: str) -> NoReturn:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
@@ -135,9 +148,8 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         ValueError: one sentence on what cannot be.
     """
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    peek.add_argument("--env-id", "--env_id", default=cls.env_id)
-    peek.add_argument("--evaluate", default="")
-    peek.add_argument("--resume", default="")
+    for names in (["--env-id", "--env_id"], ["--evaluate"], ["--resume"]):
+        peek.add_argument(*names, nargs="?")  # tyro says what is wrong with a flag without a value
     seen, _ = peek.parse_known_args()
     if seen.resume and seen.evaluate:
         raise ValueError("--resume trains and --evaluate plays: give one of them.")
@@ -146,8 +158,12 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         defaults = load_args(seen.resume, cls)
     elif seen.evaluate:
         defaults = cls(**load_model(seen.evaluate, cls)["settings"])
+        if ":" in defaults.env_id and seen.env_id != defaults.env_id:
+            raise ValueError(
+                f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
+            )
     else:
-        env_id = resolve(seen.env_id)
+        env_id = resolve(seen.env_id or cls.env_id)
         applied = settings_of(env_id, settings, untuned)
         defaults = replace(cls(env_id=env_id), **applied)
 
@@ -155,14 +171,9 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     args.env_id = resolve(args.env_id)
     check_ranges(args)
     if seen.resume:
-        refuse_changes(args, defaults, BESIDE_RESUME, f"the run in {args.resume}")
-        if args.total_timesteps < defaults.total_timesteps:
-            raise ValueError(
-                f"--total-timesteps {args.total_timesteps} is less than the "
-                f"{defaults.total_timesteps} of the run in {args.resume}."
-            )
+        check_resumed(args, defaults)
     elif seen.evaluate:
-        refuse_changes(args, defaults, BESIDE_EVALUATE, args.evaluate)
+        check_evaluated(args, defaults)
     else:
         check_training(args)
     kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
@@ -214,6 +225,12 @@ def check_ranges(args: RunArgs) -> None:
                 low, high = RANGES[name]
                 if not (math.isfinite(number) and low <= number <= high):
                     raise ValueError(f"{flag(name)} {number} is out of range: {low} to {high}.")
+    widths = getattr(args, "hidden_dims", (1,))
+    weights = sum(a * b for a, b in itertools.pairwise(widths))
+    if weights > MOST_WEIGHTS:
+        raise ValueError(
+            f"--hidden-dims has {weights} weights between hidden layers: at most {MOST_WEIGHTS}."
+        )
     try:
         kwargs = json.loads(args.env_kwargs)
     except ValueError:
@@ -228,20 +245,49 @@ def check_training(args: RunArgs) -> None:
         raise ValueError("--render shows a saved model: give --evaluate too.")
     if getattr(args, "raw_goal_gradient", False) and not args.normalize:
         raise ValueError("--raw-goal-gradient has no meaning without --normalize.")
-    for name in ("learning_starts", "train_frequency"):
-        if getattr(args, name, 0) > args.total_timesteps:
+    total = args.total_timesteps
+    copies = getattr(args, "num_envs", 1)
+    for name, unit in (("learning_starts", 1), ("train_frequency", copies)):
+        value = getattr(args, name, 0)
+        if value * unit > total:
+            side_by_side = f" of {unit} environments each" if unit > 1 else ""
             raise ValueError(
-                f"Nothing would be learned: {flag(name)} {getattr(args, name)} is above "
-                f"--total-timesteps {args.total_timesteps}."
+                f"Nothing would be learned: {flag(name)} {value}{side_by_side} is above "
+                f"--total-timesteps {total}."
             )
 
 
-def refuse_changes(args: A, saved: A, allowed: set[str], by: str) -> None:
-    """Raises ValueError where an argument differs from what was saved and is not `allowed`."""
-    for name, value in vars(args).items():
-        if name not in allowed and value != getattr(saved, name):
-            there = getattr(saved, name)
-            raise ValueError(f"{flag(name)} {value} does not go with {by}, where it is {there!r}.")
+def check_resumed(args: A, recorded: A) -> None:
+    """Raises ValueError where an argument is not as the run's folder records it."""
+    for name in changed(args, recorded):
+        if name not in BESIDE_RESUME:
+            raise ValueError(
+                f"{flag(name)} {getattr(args, name)} does not go with the run in {args.resume}, "
+                f"where it is {getattr(recorded, name)!r}."
+            )
+    if args.total_timesteps < recorded.total_timesteps:
+        raise ValueError(
+            f"--total-timesteps {args.total_timesteps} is less than the "
+            f"{recorded.total_timesteps} of the run in {args.resume}."
+        )
+
+
+def check_evaluated(args: A, saved: A) -> None:
+    """Raises ValueError where an argument is not as the model has it, or would do nothing."""
+    for name in changed(args, saved):
+        if name in BESIDE_EVALUATE:
+            continue
+        if name in DESCRIBES_NETWORKS:
+            raise ValueError(
+                f"{flag(name)} {getattr(args, name)} does not go with {args.evaluate}, "
+                f"where it is {getattr(saved, name)!r}."
+            )
+        raise ValueError(f"{flag(name)} has no meaning with --evaluate, which only plays.")
+
+
+def changed(args: A, before: A) -> list[str]:
+    """Names of the arguments that differ."""
+    return [name for name, value in vars(args).items() if value != getattr(before, name)]
 
 
 def script_of(cls: type) -> str:
@@ -250,22 +296,25 @@ def script_of(cls: type) -> str:
 
 
 def load_args(run_dir: str, cls: type[A]) -> A:
-    """The arguments that a run's folder records."""
+    """The arguments that a run's folder records.
+
+    Raises:
+        ValueError: it records none, or another script's, or damaged ones.
+    """
     path = Path(run_dir) / "args.json"
     try:
         saved = json.loads(path.read_text())
         script = saved.pop("versions")["script"]
-        for name, value in saved.items():
-            if isinstance(value, list):
-                saved[name] = tuple(value)
-        args = cls(**saved)
     except OSError:
         raise ValueError(f"{run_dir} is no run's folder: it has no args.json.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} holds no arguments of {script_of(cls)}.py.") from None
+        raise ValueError(f"{path} is damaged: it holds no arguments.") from None
     if script != script_of(cls):
         raise ValueError(f"The run in {run_dir} is {script}.py's, not {script_of(cls)}.py's.")
-    return args
+    for name, value in saved.items():
+        if isinstance(value, list):
+            saved[name] = tuple(value)
+    return check_saved(saved, cls, {entry.name for entry in fields(cls)}, path)
 
 
 def load_model(path: str, cls: type[A]) -> dict[str, Any]:
@@ -280,17 +329,39 @@ def load_model(path: str, cls: type[A]) -> dict[str, Any]:
     script = script_of(cls)
     if model.get("script") != script:
         raise ValueError(f"{path} is of {model.get('script')}.py, not of {script}.py.")
-    expected = network_settings(cls())
-    settings = model.get("settings")
-    is_described = isinstance(settings, dict) and settings.keys() == expected.keys()
-    for name, default in expected.items():
-        value = settings[name] if is_described else None
-        is_described = is_described and type(value) is type(default)
-        if is_described and isinstance(value, tuple):
-            is_described = all(type(width) is int for width in value)
-    if not is_described:
-        raise ValueError(f"{path} does not describe its networks.")
+    names = network_settings(cls()).keys()
+    check_saved(model.get("settings"), cls, names, path)
     return model
+
+
+def check_saved(saved: Any, cls: type[A], names: Collection[str], path: Path | str) -> A:
+    """Arguments from a file: exactly those called `names`, each of its type and in its range."""
+    kinds = {entry.name: entry.type for entry in fields(cls) if entry.name in names}
+    if not isinstance(saved, dict) or saved.keys() != kinds.keys():
+        raise ValueError(f"{path} does not hold what this version of {script_of(cls)}.py saves.")
+    for name, value in saved.items():
+        if not is_of_type(value, kinds[name]):
+            raise ValueError(f"{path} has {name} {str(value)[:40]!r}, which cannot be.")
+    args = cls(**saved)
+    try:
+        check_ranges(args)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return args
+
+
+def is_of_type(value: Any, kind: Any) -> bool:
+    """Whether a value is what a field's annotation says."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return type(value) is str and value in parts
+    if get_origin(kind) in (Union, UnionType):
+        return any(is_of_type(value, part) for part in parts)
+    if get_origin(kind) is tuple:
+        return type(value) is tuple and all(is_of_type(item, parts[0]) for item in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind
 
 
 def load_networks(args: RunArgs, **networks: nn.Module) -> None:
@@ -299,9 +370,11 @@ def load_networks(args: RunArgs, **networks: nn.Module) -> None:
     for name, network in networks.items():
         try:
             network.load_state_dict(model[name])
-        except (RuntimeError, KeyError, TypeError, AttributeError):
+        except Exception:  # a crafted file can fail in any way
             raise ValueError(f"{args.evaluate} does not fit the networks it describes.") from None
-        for tensor in network.state_dict().values():
+        for key, tensor in network.state_dict().items():
+            if model[name][key].dtype != tensor.dtype:
+                raise ValueError(f"{args.evaluate} has {key} in another type of numbers.")
             if not tensor.isfinite().all():
                 raise ValueError(f"{args.evaluate} holds numbers that are not finite.")
 
@@ -351,7 +424,7 @@ def check_buffer(args: RunArgs, envs: VectorEnv, slots: int, floats: int) -> Non
             f"{envs.num_envs} of up to {envs.max_episode_steps} steps."
         )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    size = 4 * slots * floats
+    size = slots * (4 * floats + 8 * 5)  # 5: where episodes and steps lie
     if size > 0.9 * memory:
         fits = int(args.buffer_size * 0.9 * memory / size)
         raise ValueError(
@@ -405,6 +478,9 @@ def make_eval_envs(
     seed = args.seed + 1_000_000 + more_seed
     threads = args.env_threads or None
     one = make_vector(make_env, 1, seed, threads)
+    size = one.obs_dim + one.goal_dim
+    if size > MOST_NUMBERS:
+        raise ValueError(f"{args.env_id} observes {size} numbers: at most {MOST_NUMBERS}.")
     if args.eval_episodes == 0:
         args.eval_episodes = min(50, max(5, 5000 // one.max_episode_steps))
     one.close()
@@ -419,10 +495,10 @@ def play(
     metrics: dict[str, float],
 ) -> None:
     """What --evaluate shows: the metrics, a film beside the model, a window."""
-    print(*(f"{name} {value:.3f}" for name, value in metrics.items()), sep="  ")
+    say("  ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     if args.capture_video:
         film = Path(args.evaluate).with_suffix(".gif")
-        Video(make_env, args.seed + 2_000_000).record(policy, film, episodes=4)
-        print(f"film: {film}")
+        write(film, Video(make_env, args.seed + 2_000_000).film(policy, episodes=4))
+        say(f"film: {film}")
     if args.render == "human":
         watch(make_env, args.seed + 2_000_000, policy, episodes=4)

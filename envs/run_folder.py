@@ -11,15 +11,11 @@ import inspect
 import io
 import json
 import os
-import platform
 import signal
-import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,7 +25,12 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+from envs.files import load, pack, say, write
+from envs.registry import in_one_line
+from envs.versions import versions
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 
 
 @dataclass
@@ -66,30 +67,36 @@ class RunFolder:
         self.args = args
         self.device = device
         self.rank = rank
-        script = Path(inspect.getfile(type(args))).stem
+        self.ranks = 1
+        self.script = Path(inspect.getfile(type(args))).stem
         name = args.env_id.rpartition(":")[2]  # of module:name
-        default = f"runs/{name}__{script}__{args.seed}__{time.time():.0f}"
+        default = f"runs/{name}__{self.script}__{args.seed}__{time.time():.0f}"
         self.path = Path(args.resume or args.run_dir or default).absolute()
-        self.script = script
         if rank == 0:
-            if not args.resume:
-                try:
-                    self.path.mkdir(parents=True)
-                except FileExistsError:
-                    raise ValueError(f"{self.path} exists: give another --run-dir.") from None
-            self.lock = os.open(self.path, os.O_RDONLY)
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"Another process is writing to {self.path}.") from None
-        self.is_shared = False  # between ranks
+            self._make_and_lock()
         self.count = Count()
         self.rows: list[dict[str, float]] = []  # of metrics.csv
+        self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
+        self.watched: list[dict[str, Tensor]] = []  # of updates since the last log
         self.start = time.time()
+        self.last_word = self.start
         self.stop = 0  # number of the signal that asked the run to end
         self.is_due = False  # a checkpoint
         self.overdue = 0  # steps since it was
         self.next_checkpoint = 0.0  # not before this time
+        self.has_warned = False
+
+    def _make_and_lock(self) -> None:
+        if not self.args.resume:
+            try:
+                self.path.mkdir(parents=True)
+            except FileExistsError:
+                raise ValueError(f"{self.path} exists: give another --run-dir.") from None
+        self.lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another process is writing to {self.path}.") from None
 
     # Begin, go on, end
 
@@ -114,48 +121,62 @@ class RunFolder:
         self.parts = {name: part for name, part in parts if hasattr(part, "load_state_dict")}
         self.buffer = buffer
         if self.args.resume:
-            self._load_checkpoint()
-            step = self.count.global_step
-            if self._largest(step, -step) != [step, -step]:
-                raise ValueError(f"The ranks' checkpoints in {self.path} are of different steps.")
+            self._restore()
         step = self.count.global_step
+        total = self.args.total_timesteps
+        if self.is_over():
+            self.say(f"{self.path} is complete; more than --total-timesteps {total} trains on.")
+            self._exit(0)
         self.clock = (time.time(), step, self.count.updates)
         self.episode_return = np.zeros(envs[0].num_envs)
-        self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
-        self.watched: list[dict[str, Tensor]] = []  # of updates since the last log
-        is_shown = self.rank == 0
         self.bar = tqdm(
-            total=self.args.total_timesteps,
+            total=total,
             initial=step,
             unit=" steps",
             file=sys.stdout,
-            disable=None if is_shown else True,  # None: only on a terminal
+            disable=None if self.rank == 0 else True,  # None: only on a terminal
             dynamic_ncols=True,
             leave=False,
         )
-        self.last_word = time.time()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPS:
             signal.signal(number, self._ask_to_stop)
-        if is_shown:
-            record = asdict(self.args) | {"run_dir": str(self.path), "resume": ""}
-            record["versions"] = {"script": self.script} | versions(self.device)
-            self.write("args.json", json.dumps(record, indent=2) + "\n")
-            if self.args.track:
-                wandb = importlib.import_module("wandb")
-                wandb.init(name=self.path.name, config=record, dir=self.path, sync_tensorboard=True)
-            with self._one_sentence():
-                self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
-            size = sum(x.numel() for x in _parameters(agent))
-            self.say(
-                f"{self.args.env_id} on {self.device}: observation {envs[0].obs_dim}, "
-                f"goal {envs[0].goal_dim}, {size:,} weights; {self.path}"
-            )
+        if self.rank == 0:
+            self._begin_to_write(agent)
         return self.count
+
+    def _begin_to_write(self, agent: Any) -> None:
+        step = self.count.global_step
+        for leftover in self.path.glob(".unfinished-*"):  # of a process that was killed
+            leftover.unlink()
+        record = asdict(self.args) | {"run_dir": str(self.path), "resume": ""}
+        record["versions"] = {"script": self.script} | versions(self.device)
+        if self.args.track:  # before the writer of events is made, which it replaces
+            self._track(record)
+        self.write("args.json", json.dumps(record, indent=2) + "\n")
+        if self.rows:
+            self._write_rows()  # those since the checkpoint come again
+        with self._one_sentence():
+            self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
+        envs = self.envs[0]
+        size = sum(x.numel() for x in _parameters(agent))
+        self.say(
+            f"{self.args.env_id} on {self.device}: observation {envs.obs_dim}, "
+            f"goal {envs.goal_dim}, {size:,} weights; {self.path}"
+        )
+
+    def _track(self, record: dict[str, Any]) -> None:
+        wandb = importlib.import_module("wandb")
+        try:
+            wandb.init(name=self.path.name, config=record, dir=self.path, sync_tensorboard=True)
+        except Exception as error:  # no account, no network
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # if there is nothing in it
+            raise ValueError(f"--track does not work here: {in_one_line(error)}") from None
 
     def share_between_ranks(self) -> None:
         """Under torchrun: one folder for all ranks, and checkpoints of one step."""
         torch.distributed.init_process_group("gloo")  # ranks may share a GPU: NCCL refuses that
-        self.is_shared = True
+        self.ranks = torch.distributed.get_world_size()
         where = [str(self.path)]
         torch.distributed.broadcast_object_list(where, src=0)
         self.path = Path(where[0])
@@ -173,8 +194,13 @@ class RunFolder:
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         self.stop = number
-        for other in (signal.SIGTERM, signal.SIGINT):
+        for other in STOPS:
             signal.signal(other, signal.SIG_DFL)
+
+    def _exit(self, code: int) -> NoReturn:
+        if self.ranks > 1:
+            os._exit(code)  # Gloo's threads can abort an interpreter while it is torn down
+        sys.exit(code)
 
     # What is logged
 
@@ -196,13 +222,16 @@ class RunFolder:
         row = {"global_step": self.count.global_step, **metrics}
         row["wall_time"] = round(time.time() - self.start, 3)
         self.rows.append(row)
+        self._write_rows()
+        self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
+        self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
+
+    def _write_rows(self) -> None:
         text = io.StringIO()
-        table = csv.DictWriter(text, row.keys(), lineterminator="\n")
+        table = csv.DictWriter(text, self.rows[-1].keys(), lineterminator="\n")
         table.writeheader()
         table.writerows(self.rows)
         self.write("metrics.csv", text.getvalue())
-        self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
-        self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
     def watch(self, info: dict[str, Any]) -> None:
         """Keeps what an update was made of for the curves: every tenth one, which costs little."""
@@ -228,17 +257,17 @@ class RunFolder:
             scalars["charts/success_rate"] = float(np.mean(successes))
             self.episodes.clear()
         self.check_finite(scalars.get("losses/value", 0.0))
-        if scalars.get("gradient/rows", 1.0) == 0.0 and not hasattr(self, "warned"):
-            self.warned = True
+        if scalars.get("gradient/rows", 1.0) == 0.0 and not self.has_warned:
+            self.has_warned = True
             self.say("The gradient term sees no transition: no reward equals --c-low.")
         self._write_scalars(scalars)
 
-    def check_finite(self, loss: Tensor | float) -> None:
-        """Ends the run where a loss is no number; what was saved stays."""
-        loss = float(loss.detach()) if isinstance(loss, Tensor) else loss
-        if not np.isfinite(loss):
+    def check_finite(self, value: Tensor | float, name: str = "The loss") -> None:
+        """Ends the run where a number is none; what was saved stays."""
+        value = float(value.detach()) if isinstance(value, Tensor) else value
+        if not np.isfinite(value):
             step = self.count.global_step
-            sys.exit(f"The loss is {loss:g} at step {step}; {self.path} keeps what was saved.")
+            sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
 
     def check_equal(self, weights: list[Tensor]) -> None:
         """Ends the run if this rank has other weights than rank 0."""
@@ -271,36 +300,22 @@ class RunFolder:
         """
         score = tuple(-np.inf if np.isnan(number) else float(number) for number in score)  # unknown
         for network in networks.values():
-            self.check_finite(sum(x.sum() for x in network.state_dict().values()))
+            total = sum(x.sum() for x in network.state_dict().values())
+            self.check_finite(total, "The sum of all weights")
         if self.args.save_model and self.rank == 0:
             states = {name: network.state_dict() for name, network in networks.items()}
             about = {"script": self.script, "settings": network_settings(self.args)}
             model = about | {"global_step": self.count.global_step} | states
-            self.save("model.pt", model)
+            self.write("model.pt", pack(model))
             if score >= self.count.best:
-                self.save("best_model.pt", model)
+                self.write("best_model.pt", pack(model))
         if self.count.global_step > 0:
             self.count.best = max(self.count.best, score)
 
-    def save(self, name: str, content: dict[str, Any]) -> None:
-        """A dict of tensors and plain values as a file that `load` reads."""
-        memory = io.BytesIO()
-        torch.save(content, memory)
-        self.write(name, memory.getbuffer())
-
     def write(self, name: str, content: str | bytes | memoryview) -> None:
-        """Replaces a file only when the new one is complete and on the disk."""
-        unfinished = self.path / f".unfinished-{name}"
-        content = content.encode() if isinstance(content, str) else content
+        """Replaces a file of the folder as a whole; ends the run where that cannot be."""
         with self._one_sentence():
-            try:
-                with open(unfinished, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                unfinished.replace(self.path / name)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write(self.path / name, content)
 
     def checkpoint(self, ended: np.ndarray) -> None:
         """Writes checkpoint.pt after an evaluation, once all episodes have ended; ends if asked to.
@@ -308,45 +323,71 @@ class RunFolder:
         Between episodes no simulator's state is needed: the environments' random streams suffice,
         and a resumed run equals the uninterrupted one bit for bit. Environments whose episodes do
         not end together get as many steps as an episode has; then a checkpoint is written all the
-        same, and a resume leaves the unfinished episodes out. Writing takes at most a fiftieth of
-        the time, so that checkpoints become rarer where the buffer is large.
+        same, and a resume leaves the unfinished episodes out. Where writing one takes long, because
+        the buffer is large, they become rarer.
         """
         is_over = self.is_over()
-        is_early = time.time() < self.next_checkpoint
-        is_playing = not ended.all()
-        self.stop, is_playing, is_early = self._largest(self.stop, is_playing, is_early)
+        self.stop, is_playing, is_early = self._largest(
+            self.stop,
+            not ended.all(),
+            time.time() < self.next_checkpoint,
+        )
         if not (self.is_due or self.stop or is_over):
             return
         self.overdue += 1
-        if is_playing and not is_over and self.overdue <= self.envs[0].max_episode_steps:
+        has_waited = self.overdue > self.envs[0].max_episode_steps
+        if is_playing and not is_over and not has_waited:
             return
         if self.args.save_checkpoint and (self.stop or is_over or not is_early):
             begun = time.time()
             self._save_checkpoint()
-            self.next_checkpoint = time.time() + 50 * (time.time() - begun)
+            done = time.time()
+            self.next_checkpoint = done + (done - begun) / CHECKPOINT_SHARE
         self.is_due = False
         self.overdue = 0
         if self.stop and not is_over:
-            kept = (
-                f"go on with --resume {self.path}" if self.args.save_checkpoint else "no checkpoint"
-            )
-            name = signal.Signals(self.stop).name
-            self.say(f"{name}: ended at step {self.count.global_step}; {kept}.")
-            self.close()
-            sys.exit(128 + self.stop)
+            self._end_early()
+
+    def _end_early(self) -> NoReturn:
+        """Says so, and exits as a process does that the signal itself ends."""
+        name = signal.Signals(self.stop).name
+        next_step = "there is no checkpoint, as --no-save-checkpoint asked"
+        if self.args.save_checkpoint:
+            next_step = f"go on with --resume {self.path}"
+        self.say(f"{name}: ended at step {self.count.global_step}; {next_step}.")
+        self.close()
+        self._exit(128 + self.stop)
 
     def _largest(self, *numbers: int) -> list[int]:
         """The largest of all ranks' numbers, one by one."""
-        shared = torch.tensor(numbers)
-        if self.is_shared:
+        shared = torch.tensor(numbers, dtype=torch.int64)
+        if self.ranks > 1:
             torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
         return shared.tolist()
 
-    def _checkpoint_name(self) -> str:
-        return f"checkpoint_{self.rank}.pt" if self.rank else "checkpoint.pt"
+    def _checkpoint_path(self) -> Path:
+        if self.rank == 0:
+            return self.path / "checkpoint.pt"
+        return self.path / f"checkpoint_{self.rank}_{self.count.global_step}.pt"
 
     def _save_checkpoint(self) -> None:
+        """Rank 0 last: with its file the others of the same step count, and older ones do not."""
+        path = self._checkpoint_path()
+        content = pack(self._state())
+        for is_my_turn in (self.rank > 0, self.rank == 0):
+            if is_my_turn:
+                self.write(path.name, content)
+            if self.ranks > 1:
+                torch.distributed.barrier()
+        if self.rank > 0:
+            for other in self.path.glob(f"checkpoint_{self.rank}_*.pt"):
+                if other != path:
+                    other.unlink()
+
+    def _state(self) -> dict[str, Any]:
+        """All that a run is, between two episodes."""
         state = {name: part.state_dict() for name, part in self.parts.items()}
+        state["settings"] = self._settings()
         state["buffer"] = buffer_state(self.buffer)
         state["torch_stream"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -356,11 +397,34 @@ class RunFolder:
         state["count"] = asdict(self.count)
         state["rows"] = self.rows
         state["wall_time"] = time.time() - self.start
-        self.save(self._checkpoint_name(), state)
+        return state
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint and the run that goes on from it must agree on."""
+        settings = asdict(self.args) | {"device": self.device.type, "processes": self.ranks}
+        for name in ("run_dir", "resume", "total_timesteps"):
+            del settings[name]
+        return settings
+
+    def _restore(self) -> None:
+        """Rank 0 first: its checkpoint says of which step the others' are."""
+        problem = ""
+        for is_my_turn in (self.rank == 0, self.rank > 0):
+            if is_my_turn:
+                try:
+                    self._load_checkpoint()
+                except ValueError as error:
+                    problem = str(error)
+            step = self.count.global_step
+            is_refused, self.count.global_step = self._largest(problem != "", step)
+            if is_refused:
+                raise ValueError(problem or "The checkpoint of another rank is refused.")
 
     def _load_checkpoint(self) -> None:
-        path = self.path / self._checkpoint_name()
+        path = self._checkpoint_path()
+        step = self.count.global_step
         state = load(path, "checkpoint")
+        self._check_settings(state.get("settings"), path)
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
@@ -374,9 +438,21 @@ class RunFolder:
             self.count = Count(**state["count"])
             self.rows = state["rows"]
             self.start = time.time() - state["wall_time"]
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            name = type(error).__name__
-            raise ValueError(f"{path} does not fit this run ({name}).") from None
+        except Exception as error:  # each part refuses in its own way what does not fit
+            reason = in_one_line(error)
+            raise ValueError(f"{path} does not fit this run: {reason}") from None
+        if self.rank > 0 and self.count.global_step != step:
+            there = self.count.global_step
+            raise ValueError(f"{path} is of step {there}, and rank 0's checkpoint of {step}.")
+
+    def _check_settings(self, settings: Any, path: Path) -> None:
+        expected = self._settings()
+        if not isinstance(settings, dict) or settings.keys() != expected.keys():
+            raise ValueError(f"{path} is of another script, or of another version of it.")
+        for name, value in expected.items():
+            there = settings[name]
+            if there != value:
+                raise ValueError(f"{path} is of another run: {name} is {there!r}, not {value!r}.")
 
     @contextlib.contextmanager
     def _one_sentence(self) -> Iterator[None]:
@@ -440,8 +516,18 @@ def buffer_state(buffer: Any) -> dict[str, Any]:
     numbers = {name: value for name, value in vars(buffer).items() if type(value) is int}
     arrays = {}
     for name, array in buffer.data.items():
-        arrays[name] = torch.from_numpy(array[: buffer.used()])
+        rows = array[: buffer.used()]
+        arrays[name] = torch.from_numpy(rows[: filled(rows)])
     return {"numbers": numbers, "arrays": arrays}
+
+
+def filled(rows: np.ndarray) -> int:
+    """How many there are up to the last one with anything but zeros: (n, ...) -> 0 .. n.
+
+    Arrays with a row for each episode are as long as those with one for each step.
+    """
+    is_filled = rows.reshape(len(rows), -1).any(axis=1)
+    return len(rows) - int(is_filled[::-1].argmax()) if is_filled.any() else 0
 
 
 def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
@@ -461,71 +547,3 @@ DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of 
 def network_settings(args: Any) -> dict[str, Any]:
     """The arguments without which a model's weights mean nothing."""
     return {name: value for name, value in vars(args).items() if name in DESCRIBES_NETWORKS}
-
-
-def say(line: str) -> None:
-    """Prints a line, above any progress bar; a closed standard output stops nothing."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ["RANK"] != "0":
-        return
-    try:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def load(path: str | Path, kind: str) -> dict[str, Any]:
-    """A file that `RunFolder.save` wrote, read as data, never as code.
-
-    Raises:
-        ValueError: it is missing, damaged (every part has a checksum), or no such file.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError("damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise ValueError("no dict")
-    except FileNotFoundError:
-        raise ValueError(f"There is no {kind} {path}.") from None
-    except Exception as error:  # a crafted file can fail in any way
-        name = type(error).__name__
-        raise ValueError(f"{path} is no readable {kind} file ({name}).") from None
-    return content
-
-
-def versions(device: torch.device) -> dict[str, Any]:
-    """What a run's numbers may depend on besides its arguments."""
-    found = {"commit": commit(), "python": platform.python_version()}
-    for package in ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
-    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    found["processor"] = processor()
-    found["threads"] = torch.get_num_threads()
-    found["precision"] = torch.get_float32_matmul_precision()
-    return found
-
-
-def commit() -> str | None:
-    """The project's commit, with a + where files differ from it; None without git."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True)
-    except OSError:
-        return None
-    return result.stdout.strip() or None
-
-
-def processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

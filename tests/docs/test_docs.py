@@ -14,14 +14,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from specs import COPIES as SCRIPTS
 
 import envs
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-TEXTS = [README, *PAGES, *sorted((ROOT / "benchmark").rglob("*.md"))]
-SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("*.py"))
+TEXTS = [README, ROOT / "CONTRIBUTING.md", *PAGES, *sorted((ROOT / "benchmark").rglob("*.md"))]
 LOGGED = r'"((?:losses|values|gradient|sac|dqn|charts|eval)/\w+)"'
 TINY = """--env-id ContinuousSeek2-v0 --hidden-dims 8 8 --batch-size 16 --learning-starts 100
     --total-timesteps 300 --eval-frequency 100 --eval-episodes 20 --no-cuda""".split()
