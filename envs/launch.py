@@ -125,9 +125,6 @@ def one_sentence() -> Iterator[None]:
         refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error))
     except (ValueError, ImportError, MemoryError) as error:
         refuse(str(error) or type(error).__name__)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
 
 
 def refuse(sentence: str) -> NoReturn:
