@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -698,14 +699,21 @@ def interrupt() -> None:
     launch.make_eval_envs = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interrupt_before_the_run_is_one_line(tmp_path: Path):
+def test_an_interrupt_before_a_run_ends_it_without_a_word(tmp_path: Path):
     ended = forked.run(PLAIN, *forked.SMALL[PLAIN], cwd=tmp_path, before=interrupt)
-    assert ended == (
-        130,
-        "settings of ContinuousSeek2-v0: learning_rate 0.0005\n",
-        "Interrupted.\n",
-    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_while_packages_are_imported_ends_a_script_without_a_word(tmp_path: Path):
+    path = str(ROOT / "algos" / f"{PLAIN}.py")
+    process = subprocess.Popen([sys.executable, path], cwd=tmp_path, stderr=subprocess.PIPE)
+    while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b""
+    assert process.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
 
 
 def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
