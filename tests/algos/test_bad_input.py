@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -779,3 +780,18 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_when_there_is_roo
         ended = forked.run(PLAIN, "--resume", small_disk / "run", cwd=tmp_path)
         assert (ended.returncode, ended.stderr) == (0, "")
     assert has_checkpoint or extra
+
+
+def refuse_tracking() -> None:
+    """Weights & Biases without an account."""
+    wandb = types.ModuleType("wandb")
+    wandb.init = lambda **_: {}["api_key"]
+    sys.modules["wandb"] = wandb
+
+
+def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path: Path):
+    flags = [*forked.SMALL[PLAIN], "--track"]
+    ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=refuse_tracking)
+    sentence = "--track does not work here: KeyError: 'api_key'\n"
+    assert (ended.returncode, ended.stderr) == (2, sentence)
+    assert not (tmp_path / "run").exists()
