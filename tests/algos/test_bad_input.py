@@ -217,6 +217,7 @@ ENVIRONMENTS = [
     (DQN, "--env-id WideBatch-v0", "has a Box action space, not a Discrete."),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is no JSON object"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs [1]", "--env-kwargs [1] is no JSON object"),
+    (PLAIN, f"--env-id Walk-v0 --env-kwargs {'[' * 10**5}", "is no JSON object"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"size": -1}'""", "a size of -1 makes no sense"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
