@@ -125,7 +125,10 @@ OTHER_SETTINGS = {  # not in the paper
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch\w+Dense-v\d": dict(clip_target=False),
 }
-UNTUNED = dict(normalize=True, eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
+    normalize=True, eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):

@@ -135,7 +135,10 @@ OTHER_SETTINGS = {  # not in the paper
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch\w+Dense-v\d": dict(clip_target=False),
 }
-UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
+    normalize=True, alpha="auto", eval_episodes=0,
+)  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -375,7 +378,7 @@ class GradientWeight(nn.Module):
         alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
 
 
 class Agent:

@@ -303,7 +303,7 @@ class GradientWeight(nn.Module):
         alpha = self.ratio * value / grad.clamp(min=1e-30)
         is_waiting = self.updates <= 1000
         self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
 
 
 class Agent:

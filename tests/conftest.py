@@ -14,14 +14,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy import ndarray
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # for the case that this file is run as a command
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "algos")]  # where this file is run as a command
 import small_envs  # noqa: E402, F401  (registers them)
+from specs import SCRIPTS  # noqa: E402, F401  (for other files' imports)
 
 from envs import VectorEnv, make, make_vector  # noqa: E402
-
-SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("*.py"))
+from envs.wrappers import KEYS, Obs, Step  # noqa: E402
 
 
 class Corridor(gym.Env):
@@ -36,48 +37,34 @@ class Corridor(gym.Env):
     def __init__(self, discrete: bool = False, render_mode: str | None = None):
         self.render_mode = render_mode
         line = gym.spaces.Box(-20.0, 20.0, (1,), np.float32)
-        self.observation_space = gym.spaces.Dict(
-            dict.fromkeys(("observation", "achieved_goal", "desired_goal"), line)
-        )
-        self.action_space = (
-            gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
-        )
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, line))
+        self.action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
+        if discrete:
+            self.action_space = gym.spaces.Discrete(2)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict | None = None
-    ) -> tuple[dict[str, np.ndarray], dict]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Obs, dict]:
         super().reset(seed=seed)
         self.position = np.zeros(1, np.float32)
         self.goal = self.np_random.integers(1, 4, 1).astype(np.float32)
         return self._observe(), {}
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         self.position = self.position + np.asarray(action, np.float32)
         reward = float(self.compute_reward(self.position, self.goal, {}))
-        return (
-            self._observe(),
-            reward,
-            bool(self.position[0] >= 3),
-            False,
-            {"is_success": reward == 0},
-        )
+        is_in_pit = bool(self.position[0] >= 3)
+        return self._observe(), reward, is_in_pit, False, {"is_success": reward == 0}
 
-    def compute_reward(
-        self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any
-    ) -> np.ndarray:
-        return -(np.abs(achieved_goal - desired_goal)[..., 0] >= 0.5).astype(np.float32)
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        is_off = np.abs(achieved_goal - desired_goal)[..., 0] >= 0.5
+        return -is_off.astype(np.float32)
 
-    def render(self) -> np.ndarray:
+    def render(self) -> ndarray:
         image = np.zeros((16, 64, 3), np.uint8)
         image[:, int(np.clip(32 + 8 * self.position[0], 0, 63))] = 255
         return image
 
-    def _observe(self) -> dict[str, np.ndarray]:
-        return {
-            "observation": self.position,
-            "achieved_goal": self.position,
-            "desired_goal": self.goal,
-        }
+    def _observe(self) -> Obs:
+        return dict(zip(KEYS, (self.position, self.position, self.goal), strict=True))
 
 
 gym.register("Corridor-v0", Corridor, max_episode_steps=5)
@@ -104,18 +91,19 @@ def run_script(
 ) -> subprocess.CompletedProcess[str]:
     """`python algos/<script>.py <flags>` in the folder `cwd`.
 
-    python_path is searched first for packages.
+    Args:
+        python_path: searched first for packages.
+        with_corridor: with Corridor-v0, CorridorDiscrete-v0 and small_envs.py registered.
     """
-    command = [
-        sys.executable,
-        *([__file__] if with_corridor else []),
-        str(ROOT / "algos" / f"{script}.py"),
-    ]
+    command = [sys.executable]
+    if with_corridor:
+        command.append(__file__)
+    command.append(str(ROOT / "algos" / f"{script}.py"))
+    command += [str(flag) for flag in flags]
     environ = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environ.pop("PYTHONPATH", None)  # the scripts must find `envs` by themselves
     if python_path:
         environ["PYTHONPATH"] = str(python_path)
-    command += [str(flag) for flag in flags]
     return subprocess.run(
         command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=300
     )

@@ -1,11 +1,4 @@
-<<<<<<< HEAD
-"""The rotation environments.
-
-And that benchmark/propositions.py minimises the Bellman error of their model class.
-"""
-=======
 """The rotation environments, and that studies/propositions.py minimises their Bellman error."""
->>>>>>> wt-runner
 
 import sys
 import warnings

@@ -1,0 +1,315 @@
+"""Small errors, made on purpose: each must make a test fail. `make mutants` tries them all.
+
+    python tests/mutants.py          all of them, half an hour on two cores
+    python tests/mutants.py sac      those whose file or change contains 'sac'
+
+An error is one line of one file, replaced in a temporary copy, and the tests that must notice. The
+comparison of copies (test_copies.py) is none of them: it would notice a change in one script.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE_BY_SIDE = 2
+
+PLAIN = "algos/ddpg_her.py"
+REENGAGE = "algos/ddpg_her_reengage.py"
+SAC = "algos/sac_her_reengage.py"
+DQN = "algos/dqn_her_reengage_bitflip.py"
+MULTI = "algos/ddpg_multi_reengage.py"
+TORCHRUN = "algos/ddpg_her_reengage_torchrun.py"
+LAUNCH = "envs/launch.py"
+FOLDER = "envs/run_folder.py"
+
+
+class Mutant(NamedTuple):
+    """A file, a text that it has once, what stands there instead, and who must notice."""
+
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+def noticed_by(tests: str, *changes: tuple[str, str, str]) -> list[Mutant]:
+    return [Mutant(*change, tests) for change in changes]
+
+
+# What a loop stores, how it explores, when and from what it learns, what it evaluates
+LOOPS = noticed_by(
+    "tests/algos/test_loops.py",
+    (PLAIN, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (REENGAGE, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (PLAIN, '{"obs": obs["observation"]', '{"obs": next_obs["observation"]'),
+    (REENGAGE, "obs = envs.reset(ended) if", "obs = envs.reset() if"),
+    (PLAIN, "noise = args.exploration_noise *", "noise = 0 *"),
+    (REENGAGE, "noise = args.exploration_noise *", "noise = 0 *"),
+    (PLAIN, "is_early = count.global_step < args.learning_starts", "is_early = False"),
+    (REENGAGE, "1.0 if is_early else args.random_action_prob", "1.0 if is_early else 0.0"),
+    (PLAIN, "return self.net(self.normalizer(x))", "return self.net(x)"),
+    (PLAIN, "args.normalize and count.new_episodes > 0", "args.normalize and count.updates == 0"),
+    (PLAIN, "// args.num_envs % args.train_frequency == 0", "// args.num_envs >= 0"),
+    (REENGAGE, "count.global_step >= args.learning_starts", "count.global_step > 0"),
+    (REENGAGE, "for _ in range(args.gradient_steps):", "for _ in range(1):"),
+    (REENGAGE, "buffer.sample(args.batch_size, device)", "buffer.sample(256, device)"),
+    (PLAIN, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
+    (REENGAGE, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
+    (PLAIN, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
+    (REENGAGE, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
+    (REENGAGE, "GradientWeight(args.alpha,", "GradientWeight(0,"),
+    (LAUNCH, "args.c_low = task.reward_low", "args.c_low = -1.0"),
+    (REENGAGE, "is_dense = task.is_dense and args.alpha != 0", "is_dense = False"),
+    (LAUNCH, "torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
+    (LAUNCH, "seed = args.seed + 1_000_000 + more_seed", "seed = args.seed + more_seed"),
+    (LAUNCH, "max_episode_steps=args.max_episode_steps or None", "max_episode_steps=None"),
+    (LAUNCH, "env_kwargs=json.loads(args.env_kwargs)", "env_kwargs={}"),
+    (REENGAGE, "np.maximum(success_once, success)", "success.astype(float)"),
+    (PLAIN, "np.concatenate(played, axis=1)[:, :episodes]", "np.concatenate(played, axis=1)"),
+    (PLAIN, "critic=agent.critic)", "critic=agent.target_critic)"),
+)
+LOOPS += noticed_by(
+    "tests/algos/test_loops.py -k sac",
+    (SAC, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (SAC, "noise = args.exploration_noise *", "noise = 0 *"),
+    (SAC, "agent.actor.act(obs, mean_only=False)", "agent.actor.act(obs)"),
+    (SAC, "x = self.net(self.normalizer(x))", "x = self.net(x)"),
+    (SAC, "args.normalize and count.new_episodes > 0", "args.normalize and count.updates == 0"),
+    (SAC, "count.global_step >= args.learning_starts", "count.global_step > 90"),
+    (SAC, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
+    (SAC, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
+    (SAC, "GradientWeight(args.alpha,", "GradientWeight(0,"),
+    (SAC, "(batch.reward == args.c_low)", "(batch.reward == -1)"),
+)
+LOOPS += noticed_by(
+    "tests/algos/test_loops.py -k dqn",
+    (DQN, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (DQN, 'buffer.add(step, obs["desired_goal"]', 'buffer.add(step, obs["achieved_goal"]'),
+    (DQN, "rng.random(args.num_envs) < args.epsilon", "rng.random(args.num_envs) < 0"),
+    (DQN, "agent.target_network.act(obs, args.temperature)", "agent.q_network.act(obs)"),
+    (DQN, "if count.new_episodes >= args.num_envs:", "if count.new_episodes >= 1:"),
+    (DQN, "for _ in range(args.gradient_steps):", "for _ in range(1):"),
+    (DQN, "agent.params, tau)", "agent.params, 1 - tau)"),
+    (DQN, "GradientWeight(args.alpha,", "GradientWeight(0,"),
+    (DQN, "(batch.reward == args.c_low)", "(batch.reward == -1)"),
+    (DQN, 'score = metrics["success_once"]', 'score = metrics["success_rate"]'),
+)
+LOOPS += noticed_by(
+    "tests/algos/test_loops.py -k multi",
+    (MULTI, '"terminated": terminated[0]', '"terminated": ended[0]'),
+    (MULTI, "noise = args.exploration_noise *", "noise = 0 *"),
+    (MULTI, "if count.global_step < args.learning_starts:", "if False:"),
+    (MULTI, "if count.global_step >= args.learning_starts:", "if count.global_step > 90:"),
+    (MULTI, "polyak(agent, args.tau)", "polyak(agent, 1.0)"),
+)
+
+# A gradient step
+UPDATES = noticed_by(
+    "tests/algos/test_update.py",
+    (REENGAGE, "actor_loss(agent.critic,", "actor_loss(agent.target_critic,"),
+    (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
+    (MULTI, "return -agent.critic(batch.state", "return -agent.target_critic(batch.state"),
+    (PLAIN, "if not args.simultaneous_updates:", "if True:"),
+    (PLAIN, "return -q.mean() + action_l2 * action.square().mean()", "return -q.mean()"),
+    (SAC, "log_c.grad = batch.action.shape[1] - log_prob", "log_c.grad = -log_prob"),
+    (SAC, "    agent.entropy_optimizer.step()", "    pass"),
+    (MULTI, "    agent.actor_optimizer.zero_grad()", "    pass"),
+    (DQN, "    agent.optimizer.zero_grad()", "    pass"),
+)
+
+# The losses, the normaliser and the weight of the gradient term
+LOSSES = noticed_by(
+    "tests/algos/test_losses.py",
+    (PLAIN, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
+    (REENGAGE, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
+    (PLAIN, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
+    (REENGAGE, "target_grad = target_grad + reward_grad", "target_grad = reward_grad"),
+    (REENGAGE, "mask = torch.ones_like(mask)", "mask = mask.clone()"),
+    (REENGAGE, "agent.normalizer.std[-goal.shape[1] :]", "agent.normalizer.std[: goal.shape[1]]"),
+    (REENGAGE, "(q_grad - target_grad)", "(q_grad + target_grad)"),
+    (REENGAGE, "return value_loss + alpha * grad_loss", "return value_loss + grad_loss"),
+    (REENGAGE, "mse_loss(q, target.detach())", "mse_loss(q, target)"),
+)
+LOSSES += noticed_by(
+    "tests/algos/test_sac_losses.py",
+    (SAC, "next_q - agent.entropy_coef() * log_prob", "next_q + agent.entropy_coef() * log_prob"),
+    (SAC, "return torch.minimum(*(", "return torch.maximum(*("),
+    (SAC, "log_std.to(obs).clamp(-20, 2)", "log_std.to(obs).clamp(-20, 20)"),
+    (SAC, "2 * (math.log(2) - u - softplus(-2 * u))", "2 * (math.log(2) - softplus(-2 * u))"),
+    (SAC, "return value_loss + alpha * grad_loss", "return value_loss + 2 * alpha * grad_loss"),
+    (SAC, "args.gamma * (1 - batch.terminated) * next_value", "args.gamma * next_value"),
+)
+LOSSES += noticed_by(
+    "tests/algos/test_dqn_losses.py",
+    (DQN, "((q / temperature).softmax(dim=1) * q)", "((q * temperature).softmax(dim=1) * q)"),
+    (DQN, 'hard_target if args.soft_target == "gradient" else soft_target', "hard_target"),
+    (DQN, "torch.autograd.grad(soft_target.sum()", "torch.autograd.grad(hard_target.sum()"),
+    (DQN, "discount = args.gamma * (1 - batch.terminated)", "discount = args.gamma"),
+    (DQN, "nn.functional.huber_loss(", "nn.functional.mse_loss("),
+)
+LOSSES += noticed_by(
+    "tests/algos/test_multi_losses.py",
+    (MULTI, "target_grad = 2 * batch.item_reward", "target_grad = batch.item_reward"),
+    (MULTI, "gated = gates.square()[:, None] * items", "gated = gates[:, None] * items"),
+    (MULTI, "(len(q) * args.n_max)", "len(q)"),
+    (MULTI, "index_add(0, goals.row, gated) / self.n_max", "index_add(0, goals.row, gated)"),
+    (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
+    (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
+    (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
+)
+LOSSES += noticed_by(
+    "tests/algos/test_normalizer.py",
+    (PLAIN, "variance.clamp(min=1e-4)", "variance.clamp(min=1e-8)"),
+    (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
+    (PLAIN, "x = x[x.isfinite().all(dim=1)]", "x = x.clone()"),
+    (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
+)
+LOSSES += noticed_by(
+    "tests/algos/test_gradient_weight.py",
+    (REENGAGE, "is_waiting = self.updates <= 1000", "is_waiting = self.updates <= 0"),
+    (REENGAGE, "lerp_(losses.float(), 0.002)", "lerp_(losses.float(), 0.2)"),
+    (REENGAGE, "torch.minimum(alpha, self.largest) *", "alpha *"),
+    (REENGAGE, "alpha = self.ratio * value /", "alpha = value /"),
+)
+
+# Hindsight
+REPLAY = noticed_by(
+    "tests/algos/test_replay.py",
+    (PLAIN, "self.relabelled = args.her_k / (args.her_k + 1)", "self.relabelled = 1.0"),
+    (PLAIN, '"final": last - 1', '"final": last - 2'),
+    (PLAIN, "self.rng.integers(before, last) + 1", "self.rng.integers(before, last)"),
+    (PLAIN, "reward[:n] = self.envs.compute_reward(*new)", "self.envs.compute_reward(*new)"),
+    (PLAIN, 'data["achieved_goal"][slot + 1]', 'data["achieved_goal"][slot]'),
+    (PLAIN, 'next_obs = data["obs"][slot + 1]', 'next_obs = data["obs"][slot]'),
+    (PLAIN, "terminated[:n] = self.envs", "terminated[:0] = self.envs"),
+    (PLAIN, "not first <= place <= first + length", "not first <= place < first + length"),
+    (PLAIN, "wraps = self.end + length >= self.slots", "wraps = self.end + length > self.slots"),
+)
+
+# Ranks
+RANKS = noticed_by(
+    "tests/algos/test_torchrun.py",
+    (TORCHRUN, "average([parameter.grad for parameter in agent.critic_params])", "pass"),
+    (TORCHRUN, "average([parameter.grad for parameter in agent.actor_params])", "pass"),
+    (TORCHRUN, "seed = args.seed + 10_000 * rank", "seed = args.seed"),
+    (TORCHRUN, "folder.check_equal(agent.actor_params + agent.critic_params)", "pass"),
+    (TORCHRUN, "    average([means])", "    pass"),
+)
+
+# Settings, files and curves
+FILES = noticed_by(
+    "tests/algos/test_scripts.py -k settings",
+    (LAUNCH, "if re.fullmatch(pattern, env_id):", "if re.match(pattern, env_id):"),
+    (LAUNCH, "            found |= values", "            found = values"),
+    (LAUNCH, "return found or untuned", "return found"),
+    (LAUNCH, "if getattr(args, name) == value}", "}"),
+)
+FILES += noticed_by(
+    "tests/algos/test_scripts.py -k 'ties or no_number or no_numbers'",
+    (FOLDER, "if score >= self.count.best:", "if score > self.count.best:"),
+    (FOLDER, "if self.count.global_step > 0:", "if self.count.global_step >= 0:"),
+    (PLAIN, 'folder.check_finite(info["value_loss"])', "pass"),
+    (MULTI, 'folder.check_finite(info["value_loss"])', "pass"),
+)
+FILES += noticed_by(
+    "tests/algos/test_scripts.py -k curves_are_means",
+    (FOLDER, "        self.watched.clear()", "        pass"),
+    (FOLDER, "            self.episode_return[i] = 0", "            pass"),
+)
+FILES += noticed_by(
+    "tests/algos/test_scripts.py -k metrics_have",
+    (FOLDER, 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
+)
+FILES += noticed_by(
+    "tests/algos/test_resume.py",
+    (FOLDER, 'torch.set_rng_state(state["torch_stream"])', "pass"),
+    (FOLDER, 'self.rng.bit_generator.state = json.loads(state["numpy_stream"])', "pass"),
+    (FOLDER, "envs.set_random_state(stream)", "pass"),
+)
+
+# Environments
+VECTOR = "envs/vector_env.py"
+ENVS = noticed_by(
+    "tests/envs/test_vector_env.py",
+    (VECTOR, "np.random.SeedSequence(seed).generate_state(self.num_envs)", "[seed] * num_envs"),
+    (VECTOR, "self.rng = np.random.default_rng(child)", "self.rng = np.random.default_rng(seed)"),
+    (VECTOR, "reward = np.where(active, reward, 0)", "reward = np.where(True, reward, 0)"),
+    (VECTOR, "active = ~(self.terminated | self.truncated)", "active = ~self.terminated"),
+    (VECTOR, "key: value.copy() for", "key: value for"),
+)
+ENVS += noticed_by(
+    "tests/envs/test_any_environment.py",
+    ("envs/inspection.py", "np.any(at_itself & ~elsewhere)", "np.any(at_itself)"),
+    ("envs/inspection.py", "or len(values) > 2", "or len(values) > 9"),
+    ("envs/wrappers.py", "lambda action: action + start", "lambda action: action"),
+)
+SEEK = "envs/tasks/continuous_seek.py"
+FLIP = "envs/tasks/bit_flip.py"
+DRIVE = "envs/tasks/drive_seek.py"
+ENVS += noticed_by(
+    "tests/envs/test_continuous_seek.py",
+    (SEEK, "return off <= self.TOLERANCE", "return off <= 0.2"),
+    (SEEK, "self.goal = goal.astype(np.float32)", "self.goal = np.abs(goal).astype(np.float32)"),
+    ("envs/rewards.py", "np.divide(difference, distance,", "np.divide(-difference, distance,"),
+)
+ENVS += noticed_by(
+    "tests/envs/test_bit_flip.py",
+    (FLIP, "= 1 - state[episode, action]", "= 1"),
+    (FLIP, "(achieved_goal == desired_goal).all(", "(achieved_goal == desired_goal).any("),
+)
+ENVS += noticed_by(
+    "tests/envs/test_goal_sets.py",
+    (DRIVE, "angle = state[:, 2] + 0.5 * turn", "angle = state[:, 2] + turn"),
+    (DRIVE, "% (2 * edge) - edge", "% (2 * edge + 1) - edge"),
+    ("envs/tasks/noisy_seek.py", "np.maximum(length, 1)", "np.maximum(length, 0.1)"),
+    ("envs/tasks/goal_set.py", "(slots[..., 0] * reached)", "(1 * reached)"),
+)
+ENVS += noticed_by(
+    "tests/envs/test_robotics.py -k gradient",
+    ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
+)
+
+MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS
+
+
+def verdict(mutant: Mutant) -> str:
+    """'killed' if a test failed, 'survived' if none did, or what else went wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("algos", "envs", "tests"):
+            shutil.copytree(ROOT / name, Path(folder) / name)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        path = Path(folder) / mutant.path
+        path.write_text(path.read_text().replace(mutant.old, mutant.new))
+        tests, _, chosen = mutant.tests.partition(" -k ")
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
+        if chosen:
+            command += ["-k", chosen.strip("'")]
+        environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        result = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+    outcomes = {0: "SURVIVED", 1: "killed"}
+    return outcomes.get(result.returncode, f"ERROR {result.stdout[-500:]}")
+
+
+def main() -> None:
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutant for mutant in MUTANTS if wanted in " ".join(mutant)]
+    os.nice(10)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        verdicts = []
+        for mutant, found in zip(chosen, pool.map(verdict, chosen), strict=True):
+            verdicts.append(found)
+            change = f"{mutant.old.strip()}  ->  {mutant.new.strip()}"
+            print(f"{found:8} {mutant.path}: {change}", flush=True)
+    killed = verdicts.count("killed")
+    print(f"{killed} of {len(chosen)} killed")
+    sys.exit(killed < len(chosen))
+
+
+if __name__ == "__main__":
+    main()

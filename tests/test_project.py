@@ -1,0 +1,42 @@
+"""What holds the project together: packages, versions, and the list of mutants."""
+
+import re
+import tomllib
+
+import mutants
+import pytest
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_package_of_envs_is_installed_and_no_script() -> None:
+    found = {path.parent.relative_to(ROOT) for path in (ROOT / "envs").rglob("*.py")}
+    names = {".".join(path.parts) for path in found}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
+
+
+def test_what_the_project_needs_is_pinned_in_requirements_txt_and_nowhere_else() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = dict(re.match(r"([\w-]+)==([\d.]+)", line).groups() for line in lines)
+    assert sorted(pins) == sorted(PROJECT["project"]["dependencies"])
+
+
+def test_the_version_is_the_changelogs_newest() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\S+), \d{4}-\d\d-\d\d$", text, re.MULTILINE)[1]
+    assert newest == PROJECT["project"]["version"]
+
+
+def test_pre_commits_ruff_is_the_one_of_make_test() -> None:
+    pinned = re.search(r"^ruff==(\S+)$", (ROOT / "requirements-dev.txt").read_text(), re.M)[1]
+    assert f"rev: v{pinned} " in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+@pytest.mark.parametrize("path", sorted({mutant.path for mutant in mutants.MUTANTS}))
+def test_every_mutant_still_fits_its_file(path: str) -> None:
+    source = (ROOT / path).read_text()
+    for mutant in mutants.MUTANTS:
+        if mutant.path == path:
+            assert source.count(mutant.old) == 1, mutant.old
+            assert (ROOT / mutant.tests.split()[0]).exists(), mutant.tests
