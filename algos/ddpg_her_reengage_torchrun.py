@@ -11,12 +11,16 @@ a rank, --total-timesteps for all ranks. --alpha 0 is DDPG + HER. The paper's 19
 import copy
 import itertools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import numpy as np
 import torch

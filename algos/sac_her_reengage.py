@@ -18,12 +18,16 @@ include the transition's own next state.
 import copy
 import itertools
 import math
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import numpy as np
 import torch

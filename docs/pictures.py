@@ -3,6 +3,7 @@
     python docs/pictures.py environments              one picture of each environment
     python docs/pictures.py headline                  curves with and without the gradient term
     python docs/pictures.py film MODEL.pt [MODEL.pt]  agents that reach their goals, side by side
+                                                      (a model named twice has other goals)
 
 Needs what requirements-dev.txt lists, and for MuJoCo's environments a display, EGL or OSMesa. The
 models are those of ddpg_her_reengage.py.
@@ -98,10 +99,10 @@ def draw_headline() -> None:
     save(figure, [PICTURES / "headline.png"])
 
 
-def play(path: str, episodes: int, hold: int) -> list[Image.Image]:
+def play(path: str, seed: int, episodes: int, hold: int) -> list[Image.Image]:
     """Frames of a saved model's agent; each episode's last one stays for `hold` frames."""
     settings = launch.load_model(path, reengage.Args)["settings"]
-    args = reengage.Args(**settings, evaluate=path, seed=7)
+    args = reengage.Args(**settings, evaluate=path, seed=seed)
     device, make_env = launch.start(args)
     one = launch.make_eval_envs(make_env, args)
     agent = reengage.Agent(one, args, device)
@@ -124,7 +125,7 @@ def play(path: str, episodes: int, hold: int) -> list[Image.Image]:
 
 def film(paths: list[str]) -> None:
     """Shorter films repeat their frames, so that episodes take the same time side by side."""
-    films = [play(path, episodes=4, hold=4) for path in paths]
+    films = [play(path, 100 * i, episodes=4, hold=4) for i, path in enumerate(paths)]
     longest = max(len(frames) for frames in films)
     together = []
     for i in range(longest):

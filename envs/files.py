@@ -1,5 +1,6 @@
 """Files that are complete or not there, and lines that nobody has to read."""
 
+import contextlib
 import io
 import os
 import sys
@@ -33,10 +34,9 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
 def sync_folder(path: Path) -> None:
     """Puts a folder's names on the disk: those of files that were replaced in it."""
     folder = os.open(path, os.O_RDONLY)
-    try:
+    with contextlib.suppress(OSError):  # not every network file system can
         os.fsync(folder)
-    finally:
-        os.close(folder)
+    os.close(folder)
 
 
 def pack(content: dict[str, Any]) -> memoryview:

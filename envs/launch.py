@@ -125,9 +125,6 @@ def one_sentence() -> Iterator[None]:
         refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error))
     except (ValueError, ImportError, MemoryError) as error:
         refuse(str(error) or type(error).__name__)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -233,10 +230,10 @@ def check_ranges(args: RunArgs) -> None:
         )
     try:
         kwargs = json.loads(args.env_kwargs)
-    except ValueError:
+    except (ValueError, RecursionError):
         kwargs = None
     if not isinstance(kwargs, dict):
-        raise ValueError(f'--env-kwargs {args.env_kwargs} is no JSON object like {{"a": 1}}.')
+        raise ValueError(f'--env-kwargs {args.env_kwargs[:60]} is no JSON object like {{"a": 1}}.')
 
 
 def check_training(args: RunArgs) -> None:

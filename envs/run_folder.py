@@ -150,6 +150,8 @@ class RunFolder:
             leftover.unlink()
         record = asdict(self.args) | {"run_dir": str(self.path), "resume": ""}
         record["versions"] = {"script": self.script} | versions(self.device)
+        if self.args.resume:
+            self._compare_versions(record["versions"])
         if self.args.track:  # before the writer of events is made, which it replaces
             self._track(record)
         self.write("args.json", json.dumps(record, indent=2) + "\n")
@@ -163,6 +165,14 @@ class RunFolder:
             f"{self.args.env_id} on {self.device}: observation {envs.obs_dim}, "
             f"goal {envs.goal_dim}, {size:,} weights; {self.path}"
         )
+
+    def _compare_versions(self, now: dict[str, Any]) -> None:
+        """Says what is not as it was, since numbers may be others by it."""
+        before = json.loads((self.path / "args.json").read_text())["versions"]
+        for name, value in now.items():
+            there = before.get(name)
+            if there != value:
+                self.say(f"{name} was {there!r} and is {value!r}: not bit for bit from here on.")
 
     def _track(self, record: dict[str, Any]) -> None:
         wandb = importlib.import_module("wandb")
@@ -513,12 +523,16 @@ def _parameters(agent: Any) -> Iterator[Tensor]:
 
 def buffer_state(buffer: Any) -> dict[str, Any]:
     """What is stored in a replay buffer, not the zeros behind it."""
-    numbers = {name: value for name, value in vars(buffer).items() if type(value) is int}
     arrays = {}
     for name, array in buffer.data.items():
         rows = array[: buffer.used()]
         arrays[name] = torch.from_numpy(rows[: filled(rows)])
-    return {"numbers": numbers, "arrays": arrays}
+    return {"numbers": whole_numbers(buffer), "arrays": arrays}
+
+
+def whole_numbers(buffer: Any) -> dict[str, int]:
+    """Where a buffer stands."""
+    return {name: value for name, value in vars(buffer).items() if type(value) is int}
 
 
 def filled(rows: np.ndarray) -> int:
@@ -532,10 +546,11 @@ def filled(rows: np.ndarray) -> int:
 
 def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
     """The opposite of `buffer_state`; unfinished episodes are none."""
-    for name, value in state["numbers"].items():
-        setattr(buffer, name, value)
-    for name, tensor in state["arrays"].items():
-        buffer.data[name][: len(tensor)] = tensor.numpy()
+    for name in whole_numbers(buffer):
+        setattr(buffer, name, state["numbers"][name])
+    for name, array in buffer.data.items():
+        rows = state["arrays"][name]
+        array[: len(rows)] = rows.numpy()
 
 
 DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of it

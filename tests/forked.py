@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import runpy
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -107,7 +106,6 @@ def be_the_script(
     for number, name in ((1, "stdout"), (2, "stderr")):
         descriptor = os.open(cwd / ".output" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(cwd)
     path = ROOT / "algos" / f"{script}.py"
     sys.argv = [str(path), *words]

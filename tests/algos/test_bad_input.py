@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -215,6 +217,7 @@ ENVIRONMENTS = [
     (DQN, "--env-id WideBatch-v0", "has a Box action space, not a Discrete."),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is no JSON object"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs [1]", "--env-kwargs [1] is no JSON object"),
+    (PLAIN, f"--env-id Walk-v0 --env-kwargs {'[' * 10**5}", "is no JSON object"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"size": -1}'""", "a size of -1 makes no sense"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
@@ -698,14 +701,21 @@ def interrupt() -> None:
     launch.make_eval_envs = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interrupt_before_the_run_is_one_line(tmp_path: Path):
+def test_an_interrupt_before_a_run_ends_it_without_a_word(tmp_path: Path):
     ended = forked.run(PLAIN, *forked.SMALL[PLAIN], cwd=tmp_path, before=interrupt)
-    assert ended == (
-        130,
-        "settings of ContinuousSeek2-v0: learning_rate 0.0005\n",
-        "Interrupted.\n",
-    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupt_while_packages_are_imported_ends_a_script_without_a_word(tmp_path: Path):
+    path = str(ROOT / "algos" / f"{PLAIN}.py")
+    process = subprocess.Popen([sys.executable, path], cwd=tmp_path, stderr=subprocess.PIPE)
+    while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == b""
+    assert process.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
 
 
 def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -771,3 +781,18 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_when_there_is_roo
         ended = forked.run(PLAIN, "--resume", small_disk / "run", cwd=tmp_path)
         assert (ended.returncode, ended.stderr) == (0, "")
     assert has_checkpoint or extra
+
+
+def refuse_tracking() -> None:
+    """Weights & Biases without an account."""
+    wandb = types.ModuleType("wandb")
+    wandb.init = lambda **_: {}["api_key"]
+    sys.modules["wandb"] = wandb
+
+
+def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path: Path):
+    flags = [*forked.SMALL[PLAIN], "--track"]
+    ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=refuse_tracking)
+    sentence = "--track does not work here: KeyError: 'api_key'\n"
+    assert (ended.returncode, ended.stderr) == (2, sentence)
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -205,6 +206,19 @@ def test_a_complete_run_says_so_and_is_left_as_it_is(whole: Path):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert last == f"{whole} is complete; more than --total-timesteps 120 trains on."
     assert {path: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path):
+    before = partial(signal_at, 46, signal.SIGTERM)
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == 143
+    path = tmp_path / "run" / "args.json"
+    args = json.loads(path.read_text())
+    args["versions"]["torch"] = "0.1"
+    path.write_text(json.dumps(args))
+    ended = run(PLAIN, "--resume", "run", cwd=tmp_path)
+    assert ended.returncode == 0
+    sentence = f"torch was '0.1' and is '{torch.__version__}': not bit for bit from here on."
+    assert ended.stdout.splitlines()[0] == sentence
 
 
 def test_more_steps_train_on_as_if_they_had_been_asked_for_at_first(tmp_path: Path):

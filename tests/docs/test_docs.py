@@ -185,11 +185,21 @@ def test_a_run_writes_the_files_that_are_listed(tiny_run: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
 
 
-def test_readmes_trained_policy_acts_in_fifty_environments(tiny_run: Path) -> None:
+def test_readmes_trained_policy_acts_in_fifty_environments() -> None:
     code = re.search(r"policy in Python.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
     code += "print(action.shape)\n"
-    printed = run(sys.executable, "-c", code, cwd=tiny_run, PYTHONPATH=str(ROOT))
-    assert "(50, 2)" in printed
+    assert "(50, 5)" in run(sys.executable, "-c", code, cwd=ROOT)
+
+
+def test_the_trained_model_reaches_its_goals_as_its_page_says() -> None:
+    page = (ROOT / "docs" / "ddpg_her_reengage.md").read_text()
+    (command,) = re.findall(r"python (algos/\S+ --evaluate models/.*)", page)
+    printed = run(sys.executable, *command.split(), "--no-cuda", cwd=ROOT)
+    words = printed.split()
+    for name in ("success_once", "success_rate"):
+        success = float(words[words.index(name) + 1])
+        stated = re.findall(r"0\.9\d\d", page.partition("1000 new episodes")[2])[:2]
+        assert any(abs(success - float(number)) < 0.005 for number in stated)
 
 
 def test_readmes_fork_trains_to_another_metrics_csv(tmp_path: Path) -> None:
