@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE_BY_SIDE = 2
+WITHOUT = shutil.ignore_patterns("results", "figures", "__pycache__")
 
 PLAIN = "algos/ddpg_her.py"
 REENGAGE = "algos/ddpg_her_reengage.py"
@@ -281,8 +282,8 @@ MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS
 def verdict(mutant: Mutant) -> str:
     """'killed' if a test failed, 'survived' if none did, or what else went wrong."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("algos", "envs", "tests"):
-            shutil.copytree(ROOT / name, Path(folder) / name)
+        for name in ("algos", "envs", "benchmark", "tests"):
+            shutil.copytree(ROOT / name, Path(folder) / name, ignore=WITHOUT)
         shutil.copy(ROOT / "pyproject.toml", folder)
         path = Path(folder) / mutant.path
         path.write_text(path.read_text().replace(mutant.old, mutant.new))
