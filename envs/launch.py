@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
@@ -366,7 +367,8 @@ def load_networks(args: RunArgs, **networks: nn.Module) -> None:
     model = load_model(args.evaluate, type(args))
     for name, network in networks.items():
         try:
-            network.load_state_dict(model[name])
+            with warnings.catch_warnings(action="ignore"):  # of numbers of another type
+                network.load_state_dict(model[name])
         except Exception:  # a crafted file can fail in any way
             raise ValueError(f"{args.evaluate} does not fit the networks it describes.") from None
         for key, tensor in network.state_dict().items():
