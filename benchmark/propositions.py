@@ -1,4 +1,4 @@
-"""Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/rotation.py`.
+"""Propositions 1 and 2: how many transitions it takes to learn the unknown rotation U of `envs/tasks/rotation.py`.
 
     python benchmark/propositions.py                     # results/propositions.csv, .svg and .png: over half an hour
     python benchmark/propositions.py --dims 2 4 8 16 32  # without d = 64: two minutes
@@ -23,7 +23,7 @@ import numpy as np
 from scipy.linalg import expm, solve
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from envs.rotation import Rotation, random_rotation
+from envs.tasks.rotation import Rotation, random_rotation
 
 RESULTS = Path(__file__).resolve().parent / "results"
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same points give the same file

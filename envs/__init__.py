@@ -1,22 +1,11 @@
-"""The environments: importing this package registers them all; `VectorEnv` makes them and `Video` films them."""
+"""The environments: importing this package registers the project's own; see `make`, `make_vector`.
 
-from envs import robotics
-from envs.making import (
-    make,
-    register_bit_flip,
-    register_continuous_seek,
-    register_goal_set,
-    resolve,
-)
-from envs.vector import VectorEnv
+Tasks are in `envs.tasks`, a file each; everything beside them is machinery that all tasks share.
+"""
+
+from envs import tasks  # noqa: F401  (registers them)
+from envs.registry import make, resolve
+from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video
 
-__all__ = ["VectorEnv", "Video", "make", "resolve"]
-
-robotics.register()
-for d in (5, 10, 20):
-    register_continuous_seek(d)
-for d in (20, 40):
-    register_bit_flip(d)
-for kind in ("Drive", "Noisy"):
-    register_goal_set(kind)
+__all__ = ["VectorEnv", "Video", "make", "make_vector", "resolve"]

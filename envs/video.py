@@ -7,46 +7,48 @@ from pathlib import Path
 
 import gymnasium as gym
 import imageio
-import numpy as np
+from numpy import ndarray
 
-from envs.making import make
+from envs.vector_env import CopiesVectorEnv
+from envs.wrappers import Obs
 
 
 class Video:
     """A camera with an environment of its own.
 
     Args:
-        env_id: a registered name, see `envs.make`.
+        make_env: makes an environment, with a `render_mode`; such as
+            `functools.partial(envs.make, env_id)`.
         seed: of the filmed episodes.
-        observe_achieved_goal, action_space: as in `envs.make`.
 
     Raises:
-        ValueError: the environment cannot be made, or this machine cannot render it; found out at once.
+        ValueError: the environment cannot be made, or this machine cannot render it; found out at
+            once.
     """
 
-    def __init__(
-        self,
-        env_id: str,
-        seed: int,
-        observe_achieved_goal: bool = False,
-        action_space: type[gym.Space] = gym.spaces.Box,
-    ):
-        self.env = make(env_id, observe_achieved_goal, action_space, render_mode="rgb_array")
-        atexit.register(
-            self.env.close
-        )  # MuJoCo's renderers complain when the interpreter tears them down
-        self.env.reset(seed=seed)
+    def __init__(self, make_env: Callable[..., gym.Env], seed: int):
+        self.env = make_env(render_mode="rgb_array")
+        self.copies = CopiesVectorEnv([self.env], seed, num_threads=1)
+        # MuJoCo's renderers complain when the interpreter tears them down
+        atexit.register(self.env.close)
+        self.copies.reset()
         try:
-            self.env.render()
+            frame = self.env.render()
+            if not isinstance(frame, ndarray):
+                raise TypeError("render() gives no picture")
         except Exception as error:  # each graphics backend fails in its own way
             raise ValueError(
-                f"{env_id} cannot be rendered here ({error}); for MuJoCo try MUJOCO_GL=egl or osmesa."
+                f"{self.env.spec.id} cannot be rendered here ({error}); for MuJoCo try "
+                "MUJOCO_GL=egl or osmesa."
             ) from None
 
     def record(
-        self, act: Callable[[dict[str, np.ndarray]], np.ndarray], path: Path, episodes: int
+        self,
+        act: Callable[[Obs], ndarray],
+        path: Path,
+        episodes: int,
     ) -> None:
-        """Plays whole episodes and writes them to `path`, replacing what is there only when the file is complete.
+        """Plays whole episodes and writes them to `path`, in whose place it puts a complete file.
 
         Args:
             act: from observations with a leading axis of 1 to actions with a leading axis of 1.
@@ -55,17 +57,16 @@ class Video:
         """
         frames = []
         for _ in range(episodes):
-            obs, _ = self.env.reset()
+            obs = self.copies.reset()
             frames.append(self.env.render())
             done = False
             while not done:
-                action = act({key: value[None] for key, value in obs.items()})[0]
-                obs, _, terminated, truncated, _ = self.env.step(action)
+                action = act(obs)
+                obs, _, terminated, truncated, _ = self.copies.step(action)
                 frames.append(self.env.render())
-                done = terminated or truncated
+                done = terminated[0] or truncated[0]
             frames += [frames[-1]] * 3  # a moment to see how the episode ended
         unfinished = path.with_name("unfinished-" + path.name)
-        imageio.mimsave(
-            unfinished, frames, duration=1000 / self.env.metadata.get("render_fps", 25), loop=0
-        )
+        duration = 1000 / self.env.metadata.get("render_fps", 25)
+        imageio.mimsave(unfinished, frames, duration=duration, loop=0)
         os.replace(unfinished, path)

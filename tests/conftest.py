@@ -7,6 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import gymnasium as gym
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for the case that this file is run as a command
+from envs import VectorEnv, make, make_vector  # noqa: E402
+
 SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("*.py"))
 
 
 class Corridor(gym.Env):
-    """Walk along a line from 0 to a goal at 1, 2 or 3, at most 2 a step. Reaching 3, a pit, ends the episode.
+    """Walk along a line from 0 to a goal at 1, 2 or 3, at most 2 a step.
 
-    Success can be lost again, and comes with an early end only where the goal is the pit. Five steps at most.
+    Reaching 3, a pit, ends the episode. Success can be lost again, and comes with an early end only
+    where the goal is the pit. Five steps at most.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
@@ -76,6 +81,17 @@ gym.register("Corridor-v0", Corridor, max_episode_steps=5)
 gym.register("CorridorDiscrete-v0", Corridor, max_episode_steps=5, kwargs={"discrete": True})
 
 
+def vector_of(
+    env_id: str,
+    num_envs: int,
+    seed: int,
+    num_threads: int | None = None,
+    **how: Any,
+) -> VectorEnv:
+    """Copies of an environment that is made in this way, see `envs.make`."""
+    return make_vector(partial(make, env_id, **how), num_envs, seed, num_threads)
+
+
 def run_script(
     script: str,
     *flags: Any,
@@ -83,7 +99,10 @@ def run_script(
     python_path: Path | None = None,
     with_corridor: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """`python algos/<script>.py <flags>` in the folder `cwd`; python_path is searched first for packages."""
+    """`python algos/<script>.py <flags>` in the folder `cwd`.
+
+    python_path is searched first for packages.
+    """
     command = [
         sys.executable,
         *([__file__] if with_corridor else []),

@@ -5,13 +5,15 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import vector_of
 from gymnasium.spaces import Discrete
 from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
 import envs
-from envs import VectorEnv
-from envs.bit_flip import BLACK, GREEN, ORANGE, WHITE, BitFlip
+from envs.drawing import DARK, GREEN, ORANGE, WHITE
+from envs.tasks.bit_flip import BitFlip
+from envs.vector_env import BatchVectorEnv
 
 
 def started(state: list[int], goal: list[int]) -> BitFlip:
@@ -71,9 +73,9 @@ def test_rewards_are_computed_over_any_leading_axes():
 
 
 def test_a_batch_of_episodes_equals_single_environments_step_by_step():
-    batch = VectorEnv("BitFlip6-v0", 8, seed=3, action_space=Discrete)
+    batch = vector_of("BitFlip6-v0", 8, seed=3, action_space=Discrete)
     obs, rng, steps = batch.reset(), np.random.default_rng(0), 0
-    assert len(batch.envs) == 1  # no environment is stepped by itself
+    assert isinstance(batch, BatchVectorEnv)  # no environment is stepped by itself
     singles = [started(s, g) for s, g in zip(obs["observation"], obs["desired_goal"], strict=True)]
     truncated = np.zeros(8, bool)
     while not truncated.any():
@@ -92,7 +94,7 @@ def test_a_batch_of_episodes_equals_single_environments_step_by_step():
 
 def test_batches_are_decided_by_the_seed_and_their_episodes_differ():
     def goals(seed: int) -> np.ndarray:
-        batch = VectorEnv("BitFlip40-v0", 16, seed, action_space=Discrete)
+        batch = vector_of("BitFlip40-v0", 16, seed, action_space=Discrete)
         return np.concatenate([batch.reset()["desired_goal"], batch.reset()["desired_goal"]])
 
     assert np.array_equal(goals(1), goals(1)) and not np.array_equal(goals(1), goals(2))
@@ -100,7 +102,7 @@ def test_batches_are_decided_by_the_seed_and_their_episodes_differ():
 
 
 def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_names():
-    batch = VectorEnv("BitFlip2-v0", 3, seed=0, action_space=Discrete)
+    batch = vector_of("BitFlip2-v0", 3, seed=0, action_space=Discrete)
     batch.reset()
     for _ in range(2):
         obs, *_, truncated, _ = batch.step(np.zeros(3, int))
@@ -120,7 +122,7 @@ def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_na
 
 
 def test_what_a_batch_returned_does_not_change_at_the_next_step():
-    batch = VectorEnv("BitFlip5-v0", 4, seed=0, action_space=Discrete)
+    batch = vector_of("BitFlip5-v0", 4, seed=0, action_space=Discrete)
     first = batch.reset()
     kept = {key: value.copy() for key, value in first.items()}
     batch.step(np.zeros(4, int))
@@ -133,7 +135,7 @@ def test_play_counts_success_at_any_step_and_at_the_last_one():
             1
         )  # the first wrong bit; bit 0 if none is
 
-    metrics = VectorEnv("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
+    metrics = vector_of("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
     assert (
         metrics["success_once"] == 1.0
     )  # at most ten bits are wrong, and ten steps long is an episode
@@ -146,6 +148,6 @@ def test_the_picture_shows_both_rows_of_bits_and_where_they_agree():
     image = started([1, 0, 1], [1, 1, 0]).render()
     assert image.shape == (64, 48, 3) and image.dtype == np.uint8
     columns = [8, 24, 40]  # the middle of each bit
-    assert np.array_equal(image[12, columns], [BLACK, WHITE, BLACK])
-    assert np.array_equal(image[36, columns], [BLACK, BLACK, WHITE])
+    assert np.array_equal(image[12, columns], [DARK, WHITE, DARK])
+    assert np.array_equal(image[36, columns], [DARK, DARK, WHITE])
     assert np.array_equal(image[58, columns], [GREEN, ORANGE, ORANGE])

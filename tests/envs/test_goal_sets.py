@@ -6,15 +6,16 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, vector_of
 from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
 import envs
-from envs import VectorEnv
-from envs.drive_seek import DriveSeek
-from envs.goal_set import BLACK, BLUE, CYAN, MAGENTA, WHITE, pack
-from envs.noisy_seek import NoisySeek
+from envs.drawing import BLACK, CYAN, MAGENTA, NAVY, WHITE
+from envs.tasks.drive_seek import DriveSeek
+from envs.tasks.goal_set import pack
+from envs.tasks.noisy_seek import NoisySeek
+from envs.vector_env import BatchVectorEnv
 
 
 def drive(state: list[float], goals: list[list[int]], n_max: int = 4) -> DriveSeek:
@@ -236,9 +237,9 @@ def test_a_step_is_rewarded_for_the_rounded_position_that_it_leads_to():
 
 
 def test_a_batch_of_episodes_equals_single_environments_step_by_step():
-    batch = VectorEnv("DriveSeek100-v0", 6, seed=3)
+    batch = vector_of("DriveSeek100-v0", 6, seed=3)
     obs, rng = batch.reset(), np.random.default_rng(0)
-    assert len(batch.envs) == 1
+    assert isinstance(batch, BatchVectorEnv)
     singles = [drive([0, 0, 0], [[0, 0]], 100) for _ in range(6)]
     for env, goal in zip(singles, obs["desired_goal"], strict=True):
         env.goal = goal[None]
@@ -265,7 +266,7 @@ def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apar
         return image[round((10.5 - y) / 21 * size), round((x + 10.5) / 21 * size)]
 
     for x, y, expected in [
-        (1, 0, BLUE),
+        (1, 0, NAVY),
         (-4, -4, CYAN),
         (2, 0, MAGENTA),
         (3, 0, BLACK),
@@ -277,5 +278,5 @@ def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apar
 
 def test_the_greedy_agent_of_noisy_seek_gets_what_the_paper_reports():
     greedy = runpy.run_path(str(ROOT / "benchmark" / "noisy_seek_greedy.py"))["go_to_nearest_goal"]
-    mean_return = VectorEnv("NoisySeek-v0", 1000, seed=1).play(greedy)["episodic_return"]
+    mean_return = vector_of("NoisySeek-v0", 1000, seed=1).play(greedy)["episodic_return"]
     assert mean_return == pytest.approx(11.94, abs=0.8)  # standard error 0.2

@@ -10,12 +10,17 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import vector_of
 
 import envs
-from envs import robotics
+from envs.tasks import fast_robotics as robotics
+
+envs.resolve("HandReach-v3")  # registers all names of the package
 
 IDS = sorted(
-    id for id, spec in gym.registry.items() if str(spec.entry_point).startswith("envs.robotics:")
+    id
+    for id, spec in gym.registry.items()
+    if str(spec.entry_point).startswith("envs.tasks.fast_robotics:")
 )
 DENSE_IDS = [id for id in IDS if "Dense" in id and "TouchSensors" not in id]
 
@@ -232,7 +237,7 @@ def test_hidden_touch_sensors_leave_the_shared_model_alone():
 
 def test_importing_envs_prints_nothing_and_registering_again_warns_of_nothing():
     root = Path(__file__).parents[2]
-    code = "import envs; from envs import robotics; robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
+    code = "import envs; from envs.tasks import robotics; robotics.register(); robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
     command = [sys.executable, "-W", "default", "-c", code]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
@@ -276,9 +281,7 @@ def test_rendered_pictures_equal_the_packages_and_leave_the_shared_model_alone(e
 
 def test_vector_env_over_threads_equals_one_thread_on_hand_reach():
     actions = np.random.default_rng(6).uniform(-1, 1, (5, 5, 20))
-    one, two = (
-        envs.VectorEnv("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2)
-    )
+    one, two = (vector_of("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2))
     assert_identical(one.reset(), two.reset())
     for action in actions:
         assert_identical(one.step(action), two.step(action))

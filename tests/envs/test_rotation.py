@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import envs
 from algos.ddpg_her_reengage import Args, Batch, reengage_critic_loss
-from envs.rotation import Rotation, random_rotation
+from envs.tasks.rotation import Rotation, random_rotation
 
 sys.path.insert(0, str(ROOT / "benchmark"))
 from propositions import learn_from_gradients, learn_from_values, transitions

@@ -1,0 +1,197 @@
+"""From an environment's name to an environment: the names of the tasks, making, and the checks."""
+
+import functools
+import importlib
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, count_from_zero, is_vector
+
+TASKS: dict[str, Callable[..., None]] = {}  # a pattern of names -> what registers such a name
+RENAMED: dict[str, str] = {}  # a name that a package has dropped -> its successor
+
+
+def task(pattern: str) -> Callable[[Callable], Callable]:
+    """Marks the function that registers a task's names: those that match `pattern` as a whole.
+
+    It is called with the pattern's groups when a name is asked for that is not registered yet.
+    """
+
+    def remember(register: Callable[..., None]) -> Callable[..., None]:
+        TASKS[pattern] = register
+        return register
+
+    return remember
+
+
+@functools.cache
+def resolve(env_id: str) -> str:
+    """The name under which `env_id` runs, after whatever it takes to register it.
+
+    The project's own tasks exist for any size: ContinuousSeek<d>-v0, BitFlip<d>-v0,
+    DriveSeek<n_max>-v0 and so on, see `envs.tasks`. 'module:name' imports the module first, as
+    Gymnasium does, and stays 'module:name'.
+
+    Raises:
+        ValueError: no such environment, or its package cannot be imported; one sentence.
+    """
+    if env_id in RENAMED:
+        successor = RENAMED[env_id]
+        print(f"{env_id} is gone from its package; running its repaired successor {successor}.")
+        env_id = successor
+    module, _, name = env_id.rpartition(":")
+    if not is_settled(name):
+        for pattern, register in TASKS.items():
+            match = re.fullmatch(pattern, name)
+            if match:
+                register(*match.groups())
+    if module:
+        import_package(module, env_id)
+    try:
+        gym.spec(name)
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(f"No environment '{env_id}': {in_one_line(error)}") from None
+    return env_id
+
+
+def is_settled(name: str) -> bool:
+    """Whether a name is registered, and not by Gymnasium-Robotics, whose classes may be replaced."""
+    spec = gym.registry.get(name)
+    return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
+
+
+def import_package(module: str, env_id: str) -> None:
+    """Imports what stands before the colon of a name; ValueError if that fails."""
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # a package may fail in any way of its own
+        raise ValueError(
+            f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
+            "is it installed, or its folder in PYTHONPATH?"
+        ) from None
+
+
+def in_one_line(error: Exception) -> str:
+    """What an exception says, without line breaks, and its type where that says more."""
+    text = " ".join(str(error).split())
+    if isinstance(error, gym.error.Error | ImportError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def make(
+    env_id: str,
+    action_space: type[gym.Space] = gym.spaces.Box,
+    observe_achieved_goal: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    max_episode_steps: int | None = None,
+    render_mode: str | None = None,
+) -> gym.Env:
+    """Makes one goal environment.
+
+    Its observation, achieved and desired goal are vectors; integers, bits and single numbers become
+    vectors of float32, and `compute_reward` hands goals on as what they were. Further entries of
+    the observation may exist and mean nothing.
+
+    Args:
+        env_id: a registered name, or one that `resolve` knows.
+        action_space: the kind that the caller can handle: a box is rescaled to [-1, 1] where it has
+            other bounds, discrete actions count from 0.
+        observe_achieved_goal: append the achieved goal to the observation.
+        env_kwargs: further arguments of the environment's constructor.
+        max_episode_steps: replaces the registered time limit, or supplies one.
+        render_mode: Gymnasium's. Without one the constructor is not asked for any.
+
+    Raises:
+        ValueError: unknown name, a constructor that fails, no goals, no time limit, or another kind
+            of action space; one sentence.
+    """
+    env_id = resolve(env_id)
+    if max_episode_steps is not None and max_episode_steps < 1:
+        raise ValueError(f"--max-episode-steps must be at least 1, not {max_episode_steps}.")
+    kwargs = dict(env_kwargs or {})
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an old version either works or fails below
+            env = gym.make(env_id, max_episode_steps, disable_env_checker=True, **kwargs)
+    except Exception as error:  # a constructor may fail in any way of its own
+        raise ValueError(f"{env_id} cannot be made: {in_one_line(error)}") from None
+    try:
+        check_goals(env, env_id)
+        check_time_limit(env, env_id)
+        check_actions(env, env_id, action_space)
+    except ValueError:
+        env.close()
+        raise
+    return adapt(env, observe_achieved_goal)
+
+
+def check_goals(env: gym.Env, env_id: str) -> None:
+    """Raises ValueError unless observation and goals are vectors of known reward."""
+    spaces = {}
+    if isinstance(env.observation_space, gym.spaces.Dict):
+        spaces = env.observation_space.spaces
+    for key in KEYS:
+        space = spaces.get(key)
+        if space is None:
+            raise ValueError(f"{env_id} is no goal environment: its observation has no '{key}'.")
+        if isinstance(space, gym.spaces.Box) and len(space.shape) > 1:
+            raise ValueError(
+                f"{env_id} cannot be used: its '{key}' is an array of shape {space.shape}, such as "
+                "an image, and only vectors are supported."
+            )
+        if not is_vector(space):
+            kind = type(space).__name__
+            raise ValueError(
+                f"{env_id} cannot be used: its '{key}' is of the kind {kind}, and only Box, "
+                "Discrete, MultiDiscrete and MultiBinary are supported."
+            )
+    if not env.has_wrapper_attr("compute_reward"):
+        raise ValueError(
+            f"{env_id} is no goal environment: it has no "
+            "compute_reward(achieved_goal, desired_goal, info)."
+        )
+
+
+def check_time_limit(env: gym.Env, env_id: str) -> None:
+    """Raises ValueError for an environment whose episodes may last for ever."""
+    if env.spec.max_episode_steps is None:
+        raise ValueError(
+            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
+            "steps an episode ends at the latest."
+        )
+
+
+def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
+    """Raises ValueError for actions of another kind than the caller's, or without bounds."""
+    space = env.action_space
+    if not isinstance(space, kind):
+        actual = type(space).__name__
+        raise ValueError(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
+    if isinstance(space, gym.spaces.Box) and (len(space.shape) != 1 or not space.is_bounded()):
+        raise ValueError(f"{env_id} has actions that are no bounded vector: {space}.")
+
+
+def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
+    """Wraps a checked environment where it does not yet have the form that `make` promises."""
+    if isinstance(env.action_space, gym.spaces.Discrete):
+        env = count_from_zero(env)
+    elif np.any(env.action_space.low != -1.0) or np.any(env.action_space.high != 1.0):
+        env = gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    spaces = env.observation_space.spaces
+    if not all(is_float_vector(spaces[key]) for key in KEYS):
+        env = FlattenGoals(env)
+    return append_achieved_goal(env) if observe_achieved_goal else env
+
+
+def is_float_vector(space: gym.Space) -> bool:
+    """Whether a space needs no conversion."""
+    is_box = isinstance(space, gym.spaces.Box)
+    return is_box and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

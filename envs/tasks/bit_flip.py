@@ -1,0 +1,89 @@
+"""BitFlip: flip one bit at a time until the state equals the goal.
+
+Andrychowicz et al. 2017; the paper's figure 7.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+from numpy import ndarray
+from numpy.random import Generator
+
+from envs.batch_env import BatchEnv
+from envs.drawing import draw_bits
+from envs.registry import task
+from envs.wrappers import KEYS, Obs
+
+
+@task(r"BitFlip([1-9]\d*)-v0")
+def register(d: str) -> None:
+    """BitFlip<d>-v0 for any number d of bits; d steps an episode."""
+    gym.register(
+        f"BitFlip{d}-v0",
+        f"{__name__}:BitFlip",
+        kwargs={"d": int(d)},
+        max_episode_steps=int(d),
+    )
+
+
+class BitFlip(BatchEnv):
+    """s' = s with bit a flipped; reward -1 + 1[s' = g].
+
+    State and goal are uniform random bits. Observation and achieved goal are the state, (d,)
+    float32, 0 or 1. Episodes never terminate, not even at the goal; the registered time limit is
+    d steps.
+
+    Args:
+        d: number of bits, at least 1.
+        render_mode: "rgb_array" draws the bits of the state above those of the goal.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(self, d: int, render_mode: str | None = None):
+        if d < 1:
+            raise ValueError(f"BitFlip needs d >= 1, not d = {d}.")
+        self.render_mode = render_mode
+        bits = Box(0.0, 1.0, (d,), np.float32)
+        self.observation_space = Dict(dict.fromkeys(KEYS, bits))
+        self.action_space = Discrete(d)
+
+    def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
+        """States and goals of n new episodes, each (n, d)."""
+        d = int(self.action_space.n)
+        state, goal = rng.integers(2, size=(2, n, d)).astype(np.float32)
+        return state, goal
+
+    def advance(self, state: ndarray, action: ndarray, rng: Generator) -> ndarray:
+        """Next states, (n, d), of states (n, d) and actions (n,)."""
+        state = state.copy()
+        episode = np.arange(len(state))
+        state[episode, action] = 1 - state[episode, action]
+        return state
+
+    def observe(self, state: ndarray, goal: ndarray) -> Obs:
+        """Observations, (n, d) each, of states and goals."""
+        return {
+            "observation": state.copy(),
+            "achieved_goal": state.copy(),
+            "desired_goal": goal.copy(),
+        }
+
+    def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """Whether all bits are equal: (..., d), (..., d) -> (...)."""
+        return (achieved_goal == desired_goal).all(axis=-1)
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        """Reward of each pair: (..., d), (..., d) -> (...)."""
+        is_success = self.is_success(achieved_goal, desired_goal)
+        return np.where(is_success, np.float32(0.0), np.float32(-1.0))
+
+    def render(self) -> ndarray:
+        """State above goal, and where they agree, see `draw_bits`."""
+        return draw_bits(self.state[0], self.goal[0])
+
+
+for bits in (20, 40):  # the paper's
+    register(str(bits))

@@ -1,0 +1,120 @@
+"""ContinuousSeek: walk from the origin to a random goal in a d-dimensional box.
+
+The paper's "Toy Example Experiments".
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict
+from numpy import ndarray
+
+from envs.drawing import draw_walk
+from envs.registry import task
+from envs.rewards import negative_distance, negative_distance_gradient
+from envs.wrappers import KEYS, Obs, Step
+
+
+@task(r"ContinuousSeek([1-9]\d*)(Dense)?-v0")
+def register(d: str, dense: str | None = None) -> None:
+    """ContinuousSeek<d>-v0 and ContinuousSeek<d>Dense-v0 for any d; 10 steps an episode."""
+    gym.register(
+        f"ContinuousSeek{d}{dense or ''}-v0",
+        f"{__name__}:ContinuousSeek",
+        kwargs={"d": int(d), "reward_type": "dense" if dense else "sparse"},
+        max_episode_steps=10,
+    )
+
+
+class ContinuousSeek(gym.Env):
+    """s' = clip(s + a, -D, D) with D = 5.
+
+    The sparse reward is -1 + 1[max_i |s_i - g_i| <= 0.1], the dense one -||s - g||. The state
+    starts at the origin, the goal is uniform in [-D, D]^d, actions lie in [-1, 1]^d. Observation
+    and achieved goal are the state, (d,) float32. Episodes never terminate; the registered time
+    limit is 10 steps.
+
+    Args:
+        d: dimensions of state, goal and action, at least 1.
+        reward_type: "sparse" (the paper's) or "dense".
+        render_mode: "rgb_array" draws the first two dimensions: visited states, the goal and its
+            tolerance.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+    D = 5.0
+    TOLERANCE = 0.1
+
+    def __init__(
+        self,
+        d: int,
+        reward_type: str = "sparse",
+        render_mode: str | None = None,
+    ):
+        if d < 1 or reward_type not in ("sparse", "dense"):
+            raise ValueError(
+                "ContinuousSeek needs d >= 1 and a sparse or dense reward, "
+                f"not d = {d} and '{reward_type}'."
+            )
+        self.reward_type = reward_type
+        self.render_mode = render_mode
+        box = Box(-self.D, self.D, (d,))
+        self.observation_space = Dict(dict.fromkeys(KEYS, box))
+        self.action_space = Box(-1.0, 1.0, (d,), np.float32)
+
+    def reset(
+        self,
+        *,
+        seed: int | None = None,
+        options: dict | None = None,
+    ) -> tuple[Obs, dict]:
+        super().reset(seed=seed)
+        self.state = np.zeros(self.action_space.shape, np.float32)
+        goal = self.np_random.uniform(-self.D, self.D, self.state.shape)
+        self.goal = goal.astype(np.float32)
+        self.visited = [self.state]
+        return self._observe(), {}
+
+    def step(self, action: ndarray) -> Step:
+        action = np.asarray(action, np.float32).clip(-1.0, 1.0)
+        self.state = (self.state + action).clip(-self.D, self.D)
+        self.visited.append(self.state)
+        reward = float(self.compute_reward(self.state, self.goal, {}))
+        info = {"is_success": self._reached(self.state, self.goal)}
+        return self._observe(), reward, False, False, info
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        """Reward of each pair: (..., d), (..., d) -> (...)."""
+        if self.reward_type == "dense":
+            return negative_distance(achieved_goal, desired_goal)
+        reached = self._reached(achieved_goal, desired_goal)
+        return np.where(reached, np.float32(0.0), np.float32(-1.0))
+
+    def compute_reward_gradient(
+        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
+    ) -> ndarray:
+        """Gradient of the dense reward by the desired goal: (..., d), (..., d) -> (..., d)."""
+        return negative_distance_gradient(achieved_goal, desired_goal)
+
+    def render(self) -> ndarray:
+        """The first two dimensions, see `draw_walk`."""
+        is_reached = bool(self._reached(self.state, self.goal))
+        visited = [*self.visited, self.state]
+        return draw_walk(visited, self.goal, is_reached, self.D, self.TOLERANCE)
+
+    def _reached(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        off = np.abs(achieved_goal - desired_goal).max(axis=-1)
+        return off <= self.TOLERANCE
+
+    def _observe(self) -> Obs:
+        return {
+            "observation": self.state.copy(),
+            "achieved_goal": self.state.copy(),
+            "desired_goal": self.goal.copy(),
+        }
+
+
+for size in (5, 10, 20):  # the paper's
+    register(str(size))
+    register(str(size), "Dense")

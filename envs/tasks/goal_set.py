@@ -1,0 +1,56 @@
+"""What DriveSeek and NoisySeek share: sets of goal cells as one vector, and their rewards.
+
+A goal set is a vector (3 n_max,): n_max slots of (gate, x, y), the goals sorted and first, all
+other slots zero.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from envs.batch_env import BatchEnv
+from envs.drawing import draw_goal_set
+
+
+def pack(cells: ndarray, n_max: int) -> ndarray:
+    """Integer cells (n, 2), sorted, n <= n_max -> a goal set (3 n_max,) float32."""
+    slots = np.zeros((n_max, 3), np.float32)
+    slots[: len(cells), 0] = 1
+    slots[: len(cells), 1:] = cells
+    return slots.reshape(-1)
+
+
+class GoalSetEnv(BatchEnv):
+    """Reward 1 where the rounded position is one of the goals, else 0; Eqs. (13), (14) and (18).
+
+    What an environment adds: its spaces, `reach` (cells from -reach to reach are drawn), and what
+    `BatchEnv` asks for.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
+
+    def compute_item_rewards(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """R_item of each slot, 1 where a present goal is the achieved one.
+
+        (..., 2), (..., 3 n_max) -> (..., n_max).
+        """
+        batch = desired_goal.shape[:-1]
+        slots = desired_goal.reshape(*batch, -1, 3)
+        is_equal = slots[..., 1:] == achieved_goal[..., None, :]
+        reached = is_equal.all(-1)
+        return (slots[..., 0] * reached).astype(np.float32)
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        """Eq. (14), the sum of the item rewards: (..., 2), (..., 3 n_max) -> (...)."""
+        return self.compute_item_rewards(achieved_goal, desired_goal).sum(-1)
+
+    def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """Whether one of the goals is achieved: (..., 2), (..., 3 n_max) -> (...)."""
+        return self.compute_item_rewards(achieved_goal, desired_goal).any(-1)
+
+    def render(self) -> ndarray:
+        """The episode so far, see `draw_goal_set`."""
+        visited = np.reshape(self.visited, (-1, 2))
+        position = self.state[0, :2]
+        return draw_goal_set(visited, position, self.goal[0], self.reach, size=366)

@@ -1,0 +1,288 @@
+"""Many copies of one environment, stepped in lockstep: two classes with one interface."""
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.utils.seeding import np_random
+from numpy import ndarray
+from numpy.random import Generator
+
+from envs.batch_env import BatchEnv
+from envs.rewards import GoalFunction
+from envs.wrappers import KEYS, Obs
+
+VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
+
+
+class VectorEnv:
+    """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
+
+    Episodes are reset by the caller, never on the way. Observations are float32, and new arrays at
+    each call.
+
+    Attributes:
+        num_envs: the number of copies.
+        obs_dim, goal_dim, action_dim: sizes of the vectors.
+        action_space: of one copy.
+        max_episode_steps: the time limit.
+        unwrapped: the first copy without its wrappers.
+    """
+
+    def __init__(self, env: gym.Env, num_envs: int):
+        self.env = env
+        self.unwrapped = env.unwrapped
+        self.num_envs = num_envs
+        self.action_space = env.action_space
+        self.action_dim = self.action_space.shape[0] if self.action_space.shape else 1
+        self.max_episode_steps = env.spec.max_episode_steps
+        spaces = env.observation_space
+        self.obs_dim = spaces["observation"].shape[0]
+        self.goal_dim = spaces["desired_goal"].shape[0]
+        self.functions: dict[str, GoalFunction] = {}  # those that have been called
+        self.streams: list[Generator] = []  # every random stream that the copies own
+
+    def reset(self, which: ndarray | None = None) -> Obs:
+        """Starts new episodes in the copies of the mask `which` (num_envs,), or in all of them.
+
+        Returns:
+            Observations of all copies, (num_envs, ...).
+        """
+        raise NotImplementedError
+
+    def step(self, actions: ndarray) -> VectorStep:
+        """Steps every copy once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
+
+        A copy whose episode has ended stands still until it is reset: its reward is 0, the rest
+        stays the same.
+
+        Returns:
+            Observations (num_envs, ...), rewards, terminated, truncated and success, each
+            (num_envs,). Success is 0 or 1, float64.
+        """
+        raise NotImplementedError
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """(n, goal_dim), (n, goal_dim) -> (n,) float32; slow where `inspect_task` says so."""
+        return self._function("compute_reward")(achieved_goal, desired_goal).astype(np.float32)
+
+    def compute_reward_gradient(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
+        gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
+        return gradient.astype(np.float32)
+
+    def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """Whether the episode ends there, for a task that ends on success: (n,) bool."""
+        return self._function("compute_terminated")(achieved_goal, desired_goal).astype(bool)
+
+    def random_state(self) -> str:
+        """The state of every random stream that the copies own, JSON; take it between episodes."""
+        return json.dumps([stream.bit_generator.state for stream in self.streams])
+
+    def set_random_state(self, state: str) -> None:
+        """Goes on from a `random_state`; the next thing to do is a reset of all copies."""
+        states = json.loads(state)
+        for stream, its_state in zip(self.streams, states, strict=True):
+            stream.bit_generator.state = its_state
+
+    def play(self, policy: Callable[[Obs], ndarray]) -> dict[str, float]:
+        """Plays one episode in every copy, all side by side.
+
+        Returns:
+            Means over the episodes of success_rate (success at the last step), success_once (at any
+            step) and episodic_return (undiscounted).
+        """
+        obs = self.reset()
+        ended = np.zeros(self.num_envs, bool)
+        success_once = np.zeros(self.num_envs)
+        episodic_return = np.zeros(self.num_envs)
+        while not ended.all():
+            obs, reward, terminated, truncated, success = self.step(policy(obs))
+            ended = terminated | truncated
+            success_once = np.maximum(success_once, success)
+            episodic_return += reward
+        return {
+            "success_rate": float(success.mean()),
+            "success_once": float(success_once.mean()),
+            "episodic_return": float(episodic_return.mean()),
+        }
+
+    def close(self) -> None:
+        """Ends threads and environments."""
+        raise NotImplementedError
+
+    def _function(self, name: str) -> GoalFunction:
+        if name not in self.functions:
+            self.functions[name] = GoalFunction(self.env, name)
+        return self.functions[name]
+
+
+class BatchVectorEnv(VectorEnv):
+    """Copies of a `BatchEnv`: arithmetic on all of them at once, without a loop."""
+
+    def __init__(self, env: gym.Env, num_envs: int, seed: int):
+        super().__init__(env, num_envs)
+        self.rng = np.random.default_rng(seed)
+        self.streams = [self.rng]
+        self.t = np.zeros(num_envs, np.int64)
+        self.terminated = np.zeros(num_envs, bool)  # such an environment never terminates
+        self.state, self.goal = self.unwrapped.draw(num_envs, self.rng)
+
+    def reset(self, which: ndarray | None = None) -> Obs:
+        which = np.ones(self.num_envs, bool) if which is None else which
+        state, goal = self.unwrapped.draw(which.sum(), self.rng)
+        self.state[which] = state
+        self.goal[which] = goal
+        self.t[which] = 0
+        return self.unwrapped.observe(self.state, self.goal)
+
+    def step(self, actions: ndarray) -> VectorStep:
+        env = self.unwrapped
+        active = self.t < self.max_episode_steps
+        self.state[active] = env.advance(self.state[active], actions[active], self.rng)
+        self.t += active
+        obs = env.observe(self.state, self.goal)
+        achieved_goal = obs["achieved_goal"]
+        reward = env.compute_reward(achieved_goal, self.goal, {})
+        reward = np.where(active, reward, 0).astype(np.float32)
+        success = env.is_success(achieved_goal, self.goal).astype(float)
+        truncated = self.t == self.max_episode_steps
+        return obs, reward, self.terminated.copy(), truncated, success
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class CopiesVectorEnv(VectorEnv):
+    """Environments that step one by one, spread over threads.
+
+    MuJoCo releases the interpreter's lock while it steps. What happens inside an environment does
+    not depend on the number of threads.
+    """
+
+    def __init__(self, envs: list[gym.Env], seed: int, num_threads: int):
+        super().__init__(envs[0], len(envs))
+        self.envs = envs
+        self.obs = {}
+        for key in KEYS:
+            shape = envs[0].observation_space[key].shape
+            self.obs[key] = np.zeros((self.num_envs, *shape), np.float32)
+        self.reward = np.zeros(self.num_envs, np.float32)
+        self.terminated = np.zeros(self.num_envs, bool)
+        self.truncated = np.zeros(self.num_envs, bool)
+        self.success = np.zeros(self.num_envs)
+        seeds = np.random.SeedSequence(seed).generate_state(self.num_envs)
+        self.streams = [np_random(int(seed))[0] for seed in seeds]
+        for env, stream in zip(envs, self.streams, strict=True):
+            env.unwrapped.np_random = stream
+        chunks = np.array_split(np.arange(self.num_envs), num_threads)
+        self.chunks = [chunk for chunk in chunks if len(chunk) > 0]
+        self.pool = None
+        if len(self.chunks) > 1:
+            self.pool = ThreadPoolExecutor(len(self.chunks))
+
+    def reset(self, which: ndarray | None = None) -> Obs:
+        which = np.ones(self.num_envs, bool) if which is None else which
+        self._spread(self._reset_one, which)
+        return self._observe()
+
+    def step(self, actions: ndarray) -> VectorStep:
+        active = ~(self.terminated | self.truncated)
+        self.reward[:] = 0
+        self._spread(lambda i: self._step_one(i, actions[i]), active)
+        return (
+            self._observe(),
+            self.reward.copy(),
+            self.terminated.copy(),
+            self.truncated.copy(),
+            self.success.copy(),
+        )
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+        for env in self.envs:
+            env.close()
+
+    def _spread(self, work: Callable[[int], None], which: ndarray) -> None:
+        """Calls `work` with each index that the mask names, a chunk of indices in each thread."""
+
+        def work_off(chunk: ndarray) -> None:
+            for i in chunk[which[chunk]]:
+                work(i)
+
+        if self.pool is None:
+            work_off(self.chunks[0])
+        else:
+            list(self.pool.map(work_off, self.chunks))
+
+    def _reset_one(self, i: int) -> None:
+        obs, _ = self.envs[i].reset()
+        self.terminated[i] = False
+        self.truncated[i] = False
+        self.success[i] = False
+        self._store(i, obs)
+
+    def _step_one(self, i: int, action: ndarray) -> None:
+        obs, reward, terminated, truncated, info = self.envs[i].step(action)
+        self.reward[i] = reward
+        self.terminated[i] = terminated
+        self.truncated[i] = truncated
+        success = info.get("success", terminated)
+        self.success[i] = info.get("is_success", success)
+        self._store(i, obs)
+
+    def _store(self, i: int, obs: Obs) -> None:
+        for key in KEYS:
+            self.obs[key][i] = obs[key]
+
+    def _observe(self) -> Obs:
+        return {key: value.copy() for key, value in self.obs.items()}
+
+
+def make_vector(
+    make_env: Callable[[], gym.Env],
+    num_envs: int,
+    seed: int,
+    num_threads: int | None = None,
+) -> VectorEnv:
+    """Copies of one environment side by side.
+
+    Args:
+        make_env: makes one, such as `functools.partial(envs.make, env_id)`.
+        num_envs: number of copies, each with a random stream of its own.
+        seed: decides all streams.
+        num_threads: for simulators that release the interpreter's lock; by default one for each
+            core that this process may use.
+
+    Raises:
+        ValueError: as `make_env`.
+    """
+    env = make_env()
+    if is_plain_batch(env):
+        return BatchVectorEnv(env, num_envs, seed)
+    copies = [env] + [make_env() for _ in range(num_envs - 1)]
+    threads = (num_threads or available_cores()) if is_mujoco(env) else 1
+    return CopiesVectorEnv(copies, seed, threads)
+
+
+def is_plain_batch(env: gym.Env) -> bool:
+    """Whether this is a `BatchEnv` whose wrappers do nothing that arithmetic on it would miss."""
+    while isinstance(env, gym.wrappers.TimeLimit | gym.wrappers.OrderEnforcing):
+        env = env.env
+    return isinstance(env, BatchEnv)
+
+
+def is_mujoco(env: gym.Env) -> bool:
+    """Whether MuJoCo simulates this environment."""
+    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""What stands between an environment and the scripts: vectors of numbers, actions from 0."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy import ndarray
+
+KEYS = ("observation", "achieved_goal", "desired_goal")
+Obs = dict[str, ndarray]  # an entry for each of them
+Step = tuple[Obs, float, bool, bool, dict]  # of one environment, as in Gymnasium
+
+
+def is_vector(space: gym.Space) -> bool:
+    """Whether an element of a space can be laid out as a vector of numbers."""
+    spaces = gym.spaces
+    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    return isinstance(space, kinds)
+
+
+class FlattenGoals(gym.ObservationWrapper):
+    """Observation and goals of integers, bits or single numbers as vectors of float32.
+
+    The environment's own functions of goals get them back in the shape and type that they had, so
+    that a goal may index a table.
+    """
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.goal_space = env.observation_space["desired_goal"]
+        self.achieved_space = env.observation_space["achieved_goal"]
+        spaces = {}
+        for key in KEYS:
+            shape = env.observation_space[key].shape
+            size = int(np.prod(shape))  # 1 for a single number
+            spaces[key] = gym.spaces.Box(-np.inf, np.inf, (size,))
+        self.observation_space = gym.spaces.Dict(spaces)
+        for name in ("compute_reward", "compute_reward_gradient", "compute_terminated"):
+            if env.has_wrapper_attr(name):
+                function = env.get_wrapper_attr(name)
+                setattr(self, name, self._of_vectors(function))
+
+    def observation(self, observation: dict[str, Any]) -> Obs:
+        return {key: as_vector(observation[key]) for key in KEYS}
+
+    def _of_vectors(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function for goals (..., dim) float32."""
+
+        def of_vectors(achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> Any:
+            achieved = as_element(achieved_goal, self.achieved_space)
+            desired = as_element(desired_goal, self.goal_space)
+            return function(achieved, desired, info)
+
+        return of_vectors
+
+
+def as_vector(element: Any) -> ndarray:
+    """An element of a space as a vector of numbers."""
+    return np.asarray(element, np.float32).reshape(-1)
+
+
+def as_element(vector: ndarray, space: gym.Space) -> ndarray:
+    """Vectors (..., dim) as what the space holds, in its type: (..., *space.shape)."""
+    batch = np.shape(vector)[:-1]
+    return np.reshape(vector, batch + space.shape).astype(space.dtype)
+
+
+def append_achieved_goal(env: gym.Env) -> gym.Env:
+    """Appends the achieved goal to the observation."""
+    spaces = env.observation_space.spaces
+    parts = spaces["observation"], spaces["achieved_goal"]
+    low = np.concatenate([part.low for part in parts])
+    high = np.concatenate([part.high for part in parts])
+    joined = gym.spaces.Box(low, high, dtype=low.dtype)
+
+    def append(obs: Obs) -> Obs:
+        both = np.concatenate([obs["observation"], obs["achieved_goal"]])
+        return {**obs, "observation": both}
+
+    space = gym.spaces.Dict({**spaces, "observation": joined})
+    return gym.wrappers.TransformObservation(env, append, space)
+
+
+def count_from_zero(env: gym.Env) -> gym.Env:
+    """Discrete actions 0 .. n - 1, whatever the environment's first one is."""
+    start = int(env.action_space.start)
+    if start == 0:
+        return env
+    actions = gym.spaces.Discrete(env.action_space.n)
+    return gym.wrappers.TransformAction(env, lambda action: action + start, actions)
