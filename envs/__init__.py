@@ -4,8 +4,9 @@ Tasks are in `envs.tasks`, a file each; everything beside them is machinery that
 """
 
 from envs import tasks  # noqa: F401  (registers them)
+from envs.inspection import Task, inspect_task
 from envs.registry import make, resolve
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video
 
-__all__ = ["VectorEnv", "Video", "make", "make_vector", "resolve"]
+__all__ = ["Task", "VectorEnv", "Video", "inspect_task", "make", "make_vector", "resolve"]

@@ -60,7 +60,7 @@ def resolve(env_id: str) -> str:
 
 
 def is_settled(name: str) -> bool:
-    """Whether a name is registered, and not by Gymnasium-Robotics, whose classes may be replaced."""
+    """Whether a name is registered, and not one of Gymnasium-Robotics, which may be replaced."""
     spec = gym.registry.get(name)
     return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 

@@ -12,6 +12,7 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
+from envs.inspection import inspect_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
@@ -61,7 +62,7 @@ class VectorEnv:
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
-            (num_envs,). Success is 0 or 1, float64.
+            (num_envs,). Success is 1, 0 or nan where it is unknown, float64.
         """
         raise NotImplementedError
 
@@ -161,14 +162,36 @@ class CopiesVectorEnv(VectorEnv):
 
     MuJoCo releases the interpreter's lock while it steps. What happens inside an environment does
     not depend on the number of threads.
+
+    Each copy has a random stream. The project's own tasks draw from it; any other environment gets
+    a seed from it at each reset, since there are some that draw from the system's randomness.
+
+    Success is what the environment's info says under `is_success` or `success`. Without such an
+    entry it is a sparse reward at its upper value, and nan, unknown, for a dense one. An episode
+    that ends by itself may have ended by a crash, and is none.
+
+    Args:
+        env: the first copy.
+        make_env: makes the others.
+        num_envs, seed, num_threads: as in `make_vector`.
     """
 
-    def __init__(self, envs: list[gym.Env], seed: int, num_threads: int):
-        super().__init__(envs[0], len(envs))
-        self.envs = envs
+    def __init__(
+        self,
+        env: gym.Env,
+        make_env: Callable[[], gym.Env],
+        num_envs: int,
+        seed: int,
+        num_threads: int,
+    ):
+        super().__init__(env, num_envs)
+        self.make_env = make_env
+        self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
+        self.is_own_task = type(self.unwrapped).__module__.startswith("envs.tasks.")
+        self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
-            shape = envs[0].observation_space[key].shape
+            shape = env.observation_space[key].shape
             self.obs[key] = np.zeros((self.num_envs, *shape), np.float32)
         self.reward = np.zeros(self.num_envs, np.float32)
         self.terminated = np.zeros(self.num_envs, bool)
@@ -176,8 +199,9 @@ class CopiesVectorEnv(VectorEnv):
         self.success = np.zeros(self.num_envs)
         seeds = np.random.SeedSequence(seed).generate_state(self.num_envs)
         self.streams = [np_random(int(seed))[0] for seed in seeds]
-        for env, stream in zip(envs, self.streams, strict=True):
-            env.unwrapped.np_random = stream
+        if self.is_own_task:
+            for copy, stream in zip(self.envs, self.streams, strict=True):
+                copy.unwrapped.np_random = stream
         chunks = np.array_split(np.arange(self.num_envs), num_threads)
         self.chunks = [chunk for chunk in chunks if len(chunk) > 0]
         self.pool = None
@@ -193,6 +217,7 @@ class CopiesVectorEnv(VectorEnv):
         active = ~(self.terminated | self.truncated)
         self.reward[:] = 0
         self._spread(lambda i: self._step_one(i, actions[i]), active)
+        self._tell_success()
         return (
             self._observe(),
             self.reward.copy(),
@@ -220,7 +245,8 @@ class CopiesVectorEnv(VectorEnv):
             list(self.pool.map(work_off, self.chunks))
 
     def _reset_one(self, i: int) -> None:
-        obs, _ = self.envs[i].reset()
+        seed = None if self.is_own_task else int(self.streams[i].integers(2**31))
+        obs, _ = self.envs[i].reset(seed=seed)
         self.terminated[i] = False
         self.truncated[i] = False
         self.success[i] = False
@@ -231,9 +257,18 @@ class CopiesVectorEnv(VectorEnv):
         self.reward[i] = reward
         self.terminated[i] = terminated
         self.truncated[i] = truncated
-        success = info.get("success", terminated)
-        self.success[i] = info.get("is_success", success)
+        success = info.get("is_success", info.get("success"))
+        self.success[i] = np.nan if success is None else bool(success)
         self._store(i, obs)
+
+    def _tell_success(self) -> None:
+        """Judges by the reward where the environment did not say what success is."""
+        unknown = np.isnan(self.success)
+        if unknown.any() and self.success_reward is None:
+            self.success_reward = success_reward(self.make_env)
+        if unknown.any() and not np.isnan(self.success_reward):
+            reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
+            self.success[unknown] = reward[unknown] == self.success_reward
 
     def _store(self, i: int, obs: Obs) -> None:
         for key in KEYS:
@@ -264,9 +299,19 @@ def make_vector(
     env = make_env()
     if is_plain_batch(env):
         return BatchVectorEnv(env, num_envs, seed)
-    copies = [env] + [make_env() for _ in range(num_envs - 1)]
-    threads = (num_threads or available_cores()) if is_mujoco(env) else 1
-    return CopiesVectorEnv(copies, seed, threads)
+    threads = 1
+    if is_mujoco(env):
+        threads = num_threads or available_cores()
+    return CopiesVectorEnv(env, make_env, num_envs, seed, threads)
+
+
+def success_reward(make_env: Callable[[], gym.Env]) -> float:
+    """The reward that means success; nan where there is none, or hindsight has no use for it."""
+    try:
+        task = inspect_task(make_env)
+    except ValueError:
+        return np.nan
+    return np.nan if task.is_dense else task.reward_high
 
 
 def is_plain_batch(env: gym.Env) -> bool:
@@ -277,8 +322,9 @@ def is_plain_batch(env: gym.Env) -> bool:
 
 
 def is_mujoco(env: gym.Env) -> bool:
-    """Whether MuJoCo simulates this environment."""
-    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+    """Whether MuJoCo simulates this environment, or one that it is made of, as mazes are."""
+    parts = [env.unwrapped, *vars(env.unwrapped).values()]
+    return any(hasattr(part, "model") and hasattr(part, "data") for part in parts)
 
 
 def available_cores() -> int:

@@ -28,7 +28,7 @@ class Video:
 
     def __init__(self, make_env: Callable[..., gym.Env], seed: int):
         self.env = make_env(render_mode="rgb_array")
-        self.copies = CopiesVectorEnv([self.env], seed, num_threads=1)
+        self.copies = CopiesVectorEnv(self.env, make_env, 1, seed, num_threads=1)
         # MuJoCo's renderers complain when the interpreter tears them down
         atexit.register(self.env.close)
         self.copies.reset()

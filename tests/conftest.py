@@ -1,6 +1,7 @@
-"""What several test files share: the project's scripts as commands, and a small environment that ends early.
+"""What several test files share: the project's scripts as commands, and small environments.
 
-As a command, this file runs a script with that environment registered: python tests/conftest.py algos/x.py --flags.
+As a command, this file runs a script with Corridor and the environments of small_envs.py
+registered: python tests/conftest.py algos/x.py --flags.
 """
 
 import os
@@ -16,6 +17,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the case that this file is run as a command
+import small_envs  # noqa: E402, F401  (registers them)
+
 from envs import VectorEnv, make, make_vector  # noqa: E402
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("*.py"))

@@ -1,0 +1,244 @@
+"""What a script must know of an environment before it trains on it, found out by random steps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from numpy import ndarray
+
+from envs.registry import in_one_line
+from envs.rewards import GoalFunction
+
+STEPS = 100  # of random play
+HOLD = 25  # in the second half an action is held for so long: it leads farther, into a wall perhaps
+
+
+class Task(NamedTuple):
+    """What `inspect_task` finds."""
+
+    is_dense: bool
+    """`compute_reward` gives more than two values, or the environment's `reward_type` is "dense"
+    """
+    reward_low: float
+    """the lower of a sparse reward's two values, c_low; of a dense one the smallest that was seen
+
+    An environment may call a reward of many values sparse; then it is the one seen most often.
+    """
+    reward_high: float
+    """the upper of a sparse reward's two values, success; of a dense one the largest seen"""
+    has_reward_gradient: bool
+    """there is a compute_reward_gradient(achieved_goal, desired_goal, info)"""
+    ends_on_success: bool
+    """compute_terminated(achieved_goal, desired_goal, info) ends episodes for reaching the goal
+
+    Where it is False, `terminated` means something else, such as a crash, whatever the goal.
+    """
+    notes: tuple[str, ...]
+    """sentences to print before training"""
+
+
+class Play(NamedTuple):
+    """Steps of random play, n of them."""
+
+    achieved_goal: ndarray  # (n, goal_dim) float32
+    desired_goal: ndarray  # (n, goal_dim) float32
+    reward: ndarray  # (n,)
+    infos: list[dict[str, Any]]
+
+
+def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
+    """Plays random steps in an environment of its own, and calls what a script will call.
+
+    Args:
+        make_env: makes one, such as `functools.partial(envs.make, env_id)`.
+        seed: of the random steps; a run's own random streams are not touched.
+
+    Raises:
+        ValueError: the environment cannot be trained on; one sentence.
+    """
+    env = make_env()
+    try:
+        check_shapes(env)
+        play = random_play(env, seed)
+        compute_reward = GoalFunction(env, "compute_reward")
+        rewards = recomputed(compute_reward, env, play)
+        mixed = mixed_rewards(compute_reward, play)
+        is_dense, low, high = kind_of_reward(env, np.concatenate([rewards, mixed]))
+        notes = [
+            *note_slow(compute_reward),
+            *note_other_parts(rewards, play.reward),
+            *note_values(is_dense, low, high),
+            *note_success(is_dense, play.infos),
+        ]
+        return Task(
+            is_dense=is_dense,
+            reward_low=low,
+            reward_high=high,
+            has_reward_gradient=env.has_wrapper_attr("compute_reward_gradient"),
+            ends_on_success=ends_on_success(env, play),
+            notes=tuple(f"{env.spec.id}: {note}" for note in notes),
+        )
+    finally:
+        env.close()
+
+
+def check_shapes(env: gym.Env) -> None:
+    """Raises ValueError where an achieved goal cannot take a desired goal's place."""
+    achieved = env.observation_space["achieved_goal"].shape
+    desired = env.observation_space["desired_goal"].shape
+    if achieved != desired:
+        raise ValueError(
+            f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the shape "
+            f"{achieved}, its desired goal {desired} (sets of goals are for "
+            "ddpg_multi_reengage.py)."
+        )
+
+
+def random_play(env: gym.Env, seed: int) -> Play:
+    """STEPS steps of uniform actions, over as many episodes as it takes; ValueError if one fails."""
+    rng = np.random.default_rng(seed)
+    achieved_goals, desired_goals, rewards, infos = [], [], [], []
+    try:
+        env.reset(seed=seed)
+        for step in range(STEPS):
+            if step < STEPS // 2 or step % HOLD == 0:
+                action = random_action(env.action_space, rng)
+            obs, reward, terminated, truncated, info = env.step(action)
+            achieved_goals.append(obs["achieved_goal"])
+            desired_goals.append(obs["desired_goal"])
+            rewards.append(reward)
+            infos.append(info)
+            if terminated or truncated:
+                env.reset(seed=seed + 1 + step)
+    except Exception as error:  # an environment may fail in any way of its own
+        raise ValueError(
+            f"{env.spec.id} fails when it is played at random: {in_one_line(error)}"
+        ) from None
+    return Play(
+        np.array(achieved_goals, np.float32),
+        np.array(desired_goals, np.float32),
+        np.array(rewards, np.float32),
+        infos,
+    )
+
+
+def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
+    """A uniform action, drawn by `rng` and not by the space's own generator."""
+    if isinstance(space, gym.spaces.Discrete):
+        return rng.integers(space.n)
+    return rng.uniform(-1, 1, space.shape).astype(np.float32)
+
+
+def recomputed(compute_reward: GoalFunction, env: gym.Env, play: Play) -> ndarray:
+    """What `compute_reward` gives for the goals of each step, without its info: (n,).
+
+    Raises:
+        ValueError: it fails, needs the info, or gives something else than a number for each step.
+    """
+    name = env.spec.id
+    try:
+        rewards = compute_reward(play.achieved_goal, play.desired_goal)
+    except Exception as error:  # a reward function may fail in any way of its own
+        reason = in_one_line(error)
+        if works_with_info(compute_reward, play):
+            raise ValueError(
+                f"{name} cannot be learned from in hindsight: its compute_reward needs a step's "
+                f"info ({reason}), and a relabelled transition has none."
+            ) from None
+        raise ValueError(
+            f"{name} cannot be trained on: its compute_reward fails for the goals of a random step "
+            f"({reason})."
+        ) from None
+    if rewards.shape != play.reward.shape:
+        raise ValueError(
+            f"{name} cannot be trained on: its compute_reward gives an array of shape "
+            f"{rewards.shape} for {len(play.reward)} pairs of goals."
+        )
+    return rewards
+
+
+def works_with_info(compute_reward: GoalFunction, play: Play) -> bool:
+    """Whether a reward function that fails without an info succeeds with the step's own."""
+    try:
+        compute_reward.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
+    except Exception:  # a reward function may fail in any way of its own
+        return False
+    return True
+
+
+def mixed_rewards(compute_reward: GoalFunction, play: Play) -> ndarray:
+    """Rewards of achieved goals for other steps' desired goals, and for themselves: (2 n,)."""
+    others = np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
+    return np.concatenate(
+        [
+            compute_reward(play.achieved_goal, others),
+            compute_reward(play.achieved_goal, play.achieved_goal.copy()),
+        ]
+    )
+
+
+def kind_of_reward(env: gym.Env, rewards: ndarray) -> tuple[bool, float, float]:
+    """Whether rewards (n,) are dense, and the two values of `Task`."""
+    rewards = rewards.astype(np.float32) + 0.0  # no -0
+    values, counts = np.unique(rewards, return_counts=True)
+    reward_type = getattr(env.unwrapped, "reward_type", None)
+    low, high = float(values[0]), float(values[-1])
+    is_dense = reward_type == "dense" or len(values) > 2
+    if reward_type == "sparse" and len(values) > 2 and counts.max() >= len(rewards) / 4:
+        is_dense = False  # many values, but the same one wherever the goal is out of reach
+        low = float(values[counts.argmax()])
+    return is_dense, low, high
+
+
+def ends_on_success(env: gym.Env, play: Play) -> bool:
+    """Whether the environment's own compute_terminated depends on the goal."""
+    if not env.has_wrapper_attr("compute_terminated"):
+        return False
+    compute_terminated = GoalFunction(env, "compute_terminated")
+    others = np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
+    try:
+        at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
+        elsewhere = compute_terminated(play.achieved_goal, others)
+    except Exception:  # an abstract method, or one that needs an info
+        return False
+    return bool(np.any(at_itself & ~elsewhere))
+
+
+def note_slow(compute_reward: GoalFunction) -> list[str]:
+    """A sentence where rewards are computed row by row."""
+    if compute_reward.takes_batches:
+        return []
+    return [
+        "compute_reward takes one pair of goals at a time, so relabelling calls it in a slow loop."
+    ]
+
+
+def note_other_parts(recomputed: ndarray, rewards: ndarray) -> list[str]:
+    """A sentence where a step's reward is not what `compute_reward` gives, (n,) each."""
+    differs = ~np.isclose(recomputed, rewards, rtol=1e-3, atol=1e-3)
+    if not differs.any():
+        return []
+    first = differs.argmax()
+    return [
+        f"a step was rewarded with {rewards[first]:g} where compute_reward gives "
+        f"{recomputed[first]:g}: relabelled transitions lack the part that is outside of it."
+    ]
+
+
+def note_values(is_dense: bool, low: float, high: float) -> list[str]:
+    """A sentence where a sparse reward's values are not the usual -1 and 0."""
+    if is_dense or (low, high) == (-1.0, 0.0):
+        return []
+    if low == high:
+        return [f"every reward that was seen is {low:g}, at an achieved goal too."]
+    return [f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."]
+
+
+def note_success(is_dense: bool, infos: list[dict[str, Any]]) -> list[str]:
+    """A sentence where the environment does not say itself what success is."""
+    if "is_success" in infos[0] or "success" in infos[0]:
+        return []
+    if is_dense:
+        return ["it does not say what success is, so success is unknown (nan)."]
+    return ["it does not say what success is, so the upper reward counts as success."]

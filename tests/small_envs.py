@@ -1,0 +1,382 @@
+"""Small goal environments, each unusual in one way, as other people's packages are."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from numpy import ndarray
+
+from envs.batch_env import BatchEnv
+
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+class Walk(gym.Env):
+    """Walk in the plane from the origin to a goal in [-2, 2]^2, by at most 1 a step and direction.
+
+    The reward is 0 within 0.5 of the goal, else -1. Nothing ends an episode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(self, size: float = 2.0, render_mode: str | None = None):
+        if size <= 0:
+            raise ArithmeticError(f"a size of {size}\nmakes no sense")
+        self.size = size
+        self.render_mode = render_mode
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, Box(-20.0, 20.0, (2,))))
+        self.action_space = Box(-1.0, 1.0, (2,))
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.position = np.zeros(2, np.float32)
+        self.goal = self.np_random.uniform(-self.size, self.size, 2).astype(np.float32)
+        return self.observe(), {}
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        self.position = self.position + np.asarray(action, np.float32)
+        reward = float(self.compute_reward(self.position, self.goal, {}))
+        return self.observe(), reward, False, False, {"is_success": reward == 0}
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        return -(distance > 0.5).astype(np.float32)
+
+    def observe(self) -> dict[str, ndarray]:
+        values = self.position, self.position, self.goal
+        return dict(zip(KEYS, values, strict=True))
+
+    def render(self) -> ndarray:
+        return np.zeros((16, 16, 3), np.uint8)
+
+
+class ZeroOne(Walk):
+    """Rewards 1 and 0, a further entry in the observation, and `success` for a key."""
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        spaces = self.observation_space.spaces
+        self.observation_space = gym.spaces.Dict({**spaces, "camera": Box(0, 255, (4, 4, 3))})
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return 1 + super().compute_reward(achieved_goal, desired_goal, info)
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, reward, *ends, _ = super().step(action)
+        return obs, reward, *ends, {"success": reward == 1}
+
+    def observe(self) -> dict[str, ndarray]:
+        return {"camera": np.zeros((4, 4, 3), np.float32), **super().observe()}
+
+
+class Keyless(Walk):
+    """Says nothing of success, and ends by a crash where x > 1."""
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, reward, *_ = super().step(action)
+        return obs, reward, bool(self.position[0] > 1), False, {}
+
+
+class KeylessDense(Keyless):
+    """The same with the distance for a reward."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+
+
+class EndsOnSuccess(Walk):
+    """Ends where the goal is reached, and says so; its functions take one pair of goals."""
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, reward, _, truncated, info = super().step(action)
+        terminated = self.compute_terminated(self.position, self.goal, info)
+        return obs, reward, terminated, truncated, info
+
+    def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> bool:
+        return bool(np.linalg.norm(achieved_goal - desired_goal) <= 0.5)
+
+
+class ScalarReward(Walk):
+    """Its reward function broadcasts: it gives one number for any number of goals."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> float:
+        return 0.0 if np.linalg.norm(achieved_goal - desired_goal) <= 0.5 else -1.0
+
+
+class FirstAxisReward(Walk):
+    """Its reward function takes x and y from the first axis, so two goals look like one."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        difference = achieved_goal - desired_goal
+        return -(np.hypot(difference[0], difference[1]) > 0.5).astype(np.float32)
+
+
+class BatchesOnly(Walk):
+    """Its reward function takes (n, 2), and nothing with fewer axes."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=1)
+        return -(distance > 0.5).astype(np.float32)
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        self.position = self.position + np.asarray(action, np.float32)
+        reward = float(self.compute_reward(self.position[None], self.goal[None], {})[0])
+        return self.observe(), reward, False, False, {"is_success": reward == 0}
+
+
+class NeedsInfo(Walk):
+    """Its reward function needs what only a step knows."""
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        self.position = self.position + np.asarray(action, np.float32)
+        info = {"is_success": False, "speed": 1.0}
+        reward = float(self.compute_reward(self.position, self.goal, info))
+        return self.observe(), reward, False, False, info
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return super().compute_reward(achieved_goal, desired_goal, info) * info["speed"]
+
+
+class BrokenReward(Walk):
+    """Its reward function fails as soon as goals come from outside."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        if desired_goal is not self.goal:
+            raise OSError("the table of rewards is missing")
+        return super().compute_reward(achieved_goal, desired_goal, info)
+
+
+class CostOfActions(Walk):
+    """A part of its reward is outside of compute_reward."""
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, reward, *rest = super().step(action)
+        return obs, reward - 0.1 * float(np.abs(action).sum()), *rest
+
+
+class SystemRandomness(Walk):
+    """Its goals are drawn by a generator that only a seed at each reset makes reproducible."""
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.goal = np.random.default_rng(seed).uniform(-2, 2, 2).astype(np.float32)
+        return self.observe(), {}
+
+
+class WithoutRenderMode(Walk):
+    """A constructor that knows no render_mode."""
+
+    def __init__(self):
+        super().__init__()
+
+
+class Image(Walk):
+    """Observes pixels."""
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        spaces = self.observation_space.spaces
+        pixels = Box(0, 255, (8, 8, 3), np.uint8)
+        self.observation_space = gym.spaces.Dict({**spaces, "observation": pixels})
+
+
+class Text(Walk):
+    """Has words for goals."""
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        spaces = self.observation_space.spaces
+        self.observation_space = gym.spaces.Dict({**spaces, "desired_goal": gym.spaces.Text(9)})
+
+
+class TwoSizes(Walk):
+    """Its achieved goal has another shape than its desired one."""
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        spaces = self.observation_space.spaces
+        self.observation_space = gym.spaces.Dict({**spaces, "achieved_goal": Box(-20, 20, (3,))})
+
+
+class NoGoals(gym.Env):
+    """Its observation is a position, and it has no goals."""
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+        self.observation_space = Box(-20.0, 20.0, (2,))
+        self.action_space = Box(-1.0, 1.0, (2,))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[ndarray, dict]:
+        super().reset(seed=seed)
+        self.position = np.zeros(2, np.float32)
+        return self.position, {}
+
+    def step(self, action: ndarray) -> tuple[ndarray, float, bool, bool, dict]:
+        self.position = self.position + np.asarray(action, np.float32)
+        return self.position, 0.0, False, False, {}
+
+
+class Goals(gym.Wrapper):
+    """Makes a goal environment of one that is none."""
+
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, env.observation_space))
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        obs, info = self.env.reset(seed=seed)
+        self.goal = self.env.unwrapped.np_random.uniform(-2, 2, 2).astype(np.float32)
+        return dict(zip(KEYS, (obs, obs, self.goal), strict=True)), info
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, _, terminated, truncated, info = self.env.step(action)
+        reward = float(self.compute_reward(obs, self.goal, info))
+        obs = dict(zip(KEYS, (obs, obs, self.goal), strict=True))
+        return obs, reward, terminated, truncated, info
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        return -(distance > 0.5).astype(np.float32)
+
+
+class TenfoldReward(gym.Wrapper):
+    """Has a reward of its own, here and in compute_reward."""
+
+    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+        obs, reward, *rest = self.env.step(action)
+        return obs, 10 * reward, *rest
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return 10 * self.env.unwrapped.compute_reward(achieved_goal, desired_goal, info)
+
+
+class Sites(gym.Env):
+    """Go round a table of sites; the goal is a site's number, and rewards are looked up in it.
+
+    Args:
+        kind: "discrete" (a number), "box" (a vector of one integer).
+    """
+
+    TABLE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 2.0]])
+
+    def __init__(self, kind: str = "discrete", render_mode: str | None = None):
+        self.render_mode = render_mode
+        self.shape = () if kind == "discrete" else (1,)
+        space = Discrete(5) if kind == "discrete" else Box(0, 4, (1,), np.int64)
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, space))
+        self.action_space = Discrete(2, start=3)  # 3: stay, 4: on to the next one
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        self.site, self.goal = self.np_random.integers(5, size=2)
+        return self.observe(), {}
+
+    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+        assert action in (3, 4)
+        self.site = (self.site + action - 3) % 5
+        obs = self.observe()
+        reward = float(self.compute_reward(obs["achieved_goal"], obs["desired_goal"], {}))
+        return obs, reward, False, False, {"is_success": reward == 0}
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        way = self.TABLE[achieved_goal] - self.TABLE[desired_goal]
+        distance = np.linalg.norm(way, axis=-1)
+        reward = -(distance > 0.1).astype(np.float32)
+        return reward if self.shape == () else reward[..., 0]
+
+    def observe(self) -> dict[str, ndarray]:
+        numbers = self.site, self.site, self.goal
+        values = [np.full(self.shape, number, np.int64) for number in numbers]
+        return dict(zip(KEYS, values, strict=True))
+
+
+class Bits(gym.Env):
+    """Flip bits; the spaces are MultiBinary or MultiDiscrete, and the reward is bit arithmetic."""
+
+    def __init__(self, kind: str = "binary", render_mode: str | None = None):
+        self.render_mode = render_mode
+        space = MultiBinary(4) if kind == "binary" else MultiDiscrete([2, 2, 2, 2])
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, space))
+        self.action_space = Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        super().reset(seed=seed)
+        dtype = self.observation_space["observation"].dtype
+        self.state, self.goal = self.np_random.integers(2, size=(2, 4)).astype(dtype)
+        return self.observe(), {}
+
+    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+        self.state[action] ^= 1
+        reward = float(self.compute_reward(self.state, self.goal, {}))
+        return self.observe(), reward, False, False, {"is_success": reward == 0}
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        differs = achieved_goal ^ desired_goal  # floats have no such operation
+        return -(differs.any(-1)).astype(np.float32)
+
+    def observe(self) -> dict[str, ndarray]:
+        values = self.state.copy(), self.state.copy(), self.goal.copy()
+        return dict(zip(KEYS, values, strict=True))
+
+
+class WideBatch(BatchEnv):
+    """Walk along a line by arithmetic, with actions in [-2, 2]."""
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, Box(-99, 99, (1,))))
+        self.action_space = Box(-2.0, 2.0, (1,))
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
+        return np.zeros((n, 1), np.float32), rng.integers(-3, 4, (n, 1)).astype(np.float32)
+
+    def advance(self, state: ndarray, action: ndarray, rng: np.random.Generator) -> ndarray:
+        return state + action
+
+    def observe(self, state: ndarray, goal: ndarray) -> dict[str, ndarray]:
+        return dict(zip(KEYS, (state.copy(), state.copy(), goal.copy()), strict=True))
+
+    def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        return np.abs(achieved_goal - desired_goal)[..., 0] < 0.5
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return self.is_success(achieved_goal, desired_goal).astype(np.float32) - 1
+
+
+def made_by_a_wrapper(render_mode: str | None = None) -> gym.Env:
+    return Goals(NoGoals(render_mode))
+
+
+def with_another_reward(render_mode: str | None = None) -> gym.Env:
+    return TenfoldReward(Walk(render_mode=render_mode))
+
+
+for cls in (
+    Walk,
+    ZeroOne,
+    Keyless,
+    KeylessDense,
+    EndsOnSuccess,
+    ScalarReward,
+    FirstAxisReward,
+    BatchesOnly,
+    NeedsInfo,
+    BrokenReward,
+    CostOfActions,
+    SystemRandomness,
+    WithoutRenderMode,
+    Image,
+    Text,
+    TwoSizes,
+    NoGoals,
+    Sites,
+    Bits,
+    WideBatch,
+):
+    gym.register(f"{cls.__name__}-v0", cls, max_episode_steps=8)
+gym.register("Endless-v0", Walk)
+gym.register("MadeByAWrapper-v0", made_by_a_wrapper, max_episode_steps=8)
+gym.register("WithAnotherReward-v0", with_another_reward, max_episode_steps=8)
