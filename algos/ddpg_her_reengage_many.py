@@ -25,23 +25,21 @@ import itertools
 import json
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from envs import make, make_vector, resolve
+from envs import make, resolve
+from envs.on_device import DeviceTask, Streams, below, inspect_for_device
 
 
 @dataclass
@@ -157,7 +155,8 @@ class Run(NamedTuple):
     seed: int
 
     def name(self) -> str:
-        return f"alpha{self.alpha}_lr{self.learning_rate}_{self.seed}"
+        alpha = str(self.alpha).removesuffix(".0")
+        return f"alpha{alpha}_lr{self.learning_rate}_{self.seed}"
 
     def key(self) -> int:
         """63 bits that seed everything random of this run, and of no other."""
@@ -173,17 +172,15 @@ def read_args() -> Args:
     return tyro.cli(Args, default=args)
 
 
-def check_numbers(args: Args) -> None:
+def check_args(args: Args, task: DeviceTask) -> None:
     """Raises ValueError with one sentence for the first number that makes no sense."""
-    zero_is_fine = (
-        "alpha gamma learning_starts exploration_noise random_action_prob her_k action_l2"
-    )
-    zero_is_fine += " group_size minutes"
+    zero_is_fine = "alpha gamma learning_starts exploration_noise random_action_prob her_k "
+    zero_is_fine += "action_l2 group_size minutes"
     for name, value in vars(args).items():
         flag = "--" + name.replace("_", "-")
         values = value if isinstance(value, tuple) else (value,)
         if name in ("alpha", "learning_rate") and len(set(values)) < max(len(values), 1):
-            raise ValueError(f"{flag} needs values, and each of them once.")
+            raise ValueError(f"{flag} needs values, each of them once.")
         for number in values:
             if type(number) not in (int, float):
                 continue
@@ -193,53 +190,17 @@ def check_numbers(args: Args) -> None:
         raise ValueError("--gamma must be below 1, --tau and --random-action-prob at most 1.")
     if args.gradient_steps % args.target_network_frequency:
         raise ValueError("--target-network-frequency must divide --gradient-steps.")
-
-
-class Streams:
-    """Random numbers made by counting (SplitMix64, Steele et al. 2014), for each run its own.
-
-    The n-th number of a run is a hash of the run's key plus n: it depends neither on the runs beside
-    it nor on the device, and is mere arithmetic, which a CUDA graph can hold.
-    """
-
-    def __init__(self, keys: list[int], device: torch.device):
-        self.device = device
-        self.state = torch.tensor(keys, device=device)[:, None]  # (run, 1) int64, wraps around
-
-    def bits(self, *shape: int) -> Tensor:
-        """Integers in [0, 2^32), (run, *shape) int64."""
-        count = torch.arange(1, math.prod(shape) + 1, device=self.device)
-        x = self.state - 0x61C8864680B583EB * count
-        self.state.copy_(x[:, -1:])
-        x = (x ^ shift_right(x, 30)) * -0x40A7B892E31B1A47
-        x = (x ^ shift_right(x, 27)) * -0x6B2FB644ECCEEE15
-        x = x ^ shift_right(x, 31)
-        return shift_right(x, 32).view(-1, *shape)
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Numbers between -1 and 1, neither included, (run, *shape)."""
-        return ((self.bits(*shape) >> 9) + 0.5) * 2.0**-22 - 1
-
-
-def shift_right(x: Tensor, n: int) -> Tensor:
-    """Of an int64 as if it had no sign."""
-    return (x >> n) & (2 ** (64 - n) - 1)
-
-
-def below(n: Tensor | int, bits: Tensor) -> Tensor:
-    """Integers in [0, n) from integers in [0, 2^32)."""
-    return (bits * n) >> 32
-
-
-class EnvSpec(NamedTuple):
-    """What a run must know of its environment."""
-
-    obs_dim: int
-    goal_dim: int
-    action_dim: int
-    max_steps: int  # of every episode
-    reward: Callable[[Tensor, Tensor], Tensor]
-    is_seek: bool  # ContinuousSeek, which steps on the device
+    if task.max_steps % args.train_frequency:
+        raise ValueError(f"--train-frequency must divide an episode's {task.max_steps} steps.")
+    steps = task.max_steps * args.num_envs
+    for name in ("total_timesteps", "eval_frequency"):
+        if getattr(args, name) % steps:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} must be a multiple of {steps}, an episode everywhere.")
+    if max(args.learning_starts, args.train_frequency * args.num_envs) < steps:
+        raise ValueError(f"The first update needs an episode: --learning-starts {steps} or more.")
+    if args.buffer_size < steps:
+        raise ValueError(f"--buffer-size must be at least {steps}, an episode everywhere.")
 
 
 class Batches(NamedTuple):
@@ -260,17 +221,17 @@ class HerReplayBuffers:
     goal that its own episode achieves later ('future', Andrychowicz et al. 2017).
     """
 
-    def __init__(self, args: Args, spec: EnvSpec, streams: Streams):
-        self.streams, self.reward = streams, spec.reward
-        self.steps = spec.max_steps
+    def __init__(self, args: Args, task: DeviceTask, streams: Streams):
+        self.streams, self.reward = streams, task.reward
+        self.steps = task.max_steps
         self.capacity = min(args.buffer_size, args.total_timesteps) // self.steps  # episodes
         self.relabelled = args.her_k / (args.her_k + 1)
         shape = (len(streams.state), self.capacity, self.steps + 1)
         self.data = {
-            "observation": torch.zeros(*shape, spec.obs_dim, device=streams.device),
-            "achieved_goal": torch.zeros(*shape, spec.goal_dim, device=streams.device),
-            "desired_goal": torch.zeros(*shape, spec.goal_dim, device=streams.device),
-            "action": torch.zeros(*shape, spec.action_dim, device=streams.device),
+            "observation": torch.zeros(*shape, task.obs_dim, device=streams.device),
+            "achieved_goal": torch.zeros(*shape, task.goal_dim, device=streams.device),
+            "desired_goal": torch.zeros(*shape, task.goal_dim, device=streams.device),
+            "action": torch.zeros(*shape, task.action_dim, device=streams.device),
         }
         # Counted on the device, because a CUDA graph holds Python's numbers still
         self.stored, self.next = torch.zeros(2, dtype=torch.int64, device=streams.device)
@@ -361,10 +322,10 @@ class Networks:
     A row has all parameters of a run, the actor's first: so Adam and Polyak are one call each.
     """
 
-    def __init__(self, args: Args, spec: EnvSpec, runs: list[Run], streams: Streams):
-        in_dim = spec.obs_dim + spec.goal_dim
-        actor_dims = (in_dim, *args.hidden_dims, spec.action_dim)
-        critic_dims = (in_dim + spec.action_dim, *args.hidden_dims, 1)
+    def __init__(self, args: Args, task: DeviceTask, runs: list[Run], streams: Streams):
+        in_dim = task.obs_dim + task.goal_dim
+        actor_dims = (in_dim, *args.hidden_dims, task.action_dim)
+        critic_dims = (in_dim + task.action_dim, *args.hidden_dims, 1)
         split = size(actor_dims)
         shape = (3, len(runs), split + size(critic_dims))
         self.online, self.target, self.gradient = torch.zeros(shape, device=streams.device)
@@ -463,7 +424,7 @@ class GradientWeights:
         return torch.where(self.is_auto, alpha, self.fixed).to(value_loss)
 
 
-def reengage_critic_gradient(
+def write_critic_gradient(
     networks: Networks, batch: Batches, weights: GradientWeights, args: Args
 ) -> Tensor:
     """Writes the gradient of Eq. (9) by every critic; returns the value losses, (run,)."""
@@ -532,142 +493,25 @@ def write_actor_gradient(networks: Networks, batch: Batches, action_l2: float) -
     write_gradient(networks.actor_gradient, actor_h, deltas, torch.ones_like(q))
 
 
-def threshold_reward(achieved_goal: Tensor, goal: Tensor, norm: float, threshold: float) -> Tensor:
-    """0 where the goals are at most `threshold` apart, else -1: (..., goal_dim) each -> (...)."""
-    distance = torch.linalg.vector_norm(achieved_goal - goal, norm, dim=-1)
-    return (distance <= threshold).to(distance) - 1
-
-
-def inspect(args: Args) -> EnvSpec:
-    """Raises ValueError for an environment with another kind of reward."""
-    env = make(args.env_id, observe_achieved_goal=args.observe_achieved_goal)
-    is_seek = re.fullmatch(r"ContinuousSeek\d+-v0", args.env_id) is not None
-    norm, threshold = (
-        (math.inf, 0.1) if is_seek else (2, vars(env.unwrapped).get("distance_threshold", 1))
-    )
-    reward = functools.partial(threshold_reward, norm=norm, threshold=threshold)
-    spaces = env.observation_space.spaces
-    goal_dim = spaces["desired_goal"].shape[0]
-    goal, direction = np.random.default_rng(0).normal(size=(2, 1000, goal_dim))
-    achieved_goal = goal + np.linspace(0, 3 * threshold, 1000)[:, None] * direction
-    expected = env.unwrapped.compute_reward(achieved_goal, goal, {})
-    if not np.array_equal(reward(torch.tensor(achieved_goal), torch.tensor(goal)), expected):
-        raise ValueError(
-            f"{args.env_id} cannot run here: its reward is not 0 within a distance of the goal "
-            "and -1 beyond. Use ddpg_her_reengage.py."
-        )
-    return EnvSpec(
-        obs_dim=spaces["observation"].shape[0],
-        goal_dim=goal_dim,
-        action_dim=env.action_space.shape[0],
-        max_steps=env.spec.max_episode_steps,
-        reward=reward,
-        is_seek=is_seek,
-    )
-
-
-class Seeks:
-    """ContinuousSeek of every run on the device: the environment in tensors, (run, env, d)."""
-
-    def __init__(self, num_envs: int, spec: EnvSpec, streams: Streams):
-        self.num_envs, self.spec, self.streams = num_envs, spec, streams
-
-    def reset(self) -> dict[str, Tensor]:
-        self.goal = 5 * self.streams.uniform(self.num_envs, self.spec.goal_dim)
-        self.state = torch.zeros_like(self.goal)
-        return self.observe()
-
-    def step(self, action: Tensor) -> dict[str, Tensor]:
-        self.state = (self.state + action).clamp(-5, 5)
-        return self.observe()
-
-    def observe(self) -> dict[str, Tensor]:
-        copies = self.spec.obs_dim // self.spec.goal_dim  # 2 with observe_achieved_goal
-        return {
-            "observation": self.state.repeat(1, 1, copies),
-            "achieved_goal": self.state,
-            "desired_goal": self.goal,
-        }
-
-
-class Simulators:
-    """Gymnasium environments of every run, stepped on all CPU cores; tensors on the device."""
-
-    def __init__(self, args: Args, num_envs: int, seeds: list[int], device: torch.device):
-        self.device = device
-        observe = args.observe_achieved_goal
-        make_env = functools.partial(make, args.env_id, observe_achieved_goal=observe)
-        threads = max(1, (os.cpu_count() or 1) // len(seeds))
-        self.envs = [make_vector(make_env, num_envs, seed, threads) for seed in seeds]
-        self.pool = ThreadPoolExecutor(len(seeds))
-
-    def reset(self) -> dict[str, Tensor]:
-        return self.gather(list(self.pool.map(lambda envs: envs.reset(), self.envs)))
-
-    def step(self, action: Tensor) -> dict[str, Tensor]:
-        actions = action.cpu().numpy()  # (run, env, action_dim)
-        results = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
-        observations, _, terminated, _, _ = zip(*results, strict=True)
-        if np.any(terminated):
-            sys.exit("An episode ended before its time limit: use ddpg_her_reengage.py.")
-        return self.gather(observations)
-
-    def gather(self, observations: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
-        gathered = {}
-        for key in ("observation", "achieved_goal", "desired_goal"):
-            array = np.stack([obs[key] for obs in observations])  # (run, env, dim)
-            gathered[key] = torch.from_numpy(array).to(self.device)
-        return gathered
-
-
-def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """`work` itself on a CPU; on a GPU all of its kernels as one CUDA graph, from its third call on.
-
-    The first two calls are the warm-up that a capture needs, and count as work.
-    """
-    if device.type != "cuda":
-        return work
-    graph = torch.cuda.CUDAGraph()
-    calls = itertools.count()
-
-    def call() -> None:
-        number = next(calls)
-        if number < 2:
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work()
-            torch.cuda.current_stream().wait_stream(stream)
-            return
-        if number == 2:
-            with torch.cuda.graph(graph):  # records, and executes nothing
-                work()
-        graph.replay()
-
-    return call
-
-
 class Group:
-    """Runs that are trained at once."""
+    """Runs that are trained side by side: all that they own, as one batch."""
 
-    def __init__(self, args: Args, spec: EnvSpec, runs: list[Run], device: torch.device):
-        self.args, self.spec = args, spec
+    def __init__(self, args: Args, task: DeviceTask, runs: list[Run], device: torch.device):
+        self.args, self.task = args, task
         keys = [run.key() for run in runs]
         self.streams = Streams(keys, device)
-        self.networks = Networks(args, spec, runs, self.streams)
-        self.buffers = HerReplayBuffers(args, spec, self.streams)
-        self.obs_normalizers = Normalizers(len(runs), spec.obs_dim, device)
-        self.goal_normalizers = Normalizers(len(runs), spec.goal_dim, device)
+        self.networks = Networks(args, task, runs, self.streams)
+        self.buffers = HerReplayBuffers(args, task, self.streams)
+        self.obs_normalizers = Normalizers(len(runs), task.obs_dim, device)
+        self.goal_normalizers = Normalizers(len(runs), task.goal_dim, device)
         self.weights = GradientWeights(runs, args.alpha_ratio, device)
         self.value_loss = torch.zeros(len(runs), device=device)
+        self.envs = task.make(args.num_envs, keys, self.streams)
+        self.eval_envs = task.make(args.eval_episodes, [key + 1 for key in keys], self.streams)
         self.play_learning = functools.partial(self.play, args.learning_starts)
-        if spec.is_seek:
-            self.envs = Seeks(args.num_envs, spec, self.streams)
-            self.eval_envs = Seeks(args.eval_episodes, spec, self.streams)
+        if task.is_seek:
             self.play_learning = graphed(self.play_learning, device)
         else:
-            self.envs = Simulators(args, args.num_envs, keys, device)
-            self.eval_envs = Simulators(args, args.eval_episodes, [k + 1 for k in keys], device)
             self.learn = graphed(self.learn, device)
 
     def act(self, obs: dict[str, Tensor]) -> Tensor:
@@ -688,17 +532,18 @@ class Group:
         return torch.where(choice < 2 * random_prob - 1, uniform, noisy)
 
     def play(self, global_step: int) -> None:
-        """An episode in every environment, and the updates that belong to it."""
+        """One episode in every environment, and the updates that belong to it."""
         args, steps = self.args, []
         obs = self.envs.reset()
-        for t in range(1, self.spec.max_steps + 1):
+        for t in range(1, self.task.max_steps + 1):
             random_prob = 1.0 if global_step < args.learning_starts else args.random_action_prob
             action = self.explore(obs, random_prob)
-            steps.append({**obs, "action": action})
+            steps.append(obs | {"action": action})
             obs = self.envs.step(action)
             global_step += args.num_envs
-            if t == self.spec.max_steps:
-                self.store([*steps, {**obs, "action": torch.zeros_like(action)}])
+            if t == self.task.max_steps:
+                steps.append(obs | {"action": torch.zeros_like(action)})
+                self.store(steps)
             if global_step >= args.learning_starts and t % args.train_frequency == 0:
                 self.learn()
 
@@ -706,25 +551,9 @@ class Group:
         self.buffers.add(steps)
         if self.args.normalize:
             newest = self.args.num_envs
-            batch = self.buffers.sample(newest * self.spec.max_steps, newest)
+            batch = self.buffers.sample(newest * self.task.max_steps, newest)
             self.obs_normalizers.update(batch.obs)
             self.goal_normalizers.update(batch.goal)
-
-    def learn(self) -> None:
-        """A round of updates."""
-        args, networks = self.args, self.networks
-        for step in range(1, args.gradient_steps + 1):
-            batch = self.normalized(self.buffers.sample(args.batch_size))
-            value_loss = reengage_critic_gradient(networks, batch, self.weights, args)
-            if not args.simultaneous_updates:
-                networks.critic_optimizer.step()
-            write_actor_gradient(networks, batch, args.action_l2)
-            networks.actor_optimizer.step()
-            if args.simultaneous_updates:
-                networks.critic_optimizer.step()
-            if step % args.target_network_frequency == 0:
-                networks.target.lerp_(networks.online, args.tau)  # Polyak
-        self.value_loss.copy_(value_loss)
 
     def normalized(self, batch: Batches) -> Batches:
         if not self.args.normalize:
@@ -736,13 +565,29 @@ class Group:
             goal_slope=self.goal_normalizers.slope(batch.goal, self.args.raw_goal_gradient),
         )
 
+    def learn(self) -> None:
+        """A round of updates."""
+        args, networks = self.args, self.networks
+        for step in range(1, args.gradient_steps + 1):
+            batch = self.normalized(self.buffers.sample(args.batch_size))
+            value_loss = write_critic_gradient(networks, batch, self.weights, args)
+            if not args.simultaneous_updates:
+                networks.critic_optimizer.step()
+            write_actor_gradient(networks, batch, args.action_l2)
+            networks.actor_optimizer.step()
+            if args.simultaneous_updates:
+                networks.critic_optimizer.step()
+            if step % args.target_network_frequency == 0:
+                networks.target.lerp_(networks.online, args.tau)  # Polyak
+        self.value_loss.copy_(value_loss)
+
     def evaluate(self) -> list[dict[str, float]]:
         """Means over eval_episodes episodes of each run, without noise."""
         rewards = []
         obs = self.eval_envs.reset()
-        for _ in range(self.spec.max_steps):
+        for _ in range(self.task.max_steps):
             obs = self.eval_envs.step(self.act(obs))
-            rewards.append(self.spec.reward(obs["achieved_goal"], obs["desired_goal"]))
+            rewards.append(self.task.reward(obs["achieved_goal"], obs["desired_goal"]))
         reward = torch.stack(rewards).double()  # (step, run, episode)
         success = (reward == 0).double()
         metrics = torch.stack([success[-1], success.amax(0), reward.sum(0)], 2).mean(1)  # (run, 3)
@@ -750,61 +595,68 @@ class Group:
         return [dict(zip(names, values, strict=True)) for values in metrics.tolist()]
 
 
-def check_schedule(args: Args, spec: EnvSpec) -> None:
-    """Raises ValueError where the numbers of steps do not fit: whole episodes are played at once."""
-    steps = spec.max_steps * args.num_envs
-    if args.total_timesteps % steps or args.eval_frequency % steps:
-        raise ValueError(
-            f"--total-timesteps and --eval-frequency must be multiples of {steps}, "
-            "an episode in each environment."
-        )
-    if spec.max_steps % args.train_frequency:
-        raise ValueError(f"--train-frequency must divide an episode's {spec.max_steps} steps.")
-    if max(args.learning_starts, args.train_frequency * args.num_envs) < steps:
-        raise ValueError(f"No episode is stored at the first update: --learning-starts {steps} is.")
-    if args.buffer_size < steps:
-        raise ValueError(f"--buffer-size must be at least {steps}.")
+def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """`work` itself on a CPU; on a GPU all of its kernels as one CUDA graph, from the third call on.
+
+    The first two calls are the warm-up that a capture needs, and count as work.
+    """
+    if device.type != "cuda":
+        return work
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    calls = itertools.count()
+
+    def call() -> None:
+        number = next(calls)
+        if number < 2:
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                work()
+            torch.cuda.current_stream().wait_stream(stream)
+            return
+        if number == 2:
+            with torch.cuda.graph(graph, stream=stream):  # records, and executes nothing
+                work()
+        graph.replay()
+
+    return call
 
 
-def choose_group_size(args: Args, spec: EnvSpec, device: torch.device) -> int:
-    """Runs at once: what stays in the cache. ValueError where more are wanted than fit into memory."""
+def choose_group_size(args: Args, task: DeviceTask, device: torch.device) -> int:
+    """Runs at once: what stays in the cache. ValueError where more are asked for than fit in memory."""
     width = max(args.hidden_dims)
-    in_dim = spec.obs_dim + spec.goal_dim + spec.action_dim
-    steps = min(args.buffer_size, args.total_timesteps) * (spec.max_steps + 1) // spec.max_steps
-    numbers = steps * (in_dim + spec.goal_dim)  # replay buffer
+    in_dim = task.obs_dim + task.goal_dim + task.action_dim
+    steps = min(args.buffer_size, args.total_timesteps) * (task.max_steps + 1) // task.max_steps
+    numbers = steps * (in_dim + task.goal_dim)  # replay buffer
     numbers += 10 * size((in_dim, *args.hidden_dims, 1))  # networks, targets, gradients, Adam
     numbers += 10 * args.batch_size * (in_dim + width * len(args.hidden_dims))  # activations
     if device.type == "cuda":
-        cache = 10e6
-        memory = torch.cuda.mem_get_info(device)[0]
+        memory, cache = torch.cuda.mem_get_info(device)[0], 10e6
     else:
-        cache = 1e6
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory, cache = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 1e6
     fitting = int(0.9 * memory / (4 * numbers))
     if fitting < max(args.group_size, 1):
-        raise ValueError(
-            f"{fitting} runs of {4e-9 * numbers:.2g} GB fit into the memory of {memory / 1e9:.0f} GB."
-        )
+        gigabytes = f"{4e-9 * numbers:.2g} GB each"
+        raise ValueError(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
     cached = int(cache / (4 * args.batch_size * width))
     return args.group_size or max(1, min(cached, fitting))
 
 
 def settings(args: Args, run: Run) -> dict:
-    """What decides a run's numbers, by the names that the plain script's arguments bear."""
-    of_all = "seeds run_dir group_size minutes cuda num_threads".split()
-    return {
-        key: value for key, value in (asdict(args) | run._asdict()).items() if key not in of_all
-    }
+    """What decides a run's numbers, under the names of the plain script's arguments, for JSON."""
+    values = json.loads(json.dumps(asdict(args) | run._asdict()))
+    for name in "seeds run_dir group_size minutes cuda num_threads".split():
+        del values[name]
+    return values
 
 
 def is_complete(folder: Path, expected: dict) -> bool:
-    """Whether this run is trained to its end; ValueError where the folder has a run of other settings."""
+    """Whether this run is trained to its end; ValueError where the folder has one of other settings."""
     try:
         found = json.loads((folder / "args.json").read_text())
         *_, last = (folder / "metrics.csv").read_text().splitlines()
     except (FileNotFoundError, ValueError):
         return False
-    for key, value in json.loads(json.dumps(expected)).items():
+    for key, value in expected.items():
         if found.get(key) != value:
             raise ValueError(f"{folder} has a run with another {key}: choose another --run-dir.")
     return last.startswith(f"{expected['total_timesteps']},")
@@ -819,92 +671,73 @@ def write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:
     (folder / "unfinished.csv").replace(folder / "metrics.csv")
 
 
-def train(
-    args: Args, spec: EnvSpec, runs: list[Run], device: torch.device, deadline: float
-) -> None:
+def train(args: Args, task: DeviceTask, runs: list[Run], device: torch.device, end: float) -> None:
     """Trains runs side by side, and writes what each of them measures into its folder.
 
-    Raises TimeoutError at the first evaluation that tells that the deadline, a time.time(), is too early.
+    Raises TimeoutError at an evaluation after which they cannot be trained until `end`, a time.time().
     """
-    start = time.time()
-    group = Group(args, spec, runs, device)
+    start = shown = time.time()
+    group = Group(args, task, runs, device)
     rows = {Path(args.run_dir) / run.name(): [] for run in runs}
-    versions = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "gymnasium": gym.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-    }
+    versions = {"torch": torch.__version__, "numpy": np.__version__, "device": device.type}
     for folder, run in zip(rows, runs, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(settings(args, run) | {"versions": versions}, indent=2)
         (folder / "args.json").write_text(text + "\n")
-    steps = spec.max_steps * args.num_envs  # that are played at once
+    steps = task.max_steps * args.num_envs  # that are played at once
     updates_a_step = len(runs) * args.gradient_steps / (args.train_frequency * args.num_envs)
     is_terminal = sys.stdout.isatty()
-    shown = start
 
     for global_step in range(0, args.total_timesteps + 1, steps):
-        # Evaluate, log: before the first step, whenever eval_frequency more steps are done, at the end
-        if global_step % args.eval_frequency == 0 or global_step == args.total_timesteps:
+        # Evaluate, log: before the first step, every eval_frequency steps, and at the end
+        is_last = global_step == args.total_timesteps
+        is_evaluated = is_last or global_step % args.eval_frequency == 0
+        if is_evaluated:
             metrics = group.evaluate()
-            passed = time.time() - start
-            for (folder, run_rows), values in zip(rows.items(), metrics, strict=True):
-                row = {"global_step": global_step, **values, "wall_time": round(passed, 3)}
-                run_rows.append(row)
-                write_metrics(folder, run_rows)
             success = sum(values["success_once"] for values in metrics) / len(runs)
-            speed = updates_a_step * max(0, global_step - args.learning_starts) / passed
-            print(
-                "\033[K"
-                * is_terminal
-                + f"{len(runs)} runs  global_step {global_step}  success_once {success:.3f} (mean)  "
-                f"{speed:.0f} updates/s",
-                flush=True,
-            )
+            wall_time = round(time.time() - start, 3)
+            for (folder, its_rows), values in zip(rows.items(), metrics, strict=True):
+                row = {"global_step": global_step} | values | {"wall_time": wall_time}
+                its_rows.append(row)
+                write_metrics(folder, its_rows)
             for run, loss in zip(runs, group.value_loss.tolist(), strict=True):
                 if not math.isfinite(loss):
                     print(f"{run.name()}: the critic's loss is {loss} at step {global_step}.")
-            if global_step > args.learning_starts:
-                if start + passed * args.total_timesteps / global_step > deadline:
-                    raise TimeoutError
+        if is_evaluated or (is_terminal and time.time() > shown + 0.5):
+            shown = time.time()
+            speed = updates_a_step * max(0, global_step - args.learning_starts) / (shown - start)
+            left = (shown - start) * (args.total_timesteps / max(global_step, 1) - 1)
+            line = f"{len(runs)} runs  global_step {global_step}  success_once {success:.3f}  "
+            line += f"{speed:.0f} updates/s" + f", {left:.0f} s left" * (global_step > 0)
+            print("\033[K" * is_terminal + line, end="\n" if is_evaluated else "\r", flush=True)
+            if global_step > args.learning_starts and shown + left > end:
+                raise TimeoutError
+        if is_last:
+            break
 
         # Act, store, update
-        if global_step == args.total_timesteps:
-            break
         if global_step < args.learning_starts:
             group.play(global_step)
         else:
             group.play_learning()
-
-        if is_terminal and time.time() > shown + 0.5:
-            shown = time.time()
-            done = (global_step + steps) / args.total_timesteps
-            speed = updates_a_step * max(0, global_step - args.learning_starts) / (shown - start)
-            bar = "#" * int(40 * done)
-            left = (shown - start) * (1 / done - 1)
-            print(
-                f"\033[K[{bar:<40}] {done:.0%}, {speed:.0f} updates/s, {left:.0f} s left",
-                end="\r",
-                flush=True,
-            )
 
 
 def main() -> None:
     start = time.time()
     args = read_args()
     try:  # whatever can be wrong with the arguments is found before anything is written
-        check_numbers(args)
         args.env_id = resolve(args.env_id)
         args.run_dir = args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}"
+        observe = args.observe_achieved_goal
+        make_env = functools.partial(make, args.env_id, observe_achieved_goal=observe)
+        task = inspect_for_device(make_env)
+        check_args(args, task)
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
         torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to 100 times slower
         torch.set_grad_enabled(False)
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-        spec = inspect(args)
-        check_schedule(args, spec)
-        group_size = choose_group_size(args, spec, device)
+        group_size = choose_group_size(args, task, device)
         seeds = range(1, args.seeds + 1)
         runs = list(map(Run._make, itertools.product(args.alpha, args.learning_rate, seeds)))
         missing = []
@@ -916,20 +749,22 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(2)
 
-    deadline = start + 60 * args.minutes if args.minutes else math.inf
-    seconds_a_run = 0.0
+    end = start + 60 * args.minutes if args.minutes else math.inf
+    seconds_a_run = 0.0  # unknown
     complete = len(runs) - len(missing)
     print(f"{complete} of {len(runs)} runs are complete.", flush=True)
-    for group in [missing[i : i + group_size] for i in range(0, len(missing), group_size)]:
+    for first in range(0, len(missing), group_size):
+        group = missing[first : first + group_size]
         began = time.time()
         try:
-            if began + seconds_a_run * len(group) > deadline:
+            if began + seconds_a_run * len(group) > end:
                 raise TimeoutError
-            train(args, spec, group, device, math.inf if seconds_a_run else deadline)
+            train(args, task, group, device, math.inf if seconds_a_run else end)
         except TimeoutError:
-            sys.exit(f"{complete} of {len(runs)} runs are complete; the next take too long.")
+            print(f"The next {len(group)} runs would take longer than --minutes {args.minutes:g}.")
+            break
         except KeyboardInterrupt:
-            print(f"{complete} of {len(runs)} runs are complete.")
+            print(f"\nStopped: {complete} of {len(runs)} runs are complete.")
             sys.exit(130)
         seconds_a_run = (time.time() - began) / len(group)
         complete += len(group)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
-from algos.ddpg_her_reengage_many import Args, Batches, EnvSpec, Group, Networks, Run, Streams
+from algos.ddpg_her_reengage_many import Args, Batches, Group, Networks, Run
+from envs.on_device import DeviceTask, Streams
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -30,8 +31,8 @@ class Problem:
         self.args = args
         torch.manual_seed(0)
         self.runs = [Run(alpha, 1e-3, seed) for seed, alpha in enumerate(ALPHAS)]
-        spec = EnvSpec(OBS_DIM, GOAL_DIM, ACTION_DIM, 10, reward=None, is_seek=False)
-        self.networks = Networks(args, spec, self.runs, Streams([1, 2, 3, 4], CPU))
+        task = DeviceTask(None, OBS_DIM, GOAL_DIM, ACTION_DIM, 10, 2, 0.1, is_seek=False)
+        self.networks = Networks(args, task, self.runs, Streams([1, 2, 3, 4], CPU))
         for parameters in (self.networks.online, self.networks.target):
             parameters.normal_(std=0.5)
         n = len(ALPHAS)
@@ -134,7 +135,7 @@ def test_critic_gradient_is_that_of_the_plain_scripts_loss_for_several_alphas_at
 ) -> None:
     problem = Problem(Args(**SMALL | CASES[case]))
     networks, split = problem.networks, problem.split()
-    value_loss = many.reengage_critic_gradient(
+    value_loss = many.write_critic_gradient(
         networks, problem.normalized(), problem.weights(problem.runs), problem.args
     )
     assert not networks.gradient[:, :split].any()  # the actor's stays alone
