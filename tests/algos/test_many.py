@@ -1,7 +1,10 @@
 """Many runs at once compute what the plain script computes, and no run knows of its neighbours."""
 
+import functools
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,11 +12,13 @@ from torch import Tensor, nn
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos.ddpg_her_reengage_many import Args, Batches, Group, Networks, Run
-from envs.on_device import DeviceTask, Streams
+from envs import make
+from envs.on_device import DeviceTask, Streams, inspect_for_device
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
 OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
+RATES = (1e-3, 3e-3, 1e-3, 5e-4)
 ALPHAS = (0.7, 0.0, 0.1, 5.0)
 
 
@@ -111,11 +116,14 @@ def plain_run(problem: Problem, run: int) -> tuple:
     return critic, actor, target_critic, target_actor, batch, plain_args
 
 
-def as_row(net: nn.Sequential, gradients: list[Tensor]) -> Tensor:
+def as_row(gradients: list[Tensor]) -> Tensor:
     """Gradients of a torch network in the order in which `Networks` keeps parameters."""
     weights, biases = gradients[::2], gradients[1::2]
     return torch.cat(
-        [torch.cat([weight.mT, bias[None]]).flatten() for weight, bias in zip(weights, biases)]
+        [
+            torch.cat([weight.mT, bias[None]]).flatten()
+            for weight, bias in zip(weights, biases, strict=True)
+        ]
     )
 
 
@@ -145,7 +153,225 @@ def test_critic_gradient_is_that_of_the_plain_scripts_loss_for_several_alphas_at
             critic, target_critic, target_actor, batch, args, None
         )
         expected = torch.autograd.grad(loss, list(critic.net.parameters()))
-        expected = as_row(critic.net, list(expected))
+        expected = as_row(list(expected))
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(networks.gradient[run, split:], expected, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(value_loss[run], info["value_loss"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_actor_gradient_is_that_of_the_plain_scripts_loss(case: str, float64: None) -> None:
+    problem = Problem(Args(**SMALL | CASES[case]))
+    networks, split = problem.networks, problem.split()
+    many.write_actor_gradient(networks, problem.normalized(), action_l2=0.7)
+    assert not networks.gradient[:, split:].any()
+    for run in range(len(ALPHAS)):
+        critic, actor, _, _, batch, _ = plain_run(problem, run)
+        loss = plain.actor_loss(critic, actor, batch, 0.7)
+        expected = torch.autograd.grad(loss, list(actor.net.parameters()))
+        expected = as_row(list(expected))
+        torch.testing.assert_close(networks.gradient[run, :split], expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_rounds_of_updates_leave_the_parameters_that_the_plain_scripts_steps_leave(
+    simultaneous: bool, float64: None
+) -> None:
+    args = Args(
+        **SMALL | CASES["all"],
+        simultaneous_updates=simultaneous,
+        action_l2=0.5,
+        tau=0.3,
+        gradient_steps=4,
+        target_network_frequency=2,
+    )
+    problem = Problem(args)
+    expected = []
+    for run in range(len(ALPHAS)):
+        critic, actor, target_critic, target_actor, batch, plain_args = plain_run(problem, run)
+        rate = problem.runs[run].learning_rate
+        critic_optimizer = torch.optim.Adam(critic.net.parameters(), rate)
+        actor_optimizer = torch.optim.Adam(actor.net.parameters(), rate)
+        nets = [(critic.net, target_critic.net), (actor.net, target_actor.net)]
+        for step in (1, 2, 3, 4):
+            critic_loss, _ = plain.reengage_critic_loss(
+                critic, target_critic, target_actor, batch, plain_args, None
+            )
+            critic_optimizer.zero_grad()
+            critic_loss.backward(inputs=list(critic.net.parameters()))
+            if not simultaneous:
+                critic_optimizer.step()
+            actor_optimizer.zero_grad()
+            actor_loss = plain.actor_loss(critic, actor, batch, 0.5)
+            actor_loss.backward(inputs=list(actor.net.parameters()))
+            actor_optimizer.step()
+            if simultaneous:
+                critic_optimizer.step()
+            for net, target in nets if step % 2 == 0 else []:
+                for ours, its in zip(net.parameters(), target.parameters(), strict=True):
+                    its.data.lerp_(ours.data, 0.3)
+        rows = []
+        for net in (actor.net, critic.net, target_actor.net, target_critic.net):
+            rows.append(as_row([parameter.detach() for parameter in net.parameters()]))
+        expected.append(torch.cat(rows))
+
+    group = SimpleNamespace(
+        args=args,
+        networks=problem.networks,
+        weights=problem.weights(problem.runs),
+        buffers=SimpleNamespace(sample=lambda batch_size: problem.batch),
+        normalized=lambda batch: problem.normalized(),
+        value_loss=torch.zeros(len(ALPHAS)),
+    )
+    before = problem.networks.online.clone()
+    Group.learn(group)
+    ours = torch.cat([problem.networks.online, problem.networks.target], 1)
+    assert (problem.networks.online - before).abs().max() > 1e-3
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_each_run_has_its_own_learning_rate(float64: None) -> None:
+    problem = Problem(Args(**SMALL))
+    runs = [run._replace(learning_rate=rate) for run, rate in zip(problem.runs, RATES, strict=True)]
+    networks = problem.networks
+    optimizer = networks.adam(runs, slice(None))
+    networks.gradient.fill_(1.0)
+    before = networks.online.clone()
+    optimizer.step()
+    moved = (before - networks.online).mean(1)  # Adam's first step is the learning rate
+    torch.testing.assert_close(moved, torch.tensor(RATES), rtol=1e-6, atol=0)
+
+
+def test_parameters_begin_as_pytorchs_layers_do_or_xavier_uniform() -> None:
+    task = DeviceTask(None, 30, 20, 10, 10, 2, 0.1, is_seek=False)
+    for xavier in (False, True):
+        args = Args(xavier_init=xavier, hidden_dims=(100, 50))
+        networks = Networks(args, task, [Run(0, 1e-3, 1), Run(0, 1e-3, 2)], Streams([1, 2], CPU))
+        for weight, bias in networks.actor + networks.critic:
+            fan_in, fan_out = weight.shape[1:]
+            bound = (6 / (fan_in + fan_out)) ** 0.5 if xavier else fan_in**-0.5
+            assert 0.95 * bound < weight.abs().max() <= bound
+            assert bias.any() == (not xavier)
+        assert torch.equal(networks.online, networks.target)
+        assert not (networks.online[0] == networks.online[1]).all()
+
+
+def test_auto_alpha_is_the_ratio_of_running_means_and_waits_1000_updates() -> None:
+    runs = [Run("auto", 1e-3, 1), Run(0.3, 1e-3, 1), Run("auto", 1e-3, 2)]
+    weights = many.GradientWeights(runs, 0.1, CPU)
+    rng = np.random.default_rng(0)
+    means = np.zeros((2, 3))
+    for update in range(1, 2501):
+        losses = rng.uniform(0.5, 2.0, (2, 3)) * [[1.0], [0.01]]
+        if update > 500:  # the plain mean of what was seen, then of the last 1000 or so
+            means += (losses - means) / min(update - 500, 1000)
+        alpha = weights(*torch.tensor(losses))
+        assert alpha[1] == pytest.approx(0.3)
+        for run in (0, 2):
+            expected = 0.1 * means[0, run] / means[1, run] if update > 1000 else 0.0
+            assert alpha[run].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_normalizers_are_those_of_the_plain_script() -> None:
+    torch.manual_seed(0)
+    ours = many.Normalizers(2, 3, CPU)
+    theirs = [plain.Normalizer(3, enabled=True) for _ in range(2)]
+    for n in (5, 300):
+        x = 100 * torch.randn(2, n, 3)
+        x[:, :, 2] = 7.0  # no spread: the standard deviation has a floor
+        ours.update(x)
+        for normalizer, rows in zip(theirs, x, strict=True):
+            normalizer.update(rows)
+    y = 400 * torch.randn(2, 50, 3)
+    for run, normalizer in enumerate(theirs):
+        torch.testing.assert_close(ours(y)[run], normalizer(y[run]))
+    inside = y.double().requires_grad_()
+    for values in vars(ours).values():
+        values.data = values.double()
+    slope = torch.autograd.grad(ours(inside).sum(), inside)[0]
+    torch.testing.assert_close(ours.slope(inside.detach(), raw=True), slope)
+    torch.testing.assert_close(ours.slope(inside.detach(), raw=False), slope * ours.std)
+
+
+# ---- replay ------------------------------------------------------------------------------------
+
+
+def filled_buffers(args: Args, episodes: int) -> many.HerReplayBuffers:
+    """Every observation tells run, episode and step: 10000 run + 100 episode + t."""
+    task = DeviceTask(None, 1, 1, 1, 4, 2, 0.5, is_seek=False)
+    buffers = many.HerReplayBuffers(args, task, Streams([11, 12], CPU))
+    for first in range(0, episodes, args.num_envs):
+        number = torch.arange(first, first + args.num_envs)
+        steps = []
+        for t in range(5):
+            place = 10_000.0 * torch.arange(2)[:, None, None] + 100 * number[:, None] + t
+            goal = (10_000.0 * torch.arange(2)[:, None, None] + 100 * number[:, None]) + 50
+            steps.append(
+                {
+                    "observation": place,
+                    "achieved_goal": place,
+                    "desired_goal": goal,
+                    "action": -place,
+                }
+            )
+        buffers.add(steps)
+    return buffers
+
+
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_samples_are_transitions_whose_new_goals_come_later_in_their_own_episode(
+    num_envs: int,
+) -> None:
+    args = Args(num_envs=num_envs, buffer_size=24, total_timesteps=1000)
+    buffers = filled_buffers(args, episodes=10)  # six fit: 4 to 9 are left
+    batch = buffers.sample(2000)
+    for run in range(2):
+        obs, goal, action = batch.obs[run, :, 0], batch.goal[run, :, 0], batch.action[run, :, 0]
+        t, episode = obs % 100, obs // 100 - 100 * run
+        assert set(episode.tolist()) == {4, 5, 6, 7, 8, 9} and set(t.tolist()) == {0, 1, 2, 3}
+        assert torch.equal(action, -obs) and torch.equal(batch.next_obs[run, :, 0], obs + 1)
+        ahead = goal - obs
+        assert torch.equal(goal[1600:] % 100, torch.full((400,), 50.0))  # her_k = 4: the others
+        assert (ahead[:1600] >= 1).all() and (ahead[:1600] + t[:1600] <= 4).all()
+        first = ahead[:1600][t[:1600] == 0]
+        shares = [(first == k).float().mean().item() for k in (1, 2, 3, 4)]
+        assert shares == pytest.approx([0.25] * 4, abs=0.1)
+        assert torch.equal(batch.reward[run, :, 0] == 0, ahead == 1)  # R(s', g), of the new goal
+    assert not torch.equal(batch.obs[0] % 10_000, batch.obs[1] % 10_000)
+    newest = buffers.sample(500, newest=2)
+    assert set((newest.obs[0] // 100).flatten().tolist()) == {8, 9}
+
+
+# ---- a run and its neighbours ------------------------------------------------------------------
+
+
+def test_a_run_is_the_same_alone_as_beside_others(float64: None) -> None:
+    args = Args(
+        batch_size=16,
+        learning_starts=20,
+        total_timesteps=200,
+        hidden_dims=(8, 8),
+        normalize=True,
+        num_envs=2,
+        random_action_prob=0.2,
+    )
+    make_env = functools.partial(make, "ContinuousSeek2-v0", observe_achieved_goal=True)
+    task = inspect_for_device(make_env)
+    runs = [Run(0.5, 1e-2, 1), Run(0, 1e-2, 1), Run(0.5, 1e-3, 1), Run(0.5, 1e-2, 2)]
+
+    def trained(runs: list[Run]) -> tuple[Tensor, Tensor, list[dict]]:
+        group = Group(args, task, runs, CPU)
+        metrics = []
+        for global_step in range(0, 200, 20):
+            metrics.append(group.evaluate())
+            group.play(global_step)
+        return group.networks.online, group.buffers.data["desired_goal"], metrics
+
+    online, goals, metrics = trained(runs)
+    for i, run in enumerate(runs):
+        its_online, its_goals, its_metrics = trained([run])
+        torch.testing.assert_close(its_online[0], online[i], rtol=1e-9, atol=1e-9)
+        assert torch.equal(its_goals[0], goals[i])
+        assert [values[0] for values in its_metrics] == [values[i] for values in metrics]
+        for j in range(i):  # and no two runs share a draw, whatever they have in common
+            assert not (goals[i] == goals[j]).any()
