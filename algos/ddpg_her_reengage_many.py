@@ -1,21 +1,22 @@
-"""Hundreds of runs of ReenGAGE on DDPG + HER at once, on one device: seeds x alphas x learning rates.
+"""Hundreds of runs of ReenGAGE on DDPG + HER at once, on one device: seeds, alphas, learning rates.
 
-`ddpg_her_reengage.py` is the reference: one run, its loss as the paper writes it. Here every run has
-networks, buffer, normalisers, environments and random numbers of its own, and the arithmetic of all
-is one batch, (run, batch, width), without autograd. A ReLU network with its masks held still is
+`ddpg_her_reengage.py` is the reference: one run, its loss as the paper writes it. Here each run has
+its own networks, replay buffer, normalisers, environments and random numbers, and the arithmetic of
+all is one batch, (run, batch, width), without autograd. A ReLU network with its masks held still is
 linear. So with y the target, B the batch size, d the goal's dimensions, m = 1[R = -1] and
 
     c = 2 (q - y) / B            r = 2 alpha m (grad_g q - grad_g y) / (B d)
 
 the gradient of (q - y)^2 + alpha m ||grad_g q - grad_g y||^2, Eq. (9), is that of the masked linear
-network at the input c x + (r at the goal's place), with its biases scaled by c: one more forward pass.
+network at the input c x + (r at the goal's place), its biases times c: one more forward pass.
 
-    python algos/ddpg_her_reengage_many.py --env-id ContinuousSeek5-v0 --seeds 20 --alpha 0 0.1 auto \\
-        --learning-rate 0.001 0.0015 --run-dir runs/many         a folder for each run; 120 runs
+    python algos/ddpg_her_reengage_many.py --env-id ContinuousSeek5-v0 --seeds 20 \\
+        --alpha 0 0.1 auto --learning-rate 0.001 0.0015         120 runs, a folder for each
     python algos/ddpg_her_reengage_many.py --env-id HandReach-v3 --seeds 5 --alpha 0 0.1
 
-On a GPU an episode of ContinuousSeek with its updates is one CUDA graph, and so is a round of updates
-of Fetch and HandReach, whose physics steps on the CPU. Called again it trains the runs that are missing.
+On a GPU an episode of ContinuousSeek with its updates is one CUDA graph, and so is a round of
+updates of Fetch and HandReach, whose physics steps on the CPU. Called again it trains what is
+missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
 """
 
 import csv
@@ -136,15 +137,12 @@ ROBOTICS = dict(
     eval_frequency=95_000,
     eval_episodes=380,
 )
-REACH = dict(
-    total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500, eval_episodes=50
-)
 PAPER_SETTINGS = {  # what stands under every part of the environment's name, later over earlier
     "ContinuousSeek": dict(total_timesteps=50_000, batch_size=512, alpha=(0.2,)),
     "ContinuousSeek5-": dict(total_timesteps=12_000, learning_rate=(1.5e-3,), alpha=(0.1,)),
     "ContinuousSeek20-": dict(total_timesteps=400_000, learning_rate=(5e-4,), batch_size=128),
     "Fetch": ROBOTICS,
-    "FetchReach": REACH,
+    "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500),
     "Hand": ROBOTICS,
 }
 
@@ -172,7 +170,7 @@ def read_args() -> Args:
     return tyro.cli(Args, default=args)
 
 
-def check_args(args: Args, task: DeviceTask) -> None:
+def check_many_args(args: Args, task: DeviceTask) -> None:
     """Raises ValueError with one sentence for the first number that makes no sense."""
     zero_is_fine = "alpha gamma learning_starts exploration_noise random_action_prob her_k "
     zero_is_fine += "action_l2 group_size minutes"
@@ -274,7 +272,7 @@ class HerReplayBuffers:
 
 
 class Normalizers:
-    """x -> clip((clip(x, +-200) - mean) / std, +-5) with each run's running statistics, std >= 0.01."""
+    """x -> clip((clip(x, +-200) - mean) / std, +-5), each run with its statistics, std >= 0.01."""
 
     def __init__(self, runs: int, dim: int, device: torch.device):
         self.sums = torch.zeros(runs, 3, dim, dtype=torch.float64, device=device)  # 1, x, x^2
@@ -293,7 +291,7 @@ class Normalizers:
         return ((x.clamp(-200, 200) - self.mean) / self.std).clamp(-5, 5)
 
     def slope(self, x: Tensor, raw: bool) -> Tensor:
-        """d normalised / dx, or times std unless raw: by the normalised goal; 0 where it is clipped."""
+        """d normalised / dx, 0 where it is clipped; times std unless raw: by the normalised goal."""
         inside = (x.abs() <= 200) & (((x - self.mean) / self.std).abs() <= 5)
         return inside / self.std if raw else inside.to(x)
 
@@ -357,7 +355,7 @@ class Networks:
 
 
 def forward(net: Net, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """h_0 = x, h_k = max(0, h_{k-1} W_k + b_k): the last layer's output, without ReLU, and all h."""
+    """h_0 = x, h_k = max(0, h_{k-1} W_k + b_k): the output, which has no ReLU, and all h."""
     h = [x]
     for weight, bias in net[:-1]:
         h.append(torch.baddbmm(bias, h[-1], weight).relu_())  # (run, batch, width)
@@ -371,7 +369,7 @@ def where_active_(x: Tensor, h: Tensor) -> Tensor:
 
 
 def backward(net: Net, h: list[Tensor], delta: Tensor) -> list[Tensor]:
-    """The derivatives by each layer's output: delta_k = (delta_{k+1} W_{k+1}^T) 1[h_k > 0]."""
+    """The derivatives by what each ReLU is given: delta_k = (delta_{k+1} W_{k+1}^T) 1[h_k > 0]."""
     deltas = [delta]
     for (weight, _), h_k in zip(net[:0:-1], h[:0:-1], strict=True):
         deltas.append(where_active_(torch.bmm(deltas[-1], weight.mT), h_k))  # (run, batch, width)
@@ -399,7 +397,7 @@ def write_gradient(gradient: Net, h: list[Tensor], deltas: list[Tensor], c: Tens
 
 
 class GradientWeights:
-    """alpha of every run: a number, or 'auto', which holds alpha * gradient loss at ratio * value loss.
+    """alpha of every run: a number, or 'auto', for alpha * gradient loss = ratio * value loss.
 
     Both losses are running means over the last 1000 updates, begun after 500. No update before the
     1001st has the term: the critic is flat in the goal at first, and a large alpha keeps it so.
@@ -596,7 +594,7 @@ class Group:
 
 
 def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """`work` itself on a CPU; on a GPU all of its kernels as one CUDA graph, from the third call on.
+    """`work` itself on a CPU; on a GPU its kernels as one CUDA graph, from the third call on.
 
     The first two calls are the warm-up that a capture needs, and count as work.
     """
@@ -622,7 +620,7 @@ def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None
 
 
 def choose_group_size(args: Args, task: DeviceTask, device: torch.device) -> int:
-    """Runs at once: what stays in the cache. ValueError where more are asked for than fit in memory."""
+    """Runs at once: what stays in the cache. Raises ValueError where memory is short."""
     width = max(args.hidden_dims)
     in_dim = task.obs_dim + task.goal_dim + task.action_dim
     steps = min(args.buffer_size, args.total_timesteps) * (task.max_steps + 1) // task.max_steps
@@ -641,7 +639,7 @@ def choose_group_size(args: Args, task: DeviceTask, device: torch.device) -> int
     return args.group_size or max(1, min(cached, fitting))
 
 
-def settings(args: Args, run: Run) -> dict:
+def settings_of(args: Args, run: Run) -> dict:
     """What decides a run's numbers, under the names of the plain script's arguments, for JSON."""
     values = json.loads(json.dumps(asdict(args) | run._asdict()))
     for name in "seeds run_dir group_size minutes cuda num_threads".split():
@@ -650,7 +648,7 @@ def settings(args: Args, run: Run) -> dict:
 
 
 def is_complete(folder: Path, expected: dict) -> bool:
-    """Whether this run is trained to its end; ValueError where the folder has one of other settings."""
+    """Whether this run is trained to its end. Raises ValueError for a run of other settings."""
     try:
         found = json.loads((folder / "args.json").read_text())
         *_, last = (folder / "metrics.csv").read_text().splitlines()
@@ -662,7 +660,7 @@ def is_complete(folder: Path, expected: dict) -> bool:
     return last.startswith(f"{expected['total_timesteps']},")
 
 
-def write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:
+def write_rows(folder: Path, rows: list[dict[str, float]]) -> None:
     """Replaces metrics.csv at once, so that it is never half a file."""
     with open(folder / "unfinished.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
@@ -671,10 +669,12 @@ def write_metrics(folder: Path, rows: list[dict[str, float]]) -> None:
     (folder / "unfinished.csv").replace(folder / "metrics.csv")
 
 
-def train(args: Args, task: DeviceTask, runs: list[Run], device: torch.device, end: float) -> None:
+def train_group(
+    args: Args, task: DeviceTask, runs: list[Run], device: torch.device, end: float
+) -> None:
     """Trains runs side by side, and writes what each of them measures into its folder.
 
-    Raises TimeoutError at an evaluation after which they cannot be trained until `end`, a time.time().
+    Raises TimeoutError at an evaluation that tells that they will not be done at time `end`.
     """
     start = shown = time.time()
     group = Group(args, task, runs, device)
@@ -682,7 +682,7 @@ def train(args: Args, task: DeviceTask, runs: list[Run], device: torch.device, e
     versions = {"torch": torch.__version__, "numpy": np.__version__, "device": device.type}
     for folder, run in zip(rows, runs, strict=True):
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings(args, run) | {"versions": versions}, indent=2)
+        text = json.dumps(settings_of(args, run) | {"versions": versions}, indent=2)
         (folder / "args.json").write_text(text + "\n")
     steps = task.max_steps * args.num_envs  # that are played at once
     updates_a_step = len(runs) * args.gradient_steps / (args.train_frequency * args.num_envs)
@@ -699,7 +699,7 @@ def train(args: Args, task: DeviceTask, runs: list[Run], device: torch.device, e
             for (folder, its_rows), values in zip(rows.items(), metrics, strict=True):
                 row = {"global_step": global_step} | values | {"wall_time": wall_time}
                 its_rows.append(row)
-                write_metrics(folder, its_rows)
+                write_rows(folder, its_rows)
             for run, loss in zip(runs, group.value_loss.tolist(), strict=True):
                 if not math.isfinite(loss):
                     print(f"{run.name()}: the critic's loss is {loss} at step {global_step}.")
@@ -731,7 +731,7 @@ def main() -> None:
         observe = args.observe_achieved_goal
         make_env = functools.partial(make, args.env_id, observe_achieved_goal=observe)
         task = inspect_for_device(make_env)
-        check_args(args, task)
+        check_many_args(args, task)
         torch.set_num_threads(args.num_threads)
         torch.set_float32_matmul_precision(args.matmul_precision)
         torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to 100 times slower
@@ -742,7 +742,7 @@ def main() -> None:
         runs = list(map(Run._make, itertools.product(args.alpha, args.learning_rate, seeds)))
         missing = []
         for run in runs:
-            if not is_complete(Path(args.run_dir) / run.name(), settings(args, run)):
+            if not is_complete(Path(args.run_dir) / run.name(), settings_of(args, run)):
                 missing.append(run)
         Path(args.run_dir).mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
@@ -759,7 +759,7 @@ def main() -> None:
         try:
             if began + seconds_a_run * len(group) > end:
                 raise TimeoutError
-            train(args, task, group, device, math.inf if seconds_a_run else end)
+            train_group(args, task, group, device, math.inf if seconds_a_run else end)
         except TimeoutError:
             print(f"The next {len(group)} runs would take longer than --minutes {args.minutes:g}.")
             break

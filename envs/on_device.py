@@ -1,7 +1,7 @@
 """Environments of many runs at once, for one device: tensors of shape (run, env, dim).
 
-ContinuousSeek is tensors itself; simulators step on the CPU. Both take their randomness from the run's
-own stream or seed, so a run does not depend on the runs beside it.
+ContinuousSeek is arithmetic on the device; simulators step on the CPU. Either takes its randomness
+from the run's own stream or seed, so a run does not depend on the runs beside it.
 """
 
 import math

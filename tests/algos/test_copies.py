@@ -5,8 +5,9 @@ import difflib
 import itertools
 
 import pytest
-from conftest import ROOT, SCRIPTS
+from conftest import MANY, ROOT, SCRIPTS
 
+SCRIPTS = [*SCRIPTS, MANY]
 SOURCES = {script: (ROOT / "algos" / f"{script}.py").read_text() for script in SCRIPTS}
 LOSS_FUNCTIONS = {"ddpg_critic_loss", "reengage_critic_loss"}
 

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from conftest import run_script
+from conftest import MANY, run_script
 
 FLAGS = (
     "--env-id ContinuousSeek2-v0 --total-timesteps 2500 --learning-starts 500 --eval-frequency 500 "
@@ -13,7 +13,7 @@ FLAGS = (
 
 
 def test_all_runs_learn_to_reach_most_goals_in_two_dimensions(tmp_path: Path) -> None:
-    result = run_script("ddpg_her_reengage_many", *FLAGS, cwd=tmp_path)
+    result = run_script(MANY, *FLAGS, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     paths = sorted((tmp_path / "runs").glob("*/metrics.csv"))
     assert len(paths) == 6

@@ -1,4 +1,4 @@
-"""`ddpg_her_reengage_many.py` as a command: a folder for each run, what is missing, and bad input."""
+"""`ddpg_her_reengage_many.py` as a command: folders, what is missing, signals and bad input."""
 
 import csv
 import json
@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, run_script
+from conftest import MANY, ROOT, run_script
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from envs.on_device import DeviceTask
 
-SCRIPT = "ddpg_her_reengage_many"
 SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
 SMALL += " --learning-starts 30 --batch-size 16 --hidden-dims 16 16 --run-dir runs"
 SMALL = SMALL.split()
@@ -40,7 +39,7 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
     for number, group_size in enumerate((5, 12, 5)):
         cwd = tmp_path / str(number)
         cwd.mkdir()
-        result = run_script(SCRIPT, *SMALL, *GRID, "--group-size", group_size, cwd=cwd)
+        result = run_script(MANY, *SMALL, *GRID, "--group-size", group_size, cwd=cwd)
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[0] == "0 of 12 runs are complete."
         assert result.stdout.splitlines()[-1] == "12 of 12 runs are complete."
@@ -63,7 +62,7 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
 
 
 def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
-    first = run_script(SCRIPT, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
+    first = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (done,) = (tmp_path / "runs").glob("*/metrics.csv")
     before = done.stat().st_mtime_ns
@@ -71,19 +70,19 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     cut_off.mkdir()
     (cut_off / "args.json").write_bytes((done.parent / "args.json").read_bytes()[:50])
     (cut_off / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
-    second = run_script(SCRIPT, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
+    second = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
     assert second.stdout.startswith("1 of 4 runs are complete.\n")
     assert done.stat().st_mtime_ns == before
     assert {len(rows) for rows in metrics_of(tmp_path / "runs").values()} == {5}
-    third = run_script(SCRIPT, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
+    third = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
     assert third.stdout == "4 of 4 runs are complete.\n"
 
 
 def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
     flags = [*SMALL, "--total-timesteps", "3000", "--eval-frequency", "1000", "--seeds", "40"]
     flags += ["--group-size", "1"]
-    command = [sys.executable, str(ROOT / "algos" / f"{SCRIPT}.py"), *flags]
+    command = [sys.executable, str(ROOT / "algos" / f"{MANY}.py"), *flags]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("1 of 40"):
@@ -98,7 +97,7 @@ def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
 
 def test_minutes_start_no_runs_that_will_not_finish(tmp_path: Path) -> None:
     flags = [*SMALL, "--total-timesteps", "30000", "--eval-frequency", "500", "--seeds", "2"]
-    result = run_script(SCRIPT, *flags, "--minutes", "0.02", cwd=tmp_path)
+    result = run_script(MANY, *flags, "--minutes", "0.02", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "would take longer than --minutes 0.02." in result.stdout
     assert {rows[-1][0] for rows in metrics_of(tmp_path / "runs").values()} == {"500"}
@@ -127,16 +126,16 @@ BAD = {
 def test_bad_input_ends_with_one_sentence_before_anything_is_written(
     flags: str, tmp_path: Path
 ) -> None:
-    result = run_script(SCRIPT, *SMALL, *flags.split(), cwd=tmp_path)
+    result = run_script(MANY, *SMALL, *flags.split(), cwd=tmp_path)
     assert result.returncode == 2
     assert BAD[flags] in result.stderr and "Traceback" not in result.stderr
     assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
-    assert run_script(SCRIPT, *SMALL, "--seeds", 1, cwd=tmp_path).returncode == 0
+    assert run_script(MANY, *SMALL, "--seeds", 1, cwd=tmp_path).returncode == 0
     before = metrics_of(tmp_path / "runs")
-    result = run_script(SCRIPT, *SMALL, "--seeds", 2, "--gamma", 0.9, cwd=tmp_path)
+    result = run_script(MANY, *SMALL, "--seeds", 2, "--gamma", 0.9, cwd=tmp_path)
     assert result.returncode == 2
     assert "has a run with another gamma: choose another --run-dir." in result.stderr
     assert metrics_of(tmp_path / "runs") == before
@@ -161,7 +160,7 @@ def test_simulated_environments_train_with_the_papers_recipe(
     flags = "--num-envs 2 --total-timesteps 200 --eval-frequency 100 --eval-episodes 3 --seeds 2"
     flags += " --alpha 0 0.1 --batch-size 32 --hidden-dims 16 16 --gradient-steps 4"
     flags += " --target-network-frequency 4 --run-dir runs"
-    result = run_script(SCRIPT, "--env-id", env_id, *flags.split(), cwd=tmp_path)
+    result = run_script(MANY, "--env-id", env_id, *flags.split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = metrics_of(tmp_path / "runs")
     assert len(metrics) == 4

@@ -1,4 +1,4 @@
-"""Environments on a device are those that they stand for, and every run draws from its own stream."""
+"""Environments on a device are those that they stand for; every run draws from its own stream."""
 
 import functools
 import warnings
