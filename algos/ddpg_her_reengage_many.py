@@ -40,7 +40,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from envs import make, resolve
-from envs.on_device import DeviceTask, Streams, below, inspect_for_device
+from envs.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
 
 
 @dataclass
@@ -158,7 +158,8 @@ class Run(NamedTuple):
 
     def key(self) -> int:
         """63 bits that seed everything random of this run, and of no other."""
-        return int.from_bytes(hashlib.sha256(self.name().encode()).digest()[:8], "big") >> 1
+        digest = hashlib.sha256(self.name().encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
 
 
 def read_args() -> Args:
@@ -172,17 +173,17 @@ def read_args() -> Args:
 
 def check_many_args(args: Args, task: DeviceTask) -> None:
     """Raises ValueError with one sentence for the first number that makes no sense."""
-    zero_is_fine = "alpha gamma learning_starts exploration_noise random_action_prob her_k "
-    zero_is_fine += "action_l2 group_size minutes"
+    zero_is_fine = "alpha gamma learning_starts exploration_noise random_action_prob her_k"
+    zero_is_fine += " action_l2 group_size minutes"
     for name, value in vars(args).items():
         flag = "--" + name.replace("_", "-")
         values = value if isinstance(value, tuple) else (value,)
-        if name in ("alpha", "learning_rate") and len(set(values)) < max(len(values), 1):
+        is_grid = name in ("alpha", "learning_rate")
+        if not values or is_grid and len(set(values)) < len(values):
             raise ValueError(f"{flag} needs values, each of them once.")
         for number in values:
-            if type(number) not in (int, float):
-                continue
-            if not 0 <= number < math.inf or (number == 0 and name not in zero_is_fine.split()):
+            is_fine = isinstance(number, bool | str) or number == 0 and name in zero_is_fine.split()
+            if not is_fine and not 0 < number < math.inf:
                 raise ValueError(f"{flag} {number} makes no sense.")
     if args.gamma >= 1 or args.tau > 1 or args.random_action_prob > 1:
         raise ValueError("--gamma must be below 1, --tau and --random-action-prob at most 1.")
@@ -220,42 +221,44 @@ class HerReplayBuffers:
     """
 
     def __init__(self, args: Args, task: DeviceTask, streams: Streams):
+        device = streams.device
         self.streams, self.reward = streams, task.reward
         self.steps = task.max_steps
         self.capacity = min(args.buffer_size, args.total_timesteps) // self.steps  # episodes
         self.relabelled = args.her_k / (args.her_k + 1)
         shape = (len(streams.state), self.capacity, self.steps + 1)
         self.data = {
-            "observation": torch.zeros(*shape, task.obs_dim, device=streams.device),
-            "achieved_goal": torch.zeros(*shape, task.goal_dim, device=streams.device),
-            "desired_goal": torch.zeros(*shape, task.goal_dim, device=streams.device),
-            "action": torch.zeros(*shape, task.action_dim, device=streams.device),
+            "observation": torch.zeros(*shape, task.obs_dim, device=device),
+            "achieved_goal": torch.zeros(*shape, task.goal_dim, device=device),
+            "desired_goal": torch.zeros(*shape, task.goal_dim, device=device),
+            "action": torch.zeros(*shape, task.action_dim, device=device),
         }
         # Counted on the device, because a CUDA graph holds Python's numbers still
-        self.stored, self.next = torch.zeros(2, dtype=torch.int64, device=streams.device)
-        run = torch.arange(shape[0], device=streams.device)[:, None]  # (run, 1)
+        self.stored, self.next = torch.zeros(2, dtype=torch.int64, device=device)
+        run = torch.arange(shape[0], device=device).unsqueeze(1)  # (run, 1)
         self.first_row = run * self.capacity * (self.steps + 1)  # all rows of all runs in a line
 
-    def add(self, steps: list[dict[str, Tensor]]) -> None:
+    def add(self, steps: list[Obs]) -> None:
         """Stores episodes: what was seen and done at the steps 0 .. T, each (run, env, dim)."""
         num_envs = steps[0]["action"].shape[1]
-        slots = torch.arange(num_envs, device=self.streams.device)
-        slots = (self.next + slots) % self.capacity
+        slots = self.next + torch.arange(num_envs, device=self.streams.device)
         for key, array in self.data.items():
-            array.index_copy_(1, slots, torch.stack([step[key] for step in steps], 2))
-        self.next.copy_((self.next + num_envs) % self.capacity)
-        self.stored.copy_((self.stored + num_envs).clamp(max=self.capacity))
+            values = torch.stack([step[key] for step in steps], 2)
+            array.index_copy_(1, slots % self.capacity, values)
+        self.next.add_(num_envs).remainder_(self.capacity)
+        self.stored.add_(num_envs).clamp_(max=self.capacity)
 
     def sample(self, batch_size: int, newest: int | None = None) -> Batches:
         """Transitions drawn with replacement, of all stored episodes or of the newest."""
-        which_episode, which_step, which_goal = self.streams.bits(3, batch_size).unbind(1)
+        draws = self.streams.bits(3, batch_size)
+        which_episode, which_step, which_goal = draws.unbind(1)  # (run, batch)
         among = self.stored if newest is None else self.stored.clamp(max=newest)
         episode = (self.next - 1 - below(among, which_episode)) % self.capacity  # (run, batch)
         t = below(self.steps, which_step)
         row = self.first_row + episode * (self.steps + 1) + t
         later = row + 1 + below(self.steps - t, which_goal)  # of t + 1 .. T
-        goal = self.take("desired_goal", row)
         n = int(self.relabelled * batch_size)
+        goal = self.take("desired_goal", row)
         goal[:, :n] = self.take("achieved_goal", later[:, :n])
         reward = self.reward(self.take("achieved_goal", row + 1), goal)
         return Batches(
@@ -267,8 +270,8 @@ class HerReplayBuffers:
         )
 
     def take(self, key: str, rows: Tensor) -> Tensor:  # (run, n) -> (run, n, dim)
-        array = self.data[key].flatten(0, 2)
-        return array.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        taken = self.data[key].flatten(0, 2).index_select(0, rows.flatten())
+        return taken.view(*rows.shape, -1)
 
 
 class Normalizers:
@@ -281,7 +284,8 @@ class Normalizers:
 
     def update(self, x: Tensor) -> None:  # (run, n, dim)
         x = x.double().clamp(-200, 200)
-        self.sums += torch.stack([torch.ones_like(x), x, x.square()], 1).sum(2)
+        powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
+        self.sums += powers.sum(2)
         count, total, squares = self.sums.unsqueeze(2).unbind(1)  # (run, 1, dim)
         self.mean.copy_(total / count)
         variance = squares / count - (total / count).square()
@@ -297,6 +301,7 @@ class Normalizers:
 
 
 Net = list[tuple[Tensor, Tensor]]  # layers: weight (run, fan_in, fan_out), bias (run, 1, fan_out)
+Tensors = list[Tensor]
 
 
 def size(dims: tuple[int, ...]) -> int:
@@ -354,42 +359,48 @@ class Networks:
         return torch.optim.Adam(groups, fused=True, capturable=self.online.is_cuda)
 
 
-def forward(net: Net, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def forward(net: Net, x: Tensor) -> tuple[Tensor, Tensors]:
     """h_0 = x, h_k = max(0, h_{k-1} W_k + b_k): the output, which has no ReLU, and all h."""
     h = [x]
     for weight, bias in net[:-1]:
-        h.append(torch.baddbmm(bias, h[-1], weight).relu_())  # (run, batch, width)
+        x = torch.baddbmm(bias, x, weight).relu_()  # (run, batch, width)
+        h.append(x)
     weight, bias = net[-1]
-    return torch.baddbmm(bias, h[-1], weight), h
+    return torch.baddbmm(bias, x, weight), h
 
 
 def where_active_(x: Tensor, h: Tensor) -> Tensor:
     """x 1[h > 0] in place, by the kernel that is a ReLU's backward pass."""
-    return torch.ops.aten.threshold_backward.grad_input(x, h, 0, grad_input=x)
+    relu_backward = torch.ops.aten.threshold_backward.grad_input
+    return relu_backward(x, h, 0, grad_input=x)
 
 
-def backward(net: Net, h: list[Tensor], delta: Tensor) -> list[Tensor]:
-    """The derivatives by what each ReLU is given: delta_k = (delta_{k+1} W_{k+1}^T) 1[h_k > 0]."""
+def backward(net: Net, h: Tensors, delta: Tensor) -> Tensors:
+    """delta_k = (delta_{k+1} W_{k+1}^T) 1[h_k > 0]: derivatives by what each layer gives its ReLU."""
     deltas = [delta]
-    for (weight, _), h_k in zip(net[:0:-1], h[:0:-1], strict=True):
-        deltas.append(where_active_(torch.bmm(deltas[-1], weight.mT), h_k))  # (run, batch, width)
-    return deltas[::-1]
+    for k in range(len(net) - 1, 0, -1):
+        weight, _ = net[k]
+        delta = where_active_(torch.bmm(delta, weight.mT), h[k])  # (run, batch, width)
+        deltas.insert(0, delta)
+    return deltas
 
 
-def by_input(net: Net, deltas: list[Tensor], start: int, stop: int | None = None) -> Tensor:
-    """The derivative by the inputs start .. stop: delta_1 W_1^T, (run, batch, stop - start)."""
-    return torch.bmm(deltas[0], net[0][0][:, start:stop].mT)
+def by_input(net: Net, deltas: Tensors, columns: slice) -> Tensor:
+    """The derivative by these columns of the input: delta_1 W_1^T, (run, batch, columns)."""
+    weight, _ = net[0]
+    return torch.bmm(deltas[0], weight[:, columns].mT)
 
 
-def masked_linear(net: Net, h: list[Tensor], x: Tensor, c: Tensor) -> list[Tensor]:
+def masked_linear(net: Net, h: Tensors, x: Tensor, c: Tensor) -> Tensors:
     """h~_0 = x, h~_k = (h~_{k-1} W_k + c b_k) 1[h_k > 0]: another input through the masks of h."""
     mixed = [x]
     for (weight, bias), h_k in zip(net[:-1], h[1:], strict=True):
-        mixed.append(where_active_(torch.baddbmm(c * bias, mixed[-1], weight), h_k))
+        x = torch.baddbmm(c * bias, x, weight)
+        mixed.append(where_active_(x, h_k))
     return mixed
 
 
-def write_gradient(gradient: Net, h: list[Tensor], deltas: list[Tensor], c: Tensor) -> None:
+def write_gradient(gradient: Net, h: Tensors, deltas: Tensors, c: Tensor) -> None:
     """dW_k = h_{k-1}^T delta_k, db_k = c^T delta_k: sums over the batch."""
     for (weight, bias), h_k, delta in zip(gradient, h, deltas, strict=True):
         torch.bmm(h_k.mT, delta, out=weight)  # (run, fan_in, fan_out)
@@ -405,21 +416,22 @@ class GradientWeights:
 
     def __init__(self, runs: list[Run], ratio: float, device: torch.device):
         self.ratio = ratio
-        self.is_auto = torch.tensor([run.alpha == "auto" for run in runs], device=device)
-        fixed = [0.0 if run.alpha == "auto" else run.alpha for run in runs]
-        self.fixed = torch.tensor(fixed, device=device)  # (run,)
-        self.are_zero = all(run.alpha == 0 for run in runs)
+        alphas = [-1.0 if run.alpha == "auto" else run.alpha for run in runs]
+        self.fixed = torch.tensor(alphas, device=device)  # (run,), -1 for auto
+        self.are_zero = not any(alphas)
         self.updates = torch.zeros((), dtype=torch.float64, device=device)
-        self.means = torch.zeros(2, len(runs), dtype=torch.float64, device=device)
+        self.means = self.updates.repeat(2, len(runs))
 
     def __call__(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:  # (run,) each
         self.updates += 1
         losses = torch.stack([value_loss, grad_loss]).double()
         seen = (self.updates - 500).clamp(0, 1000)
-        self.means += (losses - self.means) * (seen > 0) / seen.clamp(min=1)
-        alpha = self.ratio * self.means[0] / self.means[1].clamp(min=1e-30)
+        share = (seen > 0) / seen.clamp(min=1)
+        self.means += share * (losses - self.means)
+        value_mean, grad_mean = self.means
+        alpha = self.ratio * value_mean / grad_mean.clamp(min=1e-30)
         alpha = alpha * (self.updates > 1000)
-        return torch.where(self.is_auto, alpha, self.fixed).to(value_loss)
+        return torch.where(self.fixed < 0, alpha, self.fixed).to(value_loss)
 
 
 def write_critic_gradient(
@@ -427,13 +439,15 @@ def write_critic_gradient(
 ) -> Tensor:
     """Writes the gradient of Eq. (9) by every critic; returns the value losses, (run,)."""
     batch_size, obs_dim = batch.obs.shape[1:]
-    goal_dim, action_dim = batch.goal.shape[2], batch.action.shape[2]
+    goal_dim = batch.goal.shape[2]
+    goals = slice(obs_dim, obs_dim + goal_dim)  # of the input: obs, goal, action
 
     # The target y = R(s', g) + gamma Q'(s', pi'(s', g), g), a constant
     next_x = torch.cat([batch.next_obs, batch.goal], 2)
     next_action, actor_h = forward(networks.target_actor, next_x)
     next_action = next_action.tanh()  # (run, batch, action_dim)
-    next_q, next_h = forward(networks.target_critic, torch.cat([next_x, next_action], 2))
+    next_x = torch.cat([next_x, next_action], 2)
+    next_q, next_h = forward(networks.target_critic, next_x)
     target = batch.reward + args.gamma * next_q  # (run, batch, 1)
     slope = torch.full_like(target, args.gamma)  # dy / dQ'
     if args.clip_target:
@@ -455,24 +469,21 @@ def write_critic_gradient(
 
     # grad_g y: straight, and through the target policy's action
     next_deltas = backward(networks.target_critic, next_h, slope)
-    by_goal_and_action = by_input(networks.target_critic, next_deltas, obs_dim)
-    by_goal, by_action = by_goal_and_action.split((goal_dim, action_dim), 2)
-    by_action = by_action * (1 - next_action.square())
+    target_grad = by_input(networks.target_critic, next_deltas, goals)  # (run, batch, goal_dim)
+    by_action = by_input(networks.target_critic, next_deltas, slice(goals.stop, None))
+    by_action *= 1 - next_action.square()  # (run, batch, action_dim)
     actor_deltas = backward(networks.target_actor, actor_h, by_action)
-    target_grad = by_goal + by_input(networks.target_actor, actor_deltas, obs_dim)
+    target_grad += by_input(networks.target_actor, actor_deltas, goals)
 
     # The gradient term, and both terms as one masked linear network at a mixed input
-    q_grad = by_input(
-        networks.critic, deltas, obs_dim, obs_dim + goal_dim
-    )  # (run, batch, goal_dim)
+    q_grad = by_input(networks.critic, deltas, goals)  # (run, batch, goal_dim)
     sparse_mask = (batch.reward == -1) * batch.goal_slope
     difference = sparse_mask * (q_grad - target_grad)
     grad_loss = difference.square().mean((1, 2))  # 1[R = -1] ||...||^2
-    alpha = weights(value_loss, grad_loss)[:, None, None]
+    alpha = weights(value_loss, grad_loss).view(-1, 1, 1)
+    r = 2 * alpha / (batch_size * goal_dim) * sparse_mask * difference
     mixed_x = c * x
-    mixed_x[:, :, obs_dim : obs_dim + goal_dim] += (
-        2 * alpha / (batch_size * goal_dim) * sparse_mask * difference
-    )
+    mixed_x[:, :, goals] += r
     mixed = masked_linear(networks.critic, h, mixed_x, c)
     write_gradient(networks.critic_gradient, mixed, deltas, c)
     return value_loss
@@ -483,11 +494,14 @@ def write_actor_gradient(networks: Networks, batch: Batches, action_l2: float) -
     x = torch.cat([batch.obs, batch.goal], 2)
     action, actor_h = forward(networks.actor, x)
     action = action.tanh()  # (run, batch, action_dim)
-    q, h = forward(networks.critic, torch.cat([x, action], 2))
-    deltas = backward(networks.critic, h, torch.full_like(q, -1 / q.shape[1]))
-    by_action = by_input(networks.critic, deltas, x.shape[2])
+    critic_x = torch.cat([x, action], 2)
+    q, h = forward(networks.critic, critic_x)
+    slope = torch.full_like(q, -1 / q.shape[1])  # of -mean q
+    deltas = backward(networks.critic, h, slope)
+    by_action = by_input(networks.critic, deltas, slice(x.shape[2], None))
     by_action += 2 * action_l2 / action[0].numel() * action
-    deltas = backward(networks.actor, actor_h, by_action * (1 - action.square()))
+    by_action *= 1 - action.square()
+    deltas = backward(networks.actor, actor_h, by_action)
     write_gradient(networks.actor_gradient, actor_h, deltas, torch.ones_like(q))
 
 
@@ -505,29 +519,32 @@ class Group:
         self.weights = GradientWeights(runs, args.alpha_ratio, device)
         self.value_loss = torch.zeros(len(runs), device=device)
         self.envs = task.make(args.num_envs, keys, self.streams)
-        self.eval_envs = task.make(args.eval_episodes, [key + 1 for key in keys], self.streams)
+        eval_keys = [key + 1 for key in keys]
+        self.eval_envs = task.make(args.eval_episodes, eval_keys, self.streams)
         self.play_learning = functools.partial(self.play, args.learning_starts)
         if task.is_seek:
             self.play_learning = graphed(self.play_learning, device)
         else:
             self.learn = graphed(self.learn, device)
 
-    def act(self, obs: dict[str, Tensor]) -> Tensor:
+    def act(self, obs: Obs) -> Tensor:
         """Actions without noise, (run, env, action_dim)."""
-        x = obs["observation"], obs["desired_goal"]
+        x, goal = obs["observation"], obs["desired_goal"]
         if self.args.normalize:
-            x = self.obs_normalizers(x[0]), self.goal_normalizers(x[1])
-        return forward(self.networks.actor, torch.cat(x, 2))[0].tanh()
+            x, goal = self.obs_normalizers(x), self.goal_normalizers(goal)
+        x = torch.cat([x, goal], 2)
+        action, _ = forward(self.networks.actor, x)
+        return action.tanh()
 
-    def explore(self, obs: dict[str, Tensor], random_prob: float) -> Tensor:
+    def explore(self, obs: Obs, random_prob: float) -> Tensor:
         """The policy with Gaussian noise, or a uniform action."""
         action = self.act(obs)
-        dim = action.shape[2]
-        draws = self.streams.uniform(action.shape[1], 2 * dim + 1)
+        _, num_envs, dim = action.shape
+        draws = self.streams.uniform(num_envs, 2 * dim + 1)
         noise, uniform, choice = draws.split((dim, dim, 1), 2)
         noise = math.sqrt(2) * noise.erfinv()  # standard normal
-        noisy = (action + self.args.exploration_noise * noise).clamp(-1, 1)
-        return torch.where(choice < 2 * random_prob - 1, uniform, noisy)
+        noisy = action + self.args.exploration_noise * noise
+        return torch.where(choice < 2 * random_prob - 1, uniform, noisy.clamp(-1, 1))
 
     def play(self, global_step: int) -> None:
         """One episode in every environment, and the updates that belong to it."""
@@ -545,7 +562,7 @@ class Group:
             if global_step >= args.learning_starts and t % args.train_frequency == 0:
                 self.learn()
 
-    def store(self, steps: list[dict[str, Tensor]]) -> None:
+    def store(self, steps: list[Obs]) -> None:
         self.buffers.add(steps)
         if self.args.normalize:
             newest = self.args.num_envs
@@ -588,9 +605,10 @@ class Group:
             rewards.append(self.task.reward(obs["achieved_goal"], obs["desired_goal"]))
         reward = torch.stack(rewards).double()  # (step, run, episode)
         success = (reward == 0).double()
-        metrics = torch.stack([success[-1], success.amax(0), reward.sum(0)], 2).mean(1)  # (run, 3)
+        metrics = torch.stack([success[-1], success.amax(0), reward.sum(0)])
         names = "success_rate", "success_once", "episodic_return"
-        return [dict(zip(names, values, strict=True)) for values in metrics.tolist()]
+        rows = metrics.mean(2).T.tolist()  # (run, 3)
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -641,7 +659,8 @@ def choose_group_size(args: Args, task: DeviceTask, device: torch.device) -> int
 
 def settings_of(args: Args, run: Run) -> dict:
     """What decides a run's numbers, under the names of the plain script's arguments, for JSON."""
-    values = json.loads(json.dumps(asdict(args) | run._asdict()))
+    values = asdict(args) | run._asdict()
+    values = json.loads(json.dumps(values))
     for name in "seeds run_dir group_size minutes cuda num_threads".split():
         del values[name]
     return values
@@ -670,20 +689,22 @@ def write_rows(folder: Path, rows: list[dict[str, float]]) -> None:
 
 
 def train_group(
-    args: Args, task: DeviceTask, runs: list[Run], device: torch.device, end: float
+    args: Args,
+    task: DeviceTask,
+    runs: list[Run],
+    device: torch.device,
 ) -> None:
-    """Trains runs side by side, and writes what each of them measures into its folder.
-
-    Raises TimeoutError at an evaluation that tells that they will not be done at time `end`.
-    """
+    """Trains runs side by side, and writes what each of them measures into its folder."""
     start = shown = time.time()
     group = Group(args, task, runs, device)
-    rows = {Path(args.run_dir) / run.name(): [] for run in runs}
     versions = {"torch": torch.__version__, "numpy": np.__version__, "device": device.type}
-    for folder, run in zip(rows, runs, strict=True):
+    rows = {}
+    for run in runs:
+        folder = Path(args.run_dir) / run.name()
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(settings_of(args, run) | {"versions": versions}, indent=2)
         (folder / "args.json").write_text(text + "\n")
+        rows[folder] = []
     steps = task.max_steps * args.num_envs  # that are played at once
     updates_a_step = len(runs) * args.gradient_steps / (args.train_frequency * args.num_envs)
     is_terminal = sys.stdout.isatty()
@@ -696,26 +717,25 @@ def train_group(
             metrics = group.evaluate()
             success = sum(values["success_once"] for values in metrics) / len(runs)
             wall_time = round(time.time() - start, 3)
-            for (folder, its_rows), values in zip(rows.items(), metrics, strict=True):
+            for folder, values in zip(rows, metrics, strict=True):
                 row = {"global_step": global_step} | values | {"wall_time": wall_time}
-                its_rows.append(row)
-                write_rows(folder, its_rows)
-            for run, loss in zip(runs, group.value_loss.tolist(), strict=True):
+                rows[folder].append(row)
+                write_rows(folder, rows[folder])
+            losses = group.value_loss.tolist()
+            for run, loss in zip(runs, losses, strict=True):
                 if not math.isfinite(loss):
                     print(f"{run.name()}: the critic's loss is {loss} at step {global_step}.")
         if is_evaluated or (is_terminal and time.time() > shown + 0.5):
             shown = time.time()
             speed = updates_a_step * max(0, global_step - args.learning_starts) / (shown - start)
-            left = (shown - start) * (args.total_timesteps / max(global_step, 1) - 1)
-            line = f"{len(runs)} runs  global_step {global_step}  success_once {success:.3f}  "
-            line += f"{speed:.0f} updates/s" + f", {left:.0f} s left" * (global_step > 0)
+            done = global_step / args.total_timesteps
+            line = f"{len(runs)} runs  global_step {global_step} ({done:.0%})  "
+            line += f"success_once {success:.3f}  {speed:.0f} updates/s"
             print("\033[K" * is_terminal + line, end="\n" if is_evaluated else "\r", flush=True)
-            if global_step > args.learning_starts and shown + left > end:
-                raise TimeoutError
-        if is_last:
-            break
 
         # Act, store, update
+        if is_last:
+            break
         if global_step < args.learning_starts:
             group.play(global_step)
         else:
@@ -739,34 +759,33 @@ def main() -> None:
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         group_size = choose_group_size(args, task, device)
         seeds = range(1, args.seeds + 1)
-        runs = list(map(Run._make, itertools.product(args.alpha, args.learning_rate, seeds)))
+        grid = itertools.product(args.alpha, args.learning_rate, seeds)
+        runs = [Run(*setting) for setting in grid]
         missing = []
         for run in runs:
-            if not is_complete(Path(args.run_dir) / run.name(), settings_of(args, run)):
+            folder = Path(args.run_dir) / run.name()
+            if not is_complete(folder, settings_of(args, run)):
                 missing.append(run)
         Path(args.run_dir).mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
-    end = start + 60 * args.minutes if args.minutes else math.inf
-    seconds_a_run = 0.0  # unknown
     complete = len(runs) - len(missing)
     print(f"{complete} of {len(runs)} runs are complete.", flush=True)
+    seconds = 0.0  # a run takes in a group, unknown as yet
     for first in range(0, len(missing), group_size):
         group = missing[first : first + group_size]
         began = time.time()
-        try:
-            if began + seconds_a_run * len(group) > end:
-                raise TimeoutError
-            train_group(args, task, group, device, math.inf if seconds_a_run else end)
-        except TimeoutError:
-            print(f"The next {len(group)} runs would take longer than --minutes {args.minutes:g}.")
+        if args.minutes and began + seconds * len(group) > start + 60 * args.minutes:
+            print(f"The next {len(group)} runs would not finish within --minutes {args.minutes:g}.")
             break
+        try:
+            train_group(args, task, group, device)
         except KeyboardInterrupt:
             print(f"\nStopped: {complete} of {len(runs)} runs are complete.")
             sys.exit(130)
-        seconds_a_run = (time.time() - began) / len(group)
+        seconds = (time.time() - began) / len(group)
         complete += len(group)
         print(f"{complete} of {len(runs)} runs are complete.", flush=True)
 

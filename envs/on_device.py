@@ -18,6 +18,8 @@ from torch import Tensor
 from envs.vector_env import available_cores, make_vector
 from envs.wrappers import KEYS
 
+Obs = dict[str, Tensor]  # observation, achieved_goal, desired_goal: (run, env, dim)
+
 
 class Streams:
     """Random numbers made by counting (SplitMix64, Steele et al. 2014), for each run its own.
@@ -121,18 +123,18 @@ class Seeks:
     def __init__(self, num_envs: int, task: DeviceTask, streams: Streams):
         self.num_envs, self.task, self.streams = num_envs, task, streams
 
-    def reset(self) -> dict[str, Tensor]:
+    def reset(self) -> Obs:
         """Starts an episode in every copy; observations (run, env, dim)."""
         self.goal = 5 * self.streams.uniform(self.num_envs, self.task.goal_dim)
         self.state = torch.zeros_like(self.goal)
         return self._observe()
 
-    def step(self, action: Tensor) -> dict[str, Tensor]:
+    def step(self, action: Tensor) -> Obs:
         """Actions (run, env, action_dim) in [-1, 1] -> observations."""
         self.state = (self.state + action).clamp(-5, 5)
         return self._observe()
 
-    def _observe(self) -> dict[str, Tensor]:
+    def _observe(self) -> Obs:
         copies = self.task.obs_dim // self.task.goal_dim  # 2 if the achieved goal is observed too
         return {
             "observation": self.state.repeat(1, 1, copies),
@@ -150,11 +152,11 @@ class Simulators:
         self.envs = [make_vector(task.make_env, num_envs, seed, threads) for seed in seeds]
         self.pool = ThreadPoolExecutor(len(seeds))
 
-    def reset(self) -> dict[str, Tensor]:
+    def reset(self) -> Obs:
         """Starts an episode in every copy; observations (run, env, dim)."""
         return self._gather(list(self.pool.map(lambda envs: envs.reset(), self.envs)))
 
-    def step(self, action: Tensor) -> dict[str, Tensor]:
+    def step(self, action: Tensor) -> Obs:
         """Actions (run, env, action_dim) in [-1, 1] -> observations."""
         actions = action.cpu().numpy()
         results = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
@@ -163,7 +165,7 @@ class Simulators:
             raise ValueError("An episode ended before its time limit: use ddpg_her_reengage.py.")
         return self._gather(observations)
 
-    def _gather(self, observations: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
+    def _gather(self, observations: list[dict[str, np.ndarray]]) -> Obs:
         gathered = {}
         for key in KEYS:
             array = np.stack([obs[key] for obs in observations])  # (run, env, dim)
