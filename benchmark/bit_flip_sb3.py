@@ -5,6 +5,7 @@ paper's curve (figure 7) one of `dqn_her_reengage_bitflip.py`, or of the recipe?
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from envs import VectorEnv
+from envs import make, make_vector
 
 ALPHA, TEMPERATURE, TOTAL, EVAL_FREQUENCY, SEED = 1.0, 0.5, 800_000, 80_000, 1
 
@@ -51,7 +52,8 @@ class Evaluate(BaseCallback):
 
     def __init__(self):
         super().__init__()
-        self.envs = VectorEnv("BitFlip40-v0", 100, seed=1000, action_space=gym.spaces.Discrete)
+        make_env = partial(make, "BitFlip40-v0", action_space=gym.spaces.Discrete)
+        self.envs = make_vector(make_env, 100, seed=1000)
 
     def _on_step(self) -> bool:
         if self.num_timesteps % EVAL_FREQUENCY == 0:

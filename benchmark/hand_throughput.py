@@ -20,13 +20,13 @@ import numpy as np
 import tyro
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from envs import VectorEnv  # noqa: E402
+from envs import VectorEnv, make, make_vector, resolve  # noqa: E402
 
 
 @dataclass
 class Args:
     env_ids: tuple[str, ...] = ("HandReach-v3",)
-    """environments that `envs.robotics` speeds up"""
+    """environments that `envs.tasks.fast_robotics` speeds up"""
     num_envs: int = 38
     """environments stepped together"""
     steps: int = 50
@@ -78,16 +78,16 @@ def share_in_mj_step(env: gym.Env, actions: np.ndarray) -> float:
 
 def main(args: Args) -> None:
     cores = len(os.sched_getaffinity(0))
-    for env_id in args.env_ids:
+    for env_id in map(resolve, args.env_ids):
         package = gym.vector.SyncVectorEnv([partial(make_package_env, env_id)] * args.num_envs)
         contenders = {"gymnasium SyncVectorEnv, package's class": package}
         for threads in sorted({1, cores}):
-            contenders[f"envs.VectorEnv, threads: {threads}"] = VectorEnv(
-                env_id, args.num_envs, seed=0, num_threads=threads
+            contenders[f"envs.make_vector, threads: {threads}"] = make_vector(
+                partial(make, env_id), args.num_envs, seed=0, num_threads=threads
             )
         single = {
             "package's class": package.envs[0].unwrapped,
-            "envs.robotics": gym.make(env_id).unwrapped,
+            "envs.tasks.fast_robotics": gym.make(env_id).unwrapped,
         }
         rng = np.random.default_rng(0)
         actions = rng.uniform(-1, 1, (args.steps, *package.action_space.shape)).astype(np.float32)

@@ -5,12 +5,13 @@ python benchmark/noisy_seek_greedy.py
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from envs import VectorEnv
+from envs import make, make_vector
 
 
 def go_to_nearest_goal(obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -32,7 +33,8 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.episodes < 1 or args.seed < 0:
         parser.error("--episodes must be at least 1, --seed at least 0")
-    metrics = VectorEnv("NoisySeek-v0", args.episodes, args.seed).play(go_to_nearest_goal)
+    envs = make_vector(partial(make, "NoisySeek-v0"), args.episodes, args.seed)
+    metrics = envs.play(go_to_nearest_goal)
     print(
         f"greedy agent on NoisySeek, {args.episodes} episodes: mean return {metrics['episodic_return']:.2f}"
     )

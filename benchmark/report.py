@@ -9,6 +9,7 @@ interval over seeds. The published values are read off the paper's figures in th
 import csv
 import glob
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 from noisy_seek_greedy import go_to_nearest_goal
 from scipy.stats import bootstrap
 
-from envs import VectorEnv
+from envs import make, make_vector
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -216,7 +217,8 @@ def run_times() -> list[list[str]]:
 
 
 def report() -> str:
-    greedy = VectorEnv("NoisySeek-v0", 1000, seed=1).play(go_to_nearest_goal)["episodic_return"]
+    envs = make_vector(partial(make, "NoisySeek-v0"), 1000, seed=1)
+    greedy = envs.play(go_to_nearest_goal)["episodic_return"]
     table = [
         "figure|experiment|method|paper: final / area|ours: final / area|seeds|verdict|a run|commands".split("|"),
         ["---"] * 9,

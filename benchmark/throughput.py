@@ -138,11 +138,12 @@ def padded_multi(steps: int) -> float:
     from padded import padded_actor_loss, padded_critic_loss
 
     from algos import ddpg_multi_reengage as multi
-    from envs import VectorEnv
+    from envs import make, make_vector
 
     torch.set_num_threads(2)
     torch.set_flush_denormal(True)
-    envs, rng = VectorEnv("DriveSeek-v0", 1, seed=1), np.random.default_rng(1)
+    envs = make_vector(functools.partial(make, "DriveSeek-v0"), 1, seed=1)
+    rng = np.random.default_rng(1)
     buffer, obs = multi.GoalSetReplayBuffer(10_000, envs, rng), envs.reset()
     for _ in range(40 * 100):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)

@@ -1,5 +1,8 @@
 """The colours and the drawing of the tasks' pictures: all of them (height, width, 3) uint8."""
 
+import os
+import sys
+
 import numpy as np
 from numpy import ndarray
 
@@ -13,6 +16,17 @@ BLUE = np.uint8([0, 90, 200])
 NAVY = np.uint8([0, 70, 200])
 CYAN = np.uint8([90, 215, 235])
 MAGENTA = np.uint8([215, 60, 170])
+
+
+def has_display() -> bool:
+    """Whether there is a screen to open a window on, as far as the environment's variables say."""
+    return sys.platform != "linux" or bool(os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"})
+
+
+def find_backend() -> None:
+    """Lets MuJoCo draw without a display; call it after MuJoCo is loaded, which may lack EGL."""
+    if not has_display():
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def draw_bits(state: ndarray, goal: ndarray) -> ndarray:

@@ -18,8 +18,7 @@ class Task(NamedTuple):
     """What `inspect_task` finds."""
 
     is_dense: bool
-    """`compute_reward` gives more than two values, or the environment's `reward_type` is "dense"
-    """
+    """`compute_reward` has more than two values, or the environment's reward_type is 'dense'"""
     reward_low: float
     """the lower of a sparse reward's two values, c_low; of a dense one the smallest that was seen
 
@@ -44,7 +43,7 @@ class Play(NamedTuple):
     achieved_goal: ndarray  # (n, goal_dim) float32
     desired_goal: ndarray  # (n, goal_dim) float32
     reward: ndarray  # (n,)
-    infos: list[dict[str, Any]]
+    infos: tuple[dict[str, Any], ...]
 
 
 def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
@@ -96,29 +95,27 @@ def check_shapes(env: gym.Env) -> None:
 
 
 def random_play(env: gym.Env, seed: int) -> Play:
-    """STEPS steps of uniform actions, over as many episodes as it takes; ValueError if one fails."""
+    """STEPS steps of uniform actions, over as many episodes as it takes; ValueError if it fails."""
     rng = np.random.default_rng(seed)
-    achieved_goals, desired_goals, rewards, infos = [], [], [], []
+    steps = []
     try:
         env.reset(seed=seed)
         for step in range(STEPS):
             if step < STEPS // 2 or step % HOLD == 0:
                 action = random_action(env.action_space, rng)
             obs, reward, terminated, truncated, info = env.step(action)
-            achieved_goals.append(obs["achieved_goal"])
-            desired_goals.append(obs["desired_goal"])
-            rewards.append(reward)
-            infos.append(info)
+            steps.append((obs["achieved_goal"], obs["desired_goal"], reward, info))
             if terminated or truncated:
                 env.reset(seed=seed + 1 + step)
     except Exception as error:  # an environment may fail in any way of its own
         raise ValueError(
             f"{env.spec.id} fails when it is played at random: {in_one_line(error)}"
         ) from None
+    achieved_goal, desired_goal, reward, infos = zip(*steps, strict=True)
     return Play(
-        np.array(achieved_goals, np.float32),
-        np.array(desired_goals, np.float32),
-        np.array(rewards, np.float32),
+        np.array(achieved_goal, np.float32),
+        np.array(desired_goal, np.float32),
+        np.array(reward, np.float32),
         infos,
     )
 
@@ -235,7 +232,7 @@ def note_values(is_dense: bool, low: float, high: float) -> list[str]:
     return [f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."]
 
 
-def note_success(is_dense: bool, infos: list[dict[str, Any]]) -> list[str]:
+def note_success(is_dense: bool, infos: tuple[dict[str, Any], ...]) -> list[str]:
     """A sentence where the environment does not say itself what success is."""
     if "is_success" in infos[0] or "success" in infos[0]:
         return []

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from envs.drawing import has_display
 from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, count_from_zero, is_vector
 
 TASKS: dict[str, Callable[..., None]] = {}  # a pattern of names -> what registers such a name
@@ -114,6 +115,8 @@ def make(
     env_id = resolve(env_id)
     if max_episode_steps is not None and max_episode_steps < 1:
         raise ValueError(f"--max-episode-steps must be at least 1, not {max_episode_steps}.")
+    if render_mode == "human" and not has_display():  # simulators would end the process
+        raise ValueError(f"There is no display to show {env_id} on; --capture-video films it.")
     kwargs = dict(env_kwargs or {})
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -127,6 +130,8 @@ def make(
         check_goals(env, env_id)
         check_time_limit(env, env_id)
         check_actions(env, env_id, action_space)
+        if render_mode == "human":
+            check_window(env, env_id)
     except ValueError:
         env.close()
         raise
@@ -135,11 +140,14 @@ def make(
 
 def check_goals(env: gym.Env, env_id: str) -> None:
     """Raises ValueError unless observation and goals are vectors of known reward."""
-    spaces = {}
-    if isinstance(env.observation_space, gym.spaces.Dict):
-        spaces = env.observation_space.spaces
+    if not isinstance(env.observation_space, gym.spaces.Dict):
+        kind = type(env.observation_space).__name__
+        raise ValueError(
+            f"{env_id} is no goal environment: its observation is a {kind}, not a Dict of "
+            "observation, achieved_goal and desired_goal."
+        )
     for key in KEYS:
-        space = spaces.get(key)
+        space = env.observation_space.spaces.get(key)
         if space is None:
             raise ValueError(f"{env_id} is no goal environment: its observation has no '{key}'.")
         if isinstance(space, gym.spaces.Box) and len(space.shape) > 1:
@@ -177,6 +185,14 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
         raise ValueError(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
     if isinstance(space, gym.spaces.Box) and (len(space.shape) != 1 or not space.is_bounded()):
         raise ValueError(f"{env_id} has actions that are no bounded vector: {space}.")
+
+
+def check_window(env: gym.Env, env_id: str) -> None:
+    """Raises ValueError if an environment cannot show itself, which its first reset makes it do."""
+    try:
+        env.reset()
+    except Exception as error:  # each graphics backend fails in its own way
+        raise ValueError(f"{env_id} cannot be shown: {in_one_line(error)}") from None
 
 
 def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:

@@ -30,6 +30,8 @@ class VectorEnv:
         obs_dim, goal_dim, action_dim: sizes of the vectors.
         action_space: of one copy.
         max_episode_steps: the time limit.
+        has_cheap_copies: whether hundreds of copies cost little memory, as those of the project's
+            own tasks do; another package's simulator may take tens of megabytes a copy.
         unwrapped: the first copy without its wrappers.
     """
 
@@ -43,6 +45,7 @@ class VectorEnv:
         spaces = env.observation_space
         self.obs_dim = spaces["observation"].shape[0]
         self.goal_dim = spaces["desired_goal"].shape[0]
+        self.has_cheap_copies = is_own_task(env) or is_plain_batch(env)
         self.functions: dict[str, GoalFunction] = {}  # those that have been called
         self.streams: list[Generator] = []  # every random stream that the copies own
 
@@ -80,7 +83,11 @@ class VectorEnv:
         return self._function("compute_terminated")(achieved_goal, desired_goal).astype(bool)
 
     def random_state(self) -> str:
-        """The state of every random stream that the copies own, JSON; take it between episodes."""
+        """The state of every random stream that the copies own, JSON; take it between episodes.
+
+        A simulator that carries hidden state from one episode into the next, as PyBullet does where
+        things touch, goes on from it with small differences.
+        """
         return json.dumps([stream.bit_generator.state for stream in self.streams])
 
     def set_random_state(self, state: str) -> None:
@@ -126,7 +133,9 @@ class BatchVectorEnv(VectorEnv):
 
     def __init__(self, env: gym.Env, num_envs: int, seed: int):
         super().__init__(env, num_envs)
-        self.rng = np.random.default_rng(seed)
+        # A child of the seed: default_rng(seed) itself is what a script explores with
+        child = np.random.SeedSequence(seed).spawn(1)[0]
+        self.rng = np.random.default_rng(child)
         self.streams = [self.rng]
         self.t = np.zeros(num_envs, np.int64)
         self.terminated = np.zeros(num_envs, bool)  # such an environment never terminates
@@ -187,7 +196,8 @@ class CopiesVectorEnv(VectorEnv):
         super().__init__(env, num_envs)
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
-        self.is_own_task = type(self.unwrapped).__module__.startswith("envs.tasks.")
+        self.is_own_task = is_own_task(env)
+        self.tells_success = True  # until an info does not
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -217,7 +227,8 @@ class CopiesVectorEnv(VectorEnv):
         active = ~(self.terminated | self.truncated)
         self.reward[:] = 0
         self._spread(lambda i: self._step_one(i, actions[i]), active)
-        self._tell_success()
+        if not self.tells_success:
+            self._judge_success()
         return (
             self._observe(),
             self.reward.copy(),
@@ -258,16 +269,20 @@ class CopiesVectorEnv(VectorEnv):
         self.terminated[i] = terminated
         self.truncated[i] = truncated
         success = info.get("is_success", info.get("success"))
-        self.success[i] = np.nan if success is None else bool(success)
+        if success is None:
+            self.tells_success = False
+            self.success[i] = np.nan
+        else:
+            self.success[i] = bool(success)
         self._store(i, obs)
 
-    def _tell_success(self) -> None:
-        """Judges by the reward where the environment did not say what success is."""
-        unknown = np.isnan(self.success)
-        if unknown.any() and self.success_reward is None:
+    def _judge_success(self) -> None:
+        """By the reward, where the environment did not say what success is."""
+        if self.success_reward is None:
             self.success_reward = success_reward(self.make_env)
-        if unknown.any() and not np.isnan(self.success_reward):
+        if not np.isnan(self.success_reward):
             reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
+            unknown = np.isnan(self.success)
             self.success[unknown] = reward[unknown] == self.success_reward
 
     def _store(self, i: int, obs: Obs) -> None:
@@ -314,6 +329,11 @@ def success_reward(make_env: Callable[[], gym.Env]) -> float:
     return np.nan if task.is_dense else task.reward_high
 
 
+def is_own_task(env: gym.Env) -> bool:
+    """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
+    return type(env.unwrapped).__module__.startswith("envs.tasks.")
+
+
 def is_plain_batch(env: gym.Env) -> bool:
     """Whether this is a `BatchEnv` whose wrappers do nothing that arithmetic on it would miss."""
     while isinstance(env, gym.wrappers.TimeLimit | gym.wrappers.OrderEnforcing):
@@ -322,9 +342,8 @@ def is_plain_batch(env: gym.Env) -> bool:
 
 
 def is_mujoco(env: gym.Env) -> bool:
-    """Whether MuJoCo simulates this environment, or one that it is made of, as mazes are."""
-    parts = [env.unwrapped, *vars(env.unwrapped).values()]
-    return any(hasattr(part, "model") and hasattr(part, "data") for part in parts)
+    """Whether MuJoCo simulates this environment."""
+    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
 def available_cores() -> int:

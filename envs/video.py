@@ -9,6 +9,8 @@ import gymnasium as gym
 import imageio
 from numpy import ndarray
 
+from envs.drawing import find_backend
+from envs.registry import in_one_line
 from envs.vector_env import CopiesVectorEnv
 from envs.wrappers import Obs
 
@@ -29,18 +31,21 @@ class Video:
     def __init__(self, make_env: Callable[..., gym.Env], seed: int):
         self.env = make_env(render_mode="rgb_array")
         self.copies = CopiesVectorEnv(self.env, make_env, 1, seed, num_threads=1)
-        # MuJoCo's renderers complain when the interpreter tears them down
-        atexit.register(self.env.close)
         self.copies.reset()
+        find_backend()
         try:
             frame = self.env.render()
             if not isinstance(frame, ndarray):
                 raise TypeError("render() gives no picture")
         except Exception as error:  # each graphics backend fails in its own way
+            self.env.close()
+            reason = in_one_line(error)
             raise ValueError(
-                f"{self.env.spec.id} cannot be rendered here ({error}); for MuJoCo try "
+                f"{self.env.spec.id} cannot be rendered here ({reason}); for MuJoCo try "
                 "MUJOCO_GL=egl or osmesa."
             ) from None
+        # Before the renderer's own exit: it complains when the interpreter tears it down
+        atexit.register(self.env.close)
 
     def record(
         self,

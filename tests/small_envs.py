@@ -4,12 +4,18 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy import ndarray
+from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
+from envs.wrappers import KEYS, Obs, Step
 
-KEYS = ("observation", "achieved_goal", "desired_goal")
+Reset = tuple[Any, dict]  # an observation and its info
+
+
+def as_obs(observation: ndarray, achieved_goal: ndarray, desired_goal: ndarray) -> Obs:
+    return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
 class Walk(gym.Env):
@@ -25,16 +31,16 @@ class Walk(gym.Env):
             raise ArithmeticError(f"a size of {size}\nmakes no sense")
         self.size = size
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, Box(-20.0, 20.0, (2,))))
+        self.observation_space = Dict(dict.fromkeys(KEYS, Box(-20.0, 20.0, (2,))))
         self.action_space = Box(-1.0, 1.0, (2,))
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         super().reset(seed=seed)
         self.position = np.zeros(2, np.float32)
         self.goal = self.np_random.uniform(-self.size, self.size, 2).astype(np.float32)
         return self.observe(), {}
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         self.position = self.position + np.asarray(action, np.float32)
         reward = float(self.compute_reward(self.position, self.goal, {}))
         return self.observe(), reward, False, False, {"is_success": reward == 0}
@@ -43,9 +49,8 @@ class Walk(gym.Env):
         distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
         return -(distance > 0.5).astype(np.float32)
 
-    def observe(self) -> dict[str, ndarray]:
-        values = self.position, self.position, self.goal
-        return dict(zip(KEYS, values, strict=True))
+    def observe(self) -> Obs:
+        return as_obs(self.position, self.position, self.goal)
 
     def render(self) -> ndarray:
         return np.zeros((16, 16, 3), np.uint8)
@@ -57,23 +62,23 @@ class ZeroOne(Walk):
     def __init__(self, render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
         spaces = self.observation_space.spaces
-        self.observation_space = gym.spaces.Dict({**spaces, "camera": Box(0, 255, (4, 4, 3))})
+        self.observation_space = Dict({**spaces, "camera": Box(0, 255, (4, 4, 3))})
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         return 1 + super().compute_reward(achieved_goal, desired_goal, info)
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, reward, *ends, _ = super().step(action)
         return obs, reward, *ends, {"success": reward == 1}
 
-    def observe(self) -> dict[str, ndarray]:
+    def observe(self) -> Obs:
         return {"camera": np.zeros((4, 4, 3), np.float32), **super().observe()}
 
 
 class Keyless(Walk):
     """Says nothing of success, and ends by a crash where x > 1."""
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, reward, *_ = super().step(action)
         return obs, reward, bool(self.position[0] > 1), False, {}
 
@@ -88,7 +93,7 @@ class KeylessDense(Keyless):
 class EndsOnSuccess(Walk):
     """Ends where the goal is reached, and says so; its functions take one pair of goals."""
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, reward, _, truncated, info = super().step(action)
         terminated = self.compute_terminated(self.position, self.goal, info)
         return obs, reward, terminated, truncated, info
@@ -119,16 +124,17 @@ class BatchesOnly(Walk):
         distance = np.linalg.norm(achieved_goal - desired_goal, axis=1)
         return -(distance > 0.5).astype(np.float32)
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         self.position = self.position + np.asarray(action, np.float32)
-        reward = float(self.compute_reward(self.position[None], self.goal[None], {})[0])
+        reward = self.compute_reward(self.position[None], self.goal[None], {})
+        reward = float(reward[0])
         return self.observe(), reward, False, False, {"is_success": reward == 0}
 
 
 class NeedsInfo(Walk):
     """Its reward function needs what only a step knows."""
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         self.position = self.position + np.asarray(action, np.float32)
         info = {"is_success": False, "speed": 1.0}
         reward = float(self.compute_reward(self.position, self.goal, info))
@@ -150,7 +156,7 @@ class BrokenReward(Walk):
 class CostOfActions(Walk):
     """A part of its reward is outside of compute_reward."""
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, reward, *rest = super().step(action)
         return obs, reward - 0.1 * float(np.abs(action).sum()), *rest
 
@@ -158,7 +164,7 @@ class CostOfActions(Walk):
 class SystemRandomness(Walk):
     """Its goals are drawn by a generator that only a seed at each reset makes reproducible."""
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         super().reset(seed=seed)
         self.goal = np.random.default_rng(seed).uniform(-2, 2, 2).astype(np.float32)
         return self.observe(), {}
@@ -178,7 +184,7 @@ class Image(Walk):
         super().__init__(render_mode=render_mode)
         spaces = self.observation_space.spaces
         pixels = Box(0, 255, (8, 8, 3), np.uint8)
-        self.observation_space = gym.spaces.Dict({**spaces, "observation": pixels})
+        self.observation_space = Dict({**spaces, "observation": pixels})
 
 
 class Text(Walk):
@@ -187,7 +193,7 @@ class Text(Walk):
     def __init__(self, render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
         spaces = self.observation_space.spaces
-        self.observation_space = gym.spaces.Dict({**spaces, "desired_goal": gym.spaces.Text(9)})
+        self.observation_space = Dict({**spaces, "desired_goal": gym.spaces.Text(9)})
 
 
 class TwoSizes(Walk):
@@ -196,7 +202,7 @@ class TwoSizes(Walk):
     def __init__(self, render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
         spaces = self.observation_space.spaces
-        self.observation_space = gym.spaces.Dict({**spaces, "achieved_goal": Box(-20, 20, (3,))})
+        self.observation_space = Dict({**spaces, "achieved_goal": Box(-20, 20, (3,))})
 
 
 class NoGoals(gym.Env):
@@ -214,7 +220,7 @@ class NoGoals(gym.Env):
         self.position = np.zeros(2, np.float32)
         return self.position, {}
 
-    def step(self, action: ndarray) -> tuple[ndarray, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         self.position = self.position + np.asarray(action, np.float32)
         return self.position, 0.0, False, False, {}
 
@@ -224,17 +230,17 @@ class Goals(gym.Wrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, env.observation_space))
+        self.observation_space = Dict(dict.fromkeys(KEYS, env.observation_space))
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         obs, info = self.env.reset(seed=seed)
         self.goal = self.env.unwrapped.np_random.uniform(-2, 2, 2).astype(np.float32)
-        return dict(zip(KEYS, (obs, obs, self.goal), strict=True)), info
+        return as_obs(obs, obs, self.goal), info
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, _, terminated, truncated, info = self.env.step(action)
         reward = float(self.compute_reward(obs, self.goal, info))
-        obs = dict(zip(KEYS, (obs, obs, self.goal), strict=True))
+        obs = as_obs(obs, obs, self.goal)
         return obs, reward, terminated, truncated, info
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
@@ -245,7 +251,7 @@ class Goals(gym.Wrapper):
 class TenfoldReward(gym.Wrapper):
     """Has a reward of its own, here and in compute_reward."""
 
-    def step(self, action: ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: ndarray) -> Step:
         obs, reward, *rest = self.env.step(action)
         return obs, 10 * reward, *rest
 
@@ -260,21 +266,21 @@ class Sites(gym.Env):
         kind: "discrete" (a number), "box" (a vector of one integer).
     """
 
-    TABLE = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 2.0]])
+    TABLE = np.float32([[0, 0], [1, 0], [1, 1], [0, 1], [0, 2]])
 
     def __init__(self, kind: str = "discrete", render_mode: str | None = None):
         self.render_mode = render_mode
         self.shape = () if kind == "discrete" else (1,)
         space = Discrete(5) if kind == "discrete" else Box(0, 4, (1,), np.int64)
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, space))
+        self.observation_space = Dict(dict.fromkeys(KEYS, space))
         self.action_space = Discrete(2, start=3)  # 3: stay, 4: on to the next one
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         super().reset(seed=seed)
         self.site, self.goal = self.np_random.integers(5, size=2)
         return self.observe(), {}
 
-    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: int) -> Step:
         assert action in (3, 4)
         self.site = (self.site + action - 3) % 5
         obs = self.observe()
@@ -287,10 +293,10 @@ class Sites(gym.Env):
         reward = -(distance > 0.1).astype(np.float32)
         return reward if self.shape == () else reward[..., 0]
 
-    def observe(self) -> dict[str, ndarray]:
+    def observe(self) -> Obs:
         numbers = self.site, self.site, self.goal
         values = [np.full(self.shape, number, np.int64) for number in numbers]
-        return dict(zip(KEYS, values, strict=True))
+        return as_obs(*values)
 
 
 class Bits(gym.Env):
@@ -299,16 +305,16 @@ class Bits(gym.Env):
     def __init__(self, kind: str = "binary", render_mode: str | None = None):
         self.render_mode = render_mode
         space = MultiBinary(4) if kind == "binary" else MultiDiscrete([2, 2, 2, 2])
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, space))
+        self.observation_space = Dict(dict.fromkeys(KEYS, space))
         self.action_space = Discrete(4)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         super().reset(seed=seed)
         dtype = self.observation_space["observation"].dtype
         self.state, self.goal = self.np_random.integers(2, size=(2, 4)).astype(dtype)
         return self.observe(), {}
 
-    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: int) -> Step:
         self.state[action] ^= 1
         reward = float(self.compute_reward(self.state, self.goal, {}))
         return self.observe(), reward, False, False, {"is_success": reward == 0}
@@ -317,9 +323,9 @@ class Bits(gym.Env):
         differs = achieved_goal ^ desired_goal  # floats have no such operation
         return -(differs.any(-1)).astype(np.float32)
 
-    def observe(self) -> dict[str, ndarray]:
+    def observe(self) -> Obs:
         values = self.state.copy(), self.state.copy(), self.goal.copy()
-        return dict(zip(KEYS, values, strict=True))
+        return as_obs(*values)
 
 
 class WideBatch(BatchEnv):
@@ -327,17 +333,18 @@ class WideBatch(BatchEnv):
 
     def __init__(self, render_mode: str | None = None):
         self.render_mode = render_mode
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, Box(-99, 99, (1,))))
+        self.observation_space = Dict(dict.fromkeys(KEYS, Box(-99, 99, (1,))))
         self.action_space = Box(-2.0, 2.0, (1,))
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[ndarray, ndarray]:
-        return np.zeros((n, 1), np.float32), rng.integers(-3, 4, (n, 1)).astype(np.float32)
+    def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
+        goal = rng.integers(-3, 4, (n, 1)).astype(np.float32)
+        return np.zeros_like(goal), goal
 
-    def advance(self, state: ndarray, action: ndarray, rng: np.random.Generator) -> ndarray:
+    def advance(self, state: ndarray, action: ndarray, rng: Generator) -> ndarray:
         return state + action
 
-    def observe(self, state: ndarray, goal: ndarray) -> dict[str, ndarray]:
-        return dict(zip(KEYS, (state.copy(), state.copy(), goal.copy()), strict=True))
+    def observe(self, state: ndarray, goal: ndarray) -> Obs:
+        return as_obs(state.copy(), state.copy(), goal.copy())
 
     def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         return np.abs(achieved_goal - desired_goal)[..., 0] < 0.5

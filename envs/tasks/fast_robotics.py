@@ -16,8 +16,6 @@ below, where
 
 import copy
 import functools
-import os
-import sys
 from typing import Any
 
 import gymnasium as gym
@@ -26,6 +24,7 @@ import numpy as np
 from farama_notifications import notifications
 from numpy import ndarray
 
+from envs.drawing import find_backend
 from envs.rewards import negative_distance_gradient
 from envs.wrappers import Obs
 
@@ -84,9 +83,7 @@ class SharedModel:
             self.model.vis.global_.offheight = self.height
             self.mujoco_renderer.model = self.model
             self.owns_model = True
-            has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-            if sys.platform == "linux" and not has_display:
-                os.environ.setdefault("MUJOCO_GL", "egl")  # the default backend needs a display
+            find_backend()
         return super().render()
 
 

@@ -26,6 +26,6 @@ def register() -> None:
     ) as error:  # RuntimeError for a wrong MUJOCO_GL; each system fails in its own way
         backend = os.environ.get("MUJOCO_GL", "")
         raise ValueError(
-            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; try egl, osmesa or none): {error}"
+            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; unset it, or try egl): {error}"
         ) from None
     fast_robotics.register()

@@ -131,17 +131,14 @@ def test_what_a_batch_returned_does_not_change_at_the_next_step():
 
 def test_play_counts_success_at_any_step_and_at_the_last_one():
     def solve(obs: dict[str, np.ndarray]) -> np.ndarray:
-        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(
-            1
-        )  # the first wrong bit; bit 0 if none is
+        # The first wrong bit; bit 0 if none is
+        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
 
     metrics = vector_of("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
-    assert (
-        metrics["success_once"] == 1.0
-    )  # at most ten bits are wrong, and ten steps long is an episode
-    assert (
-        0.4 < metrics["success_rate"] < 0.6
-    )  # at the goal bit 0 is flipped and flipped back until the end
+    # At most ten bits are wrong, and ten steps long is an episode
+    assert metrics["success_once"] == 1.0
+    # At the goal bit 0 is flipped and flipped back until the end
+    assert 0.4 < metrics["success_rate"] < 0.6
 
 
 def test_the_picture_shows_both_rows_of_bits_and_where_they_agree():

@@ -1,4 +1,4 @@
-"""DriveSeek and NoisySeek: movement, goal sets, rewards, pictures, and many episodes as one batch."""
+"""DriveSeek and NoisySeek: movement, goal sets, rewards, pictures, and episodes as one batch."""
 
 import runpy
 import warnings
@@ -37,9 +37,8 @@ def test_the_environments_pass_gymnasiums_checker(env_id: str):
     envs.resolve(env_id)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings(
-            "ignore", message=".*infinity.*"
-        )  # NoisySeek's positions have no bounds
+        # NoisySeek's positions have no bounds
+        warnings.filterwarnings("ignore", message=".*infinity.*")
         check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
 
 
@@ -162,9 +161,8 @@ def test_noisy_seeks_goals_lie_around_gaussian_cluster_centres():
     assert (single[:, 0] == 1).all()
     np.testing.assert_allclose(single[:, 1:].std(0), (10**2 + 2**2 + 1 / 12) ** 0.5, rtol=0.05)
 
-    crowd = np.concatenate(
-        [cells - cells.mean(0) for cells in sets]
-    )  # repeated cells count once: wider than 2
+    # Repeated cells count once: wider than 2
+    crowd = np.concatenate([cells - cells.mean(0) for cells in sets])
     assert (crowd.std(0) > 2).all() and (crowd.std(0) < 3.2).all()
 
 
@@ -180,9 +178,8 @@ def test_noisy_seeks_number_of_clusters_is_geometric():
 
     slots = slots_of(NoisySeek(3000).draw(1500, Narrow(np.random.PCG64(0)))[1])
     clusters = slots[..., 0].sum(1)
-    assert clusters.mean() == pytest.approx(
-        1 / 0.15, rel=0.08
-    )  # a share too small for a goal now and then
+    # A share too small for a goal now and then
+    assert clusters.mean() == pytest.approx(1 / 0.15, rel=0.08)
     assert (clusters == 1).mean() == pytest.approx(0.15, abs=0.04)
 
 
@@ -211,9 +208,8 @@ def test_item_rewards_say_which_goal_was_reached_and_an_empty_slot_never_is():
 def test_rewards_are_computed_over_any_leading_axes(kind: type):
     env, rng = kind(8), np.random.default_rng(0)
     goals = env.draw(12, rng)[1].reshape(3, 4, -1)
-    achieved_goal = slots_of(goals)[..., 0, 1:] + rng.integers(
-        2, size=(3, 4, 1)
-    )  # the first goal, or one beside it
+    # The first goal, or one beside it
+    achieved_goal = slots_of(goals)[..., 0, 1:] + rng.integers(2, size=(3, 4, 1))
     items, rewards = (
         env.compute_item_rewards(achieved_goal, goals),
         env.compute_reward(achieved_goal, goals, {}),

@@ -1,4 +1,7 @@
-"""The Fetch and hand environments return what Gymnasium-Robotics' own return; their dense rewards have a gradient."""
+"""The Fetch and hand environments return what Gymnasium-Robotics' own return.
+
+Their dense rewards have a gradient.
+"""
 
 import os
 import subprocess
@@ -53,7 +56,10 @@ def assert_identical(a, b) -> None:
 def random_goals(
     rng: np.random.Generator, env: gym.Env, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Achieved and desired goals (*shape, goal_dim): one third far apart, one third close, one third equal."""
+    """Achieved and desired goals (*shape, goal_dim).
+
+    One third is far apart, one third close, one third equal.
+    """
     goal_dim = env.observation_space["desired_goal"].shape[0]
     achieved, desired = rng.normal(size=(2, *shape, goal_dim))
     kind = rng.integers(3, size=(*shape, 1))
@@ -85,9 +91,8 @@ def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares
     for seed in (0, None, 1):
         assert_identical(a.reset(seed=seed), b.reset(seed=seed))
         for _ in range(12):
-            actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(
-                np.float32
-            )  # beyond the bounds too
+            # Beyond the bounds too
+            actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(np.float32)
             neighbour.step(actions[1])
             assert_identical(a.step(actions[0]), b.step(actions[0]))
             if "Hand" in env_id:
@@ -237,7 +242,10 @@ def test_hidden_touch_sensors_leave_the_shared_model_alone():
 
 def test_importing_envs_prints_nothing_and_registering_again_warns_of_nothing():
     root = Path(__file__).parents[2]
-    code = "import envs; from envs.tasks import robotics; robotics.register(); robotics.register(); import gymnasium as gym; gym.make('HandReach-v3')"
+    code = (
+        "import envs, gymnasium; from envs.tasks import robotics; "
+        "robotics.register(); robotics.register(); gymnasium.make('HandReach-v3')"
+    )
     command = [sys.executable, "-W", "default", "-c", code]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")

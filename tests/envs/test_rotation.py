@@ -1,4 +1,7 @@
-"""The rotation environments, and that benchmark/propositions.py minimises the Bellman error of their model class."""
+"""The rotation environments.
+
+And that benchmark/propositions.py minimises the Bellman error of their model class.
+"""
 
 import sys
 import warnings
@@ -67,7 +70,10 @@ def test_sparse_states_are_stored_for_a_step_without_reward_and_then_come_back()
 
 
 class ModelQ(nn.Module):
-    """Eq. (23), dense, or Eq. (25), sparse: the optimal Q for an estimate of U, which is the parameter."""
+    """Eq. (23), dense, or Eq. (25), sparse: the optimal Q for an estimate of U.
+
+    The estimate is the parameter.
+    """
 
     def __init__(self, estimate: Tensor, sparse: bool):
         super().__init__()
@@ -100,7 +106,10 @@ class ModelPolicy(nn.Module):
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: str):
-    """The value loss is (g . (estimate a - U a))^2 and the gradient term |estimate a - U a|^2, up to a factor."""
+    """Up to a factor, the value loss is (g . (estimate a - U a))^2.
+
+    And the gradient term is |estimate a - U a|^2.
+    """
     d, n, rng = 4, 30, np.random.default_rng(0)
     env = Rotation(d, kind)
     state, goal = env.draw(n, rng)
@@ -138,13 +147,11 @@ def test_the_gradient_recovers_the_rotation_from_d_minus_1_moves_and_the_value_d
     env = Rotation(d, kind, rotation_seed=3)
     action, goal, move = transitions(env, factor * (d - 1), rng)
     assert len(action) == d - 1
-    np.testing.assert_allclose(
-        move, action @ env.rotation.T, atol=1e-12
-    )  # what a transition tells about U
+    # What a transition tells about U
+    np.testing.assert_allclose(move, action @ env.rotation.T, atol=1e-12)
     assert np.linalg.norm(learn_from_gradients(action, move) - env.rotation) < 1e-6
-    assert (
-        np.linalg.norm(learn_from_gradients(action[1:], move[1:]) - env.rotation) > 0.1
-    )  # one fewer: some other one
+    # One fewer: some other one
+    assert np.linalg.norm(learn_from_gradients(action[1:], move[1:]) - env.rotation) > 0.1
     assert np.linalg.norm(learn_from_values(action, goal, move, rng) - env.rotation) > 0.1
     assert (
         np.linalg.norm(learn_from_values(*transitions(env, factor * 40, rng), rng) - env.rotation)
@@ -154,7 +161,8 @@ def test_the_gradient_recovers_the_rotation_from_d_minus_1_moves_and_the_value_d
 
 @pytest.mark.parametrize("kind, flags", [("Dense", []), ("Sparse", ["--c-low", 0])])
 def test_the_script_trains_on_both_environments(kind: str, flags: list, tmp_path: Path):
-    small = "--total-timesteps 60 --eval-frequency 30 --learning-starts 30 --batch-size 16 --hidden-dims 16 16".split()
+    small = "--total-timesteps 60 --eval-frequency 30 --learning-starts 30 --batch-size 16".split()
+    small += "--hidden-dims 16 16".split()
     small += [
         "--env-id",
         f"Rotation{kind}3-v0",

@@ -1,0 +1,418 @@
+"""Other people's environments: each kind works, or one sentence says why not."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import small_envs
+from conftest import ROOT, vector_of
+from gymnasium.spaces import Box, Discrete
+from numpy import ndarray
+
+import envs
+from envs import Task, inspect_task
+from envs.vector_env import BatchVectorEnv, CopiesVectorEnv
+
+
+def inspected(env_id: str, **how) -> Task:
+    return inspect_task(partial(envs.make, env_id, **how))
+
+
+def sentence_of(error: pytest.ExceptionInfo) -> str:
+    text = str(error.value)
+    assert len(text.splitlines()) == 1 and text.endswith((".", "?", "sense")), text
+    return text
+
+
+# Making
+
+
+@pytest.mark.parametrize(
+    "env_id, how, complaint",
+    [
+        ("Walk-v0", {"env_kwargs": {"size": 0}}, "Walk-v0 cannot be made: .* a size of 0 makes no"),
+        ("Image-v0", {}, r"'observation' is an array of shape \(8, 8, 3\), such as an image"),
+        ("Text-v0", {}, "'desired_goal' is of the kind Text"),
+        ("NoGoals-v0", {}, "is no goal environment: its observation is a Box"),
+        ("Endless-v0", {}, "no registered time limit: --max-episode-steps"),
+        ("Walk-v0", {"max_episode_steps": 0}, "--max-episode-steps must be at least 1, not 0"),
+        ("Walk-v0", {"action_space": Discrete}, "has a Box action space, not a Discrete"),
+        ("no_such_module:Walk-v0", {}, "importing 'no_such_module' failed .*PYTHONPATH"),
+        ("small_envs:Run-v0", {}, "No environment 'small_envs:Run-v0'"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_one_sentence(env_id: str, how: dict, complaint: str):
+    with pytest.raises(ValueError, match=complaint) as error:
+        envs.make(env_id, **how)
+    sentence_of(error)
+
+
+def test_a_wrong_keyword_argument_is_named():
+    with pytest.raises(ValueError, match="unexpected keyword argument 'colour'") as error:
+        envs.make("Walk-v0", env_kwargs={"colour": "red"})
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_keyword_arguments_reach_the_constructor():
+    assert envs.make("Walk-v0", env_kwargs={"size": 0.25}).unwrapped.size == 0.25
+
+
+@pytest.mark.parametrize("env_id", ["Walk-v0", "Endless-v0", "BitFlip5-v0"])
+def test_a_time_limit_is_replaced_or_supplied(env_id: str):
+    space = Discrete if env_id == "BitFlip5-v0" else Box
+    vector = vector_of(env_id, 2, 0, action_space=space, max_episode_steps=3)
+    assert vector.max_episode_steps == 3
+    vector.reset()
+    action = np.zeros((2, *vector.action_space.shape), vector.action_space.dtype)
+    ends = [vector.step(action)[3].tolist() for _ in range(3)]
+    assert ends == [[False, False], [False, False], [True, True]]
+
+
+def test_a_module_before_a_colon_is_imported_and_stays_in_the_name(tmp_path: Path):
+    source = "import gymnasium as gym\nimport small_envs\n"
+    source += "gym.register('Elsewhere-v0', small_envs.Walk, max_episode_steps=4)\n"
+    (tmp_path / "their_package.py").write_text(source)
+    program = "import envs; env_id = envs.resolve('their_package:Elsewhere-v0');"
+    program += "print(env_id, envs.make(env_id).spec.max_episode_steps)"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": f"{tmp_path}:{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.stdout, result.stderr) == ("their_package:Elsewhere-v0 4\n", "")
+
+
+def test_a_constructor_is_not_asked_for_a_render_mode_unless_something_is_filmed():
+    make_env = partial(envs.make, "WithoutRenderMode-v0")
+    assert make_env().unwrapped.render_mode is None
+    with pytest.raises(ValueError, match="cannot be made.*render_mode"):
+        envs.Video(make_env, seed=0)
+
+
+def test_what_only_a_wrapper_makes_a_goal_environment_is_one():
+    vector = vector_of("MadeByAWrapper-v0", 3, 0)
+    obs = vector.reset()
+    assert vector.goal_dim == 2
+    near = vector.compute_reward(obs["desired_goal"], obs["desired_goal"])
+    far = vector.compute_reward(obs["desired_goal"] + 1, obs["desired_goal"])
+    assert near.tolist() == [0, 0, 0] and far.tolist() == [-1, -1, -1]
+
+
+def test_the_outermost_wrappers_reward_counts():
+    vector = vector_of("WithAnotherReward-v0", 2, 0)
+    obs = vector.reset()
+    far = vector.compute_reward(obs["desired_goal"] + 1, obs["desired_goal"])
+    assert far.tolist() == [-10, -10]
+    task = inspected("WithAnotherReward-v0")
+    assert (task.reward_low, task.reward_high) == (-10, 0)
+
+
+@pytest.mark.parametrize("kind, size", [("discrete", 1), ("box", 1)])
+def test_integer_goals_become_vectors_and_still_index_the_environments_table(kind: str, size: int):
+    how = {"action_space": Discrete, "env_kwargs": {"kind": kind}}
+    vector = vector_of("Sites-v0", 6, 0, **how)
+    obs = vector.reset()
+    assert vector.goal_dim == vector.obs_dim == size
+    assert all(value.dtype == np.float32 and value.shape == (6, size) for value in obs.values())
+    rewards = vector.compute_reward(obs["achieved_goal"], obs["desired_goal"])
+    same = (obs["achieved_goal"] == obs["desired_goal"])[:, 0]
+    assert np.array_equal(rewards, np.where(same, 0, -1)) and rewards.dtype == np.float32
+    assert inspected("Sites-v0", **how)[:3] == (False, -1, 0)
+
+
+@pytest.mark.parametrize("kind", ["binary", "discrete"])
+def test_multi_binary_and_multi_discrete_spaces_become_vectors(kind: str):
+    how = {"action_space": Discrete, "env_kwargs": {"kind": kind}}
+    vector = vector_of("Bits-v0", 20, 0, **how)
+    obs = vector.reset()
+    assert obs["observation"].shape == (20, 4) and obs["observation"].dtype == np.float32
+    for _ in range(4):  # flip the first wrong bit; bit 0 where none is
+        wrong = np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
+        obs, reward, *_, success = vector.step(wrong)
+        is_equal = (obs["observation"] == obs["desired_goal"]).all(1)
+        again = vector.compute_reward(obs["achieved_goal"], obs["desired_goal"])
+        assert np.array_equal(reward, is_equal - 1.0) and np.array_equal(reward, again)
+        assert np.array_equal(success, is_equal)
+    assert 0 < success.sum() < 20
+    assert inspected("Bits-v0", **how)[:3] == (False, -1, 0)
+
+
+def test_flattened_and_observed_goals_go_together():
+    how = {"action_space": Discrete, "observe_achieved_goal": True}
+    obs = vector_of("Bits-v0", 2, 0, **how).reset()
+    both = np.concatenate([obs["observation"][:, :4], obs["achieved_goal"]], 1)
+    assert np.array_equal(obs["observation"], both)
+
+
+def test_discrete_actions_count_from_zero_whatever_the_environments_first_one_is():
+    vector = vector_of("Sites-v0", 2, 0, action_space=Discrete)
+    assert vector.action_space == Discrete(2)
+    before = vector.reset()["observation"][:, 0]
+    after = vector.step(np.array([0, 1]))[0]["observation"][:, 0]
+    assert after.tolist() == [before[0], (before[1] + 1) % 5]
+
+
+def test_further_entries_of_the_observation_are_left_alone():
+    vector = vector_of("ZeroOne-v0", 2, 0, observe_achieved_goal=True)
+    assert set(vector.reset()) == {"observation", "achieved_goal", "desired_goal"}
+
+
+def test_arithmetic_on_a_batch_does_not_bypass_what_its_wrappers_do():
+    vector = vector_of("WideBatch-v0", 2, 0)
+    assert vector.action_space == Box(-1.0, 1.0, (1,)) and isinstance(vector, CopiesVectorEnv)
+    vector.reset()
+    obs = vector.step(np.float32([[1.0], [-0.25]]))[0]
+    assert obs["observation"].tolist() == [[2.0], [-0.5]]
+    assert isinstance(vector_of("NoisySeek3-v0", 2, 0), BatchVectorEnv)
+
+
+@pytest.mark.parametrize(
+    "env_id, is_cheap",
+    [
+        ("ContinuousSeek5-v0", True),
+        ("NoisySeek-v0", True),
+        ("HandReach-v3", True),
+        ("PointMaze_UMaze-v3", False),
+        ("Walk-v0", False),
+    ],
+)
+def test_only_the_projects_own_tasks_have_cheap_copies(env_id: str, is_cheap: bool):
+    assert vector_of(env_id, 1, 0).has_cheap_copies == is_cheap
+
+
+# What inspect_task finds
+
+
+@pytest.mark.parametrize(
+    "env_id, is_dense, low, high",
+    [
+        ("Walk-v0", False, -1, 0),
+        ("ZeroOne-v0", False, 0, 1),
+        ("ContinuousSeek20-v0", False, -1, 0),  # random steps never come near the goal
+        ("RotationSparse3-v0", False, 0, None),  # many values, but 0 in every second step
+        ("RotationDense3-v0", True, None, None),
+        ("ContinuousSeek2Dense-v0", True, None, 0),
+        ("KeylessDense-v0", True, None, 0),  # has no reward_type that would say so
+        ("FetchPushDense-v4", True, None, 0),
+    ],
+)
+def test_the_kind_of_reward_is_found_out(env_id: str, is_dense: bool, low: float, high: float):
+    task = inspected(env_id)
+    assert task.is_dense == is_dense
+    assert low in (None, task.reward_low) and high in (None, task.reward_high)
+
+
+def test_a_low_reward_other_than_minus_one_is_told():
+    assert any("c-low is 0" in note for note in inspected("ZeroOne-v0").notes)
+    assert inspected("Walk-v0").notes == ()
+
+
+def test_the_gradient_of_the_reward_is_looked_for():
+    assert inspected("ContinuousSeek2Dense-v0").has_reward_gradient
+    assert not inspected("KeylessDense-v0").has_reward_gradient
+
+
+@pytest.mark.parametrize("env_id", ["ScalarReward-v0", "FirstAxisReward-v0"])
+def test_a_reward_for_single_goals_is_called_row_by_row_and_said_to_be_slow(env_id: str):
+    assert any("slow" in note for note in inspected(env_id).notes)
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 7):
+        achieved, desired = rng.uniform(-0.5, 0.5, (2, n, 2)).astype(np.float32)
+        expected = vector_of("Walk-v0", 1, 0).compute_reward(achieved, desired)
+        assert np.array_equal(vector_of(env_id, 1, 0).compute_reward(achieved, desired), expected)
+    assert n == 7 and 0 > expected.sum() > -7
+
+
+def test_a_reward_for_batches_alone_is_called_once_a_batch():
+    task = inspected("BatchesOnly-v0")
+    assert task[:3] == (False, -1, 0) and task.notes == ()
+
+
+@pytest.mark.parametrize(
+    "env_id, complaint",
+    [
+        ("NeedsInfo-v0", "compute_reward needs a step's info .KeyError: 'speed'."),
+        ("BrokenReward-v0", "compute_reward fails .* the table of rewards is missing"),
+        ("TwoSizes-v0", r"achieved goal has the shape \(3,\), its desired goal \(2,\)"),
+        ("DriveSeek5-v0", r"achieved goal has the shape \(2,\), its desired goal \(15,\)"),
+    ],
+)
+def test_what_cannot_be_learned_from_in_hindsight_is_refused(env_id: str, complaint: str):
+    with pytest.raises(ValueError, match=complaint) as error:
+        inspected(env_id)
+    sentence_of(error)
+
+
+def test_an_environment_that_fails_in_a_step_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def step(self: small_envs.Walk, action: ndarray) -> None:
+        raise RuntimeError("lost the\nconnection")
+
+    monkeypatch.setattr(small_envs.Walk, "step", step)
+    with pytest.raises(ValueError, match="Walk-v0 fails when .* lost the connection"):
+        inspected("Walk-v0")
+
+
+def test_a_part_of_the_reward_outside_of_compute_reward_is_told():
+    assert any("outside" in note for note in inspected("CostOfActions-v0").notes)
+
+
+@pytest.mark.parametrize("env_id", ["Walk-v0", "Keyless-v0", "FetchReach-v4", "Corridor-v0"])
+def test_an_end_that_does_not_depend_on_the_goal_is_none_on_success(env_id: str):
+    assert not inspected(env_id).ends_on_success
+
+
+def test_an_end_on_success_is_found_and_computed_for_any_goals():
+    assert inspected("EndsOnSuccess-v0").ends_on_success
+    achieved, desired = np.zeros((3, 2), np.float32), np.float32([[0, 0], [0.4, 0], [0.4, 0.4]])
+    terminated = vector_of("EndsOnSuccess-v0", 1, 0).compute_terminated(achieved, desired)
+    assert terminated.tolist() == [True, True, False]
+
+
+def test_mazes_end_on_success_only_where_they_do_not_go_on():
+    assert not inspected("PointMaze_UMaze-v3").ends_on_success
+    task = inspected("PointMaze_UMaze-v3", env_kwargs={"continuing_task": False})
+    assert task.ends_on_success and task[:3] == (False, 0, 1)
+
+
+# Success
+
+
+def test_a_crash_is_no_success_and_a_reward_at_its_upper_value_is():
+    vector = vector_of("Keyless-v0", 2, 0)
+    goal = vector.reset()["desired_goal"]
+    crashed = False
+    for _ in range(3):  # the first copy runs into the wall, the second one to its goal
+        way = np.clip(goal - vector.obs["observation"], -1, 1)
+        way[0] = [1, 0]
+        obs, reward, terminated, _, success = vector.step(way)
+        crashed = crashed or terminated[0]
+    distance = np.linalg.norm(obs["achieved_goal"] - goal, axis=1)
+    assert crashed and success.tolist() == (distance <= 0.5).tolist() == [False, True]
+
+
+def test_success_of_a_dense_reward_without_a_key_is_unknown():
+    vector = vector_of("KeylessDense-v0", 2, 0)
+    vector.reset()
+    assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
+    assert any("unknown" in note for note in inspected("KeylessDense-v0").notes)
+
+
+def test_the_key_success_counts_too():
+    vector = vector_of("ZeroOne-v0", 2, 0)
+    goal = vector.reset()["desired_goal"]
+    for _ in range(3):
+        *_, success = vector.step(np.clip(goal - vector.obs["observation"], -1, 1))
+    assert success.tolist() == [1, 1]
+
+
+# Random streams
+
+
+def test_environments_that_draw_from_the_systems_randomness_are_decided_by_the_seed():
+    def goals(seed: int) -> ndarray:
+        vector = vector_of("SystemRandomness-v0", 3, seed)
+        episodes = [vector.reset()["desired_goal"] for _ in range(3)]
+        return np.concatenate(episodes)
+
+    assert np.array_equal(goals(1), goals(1))
+    assert not np.isin(goals(1), goals(2)).any()
+    assert len(np.unique(goals(1), axis=0)) == 9
+
+
+@pytest.mark.parametrize(
+    "env_id", ["ContinuousSeek3-v0", "NoisySeek4-v0", "SystemRandomness-v0", "FetchPush-v4"]
+)
+def test_a_vector_goes_on_from_a_random_state_as_the_one_that_it_was_taken_from(env_id: str):
+    def episode(vector: envs.VectorEnv) -> list[ndarray]:
+        rng = np.random.default_rng(0)
+        seen = [*vector.reset().values()]
+        for _ in range(vector.max_episode_steps):
+            action = rng.uniform(-1, 1, (2, vector.action_dim)).astype(np.float32)
+            obs, *rest = vector.step(action)
+            seen += [*obs.values(), *rest]
+        return seen
+
+    first, second = vector_of(env_id, 2, seed=1), vector_of(env_id, 2, seed=2)
+    episode(first)
+    state = first.random_state()
+    expected = [episode(first), episode(first)]
+    assert not all(map(np.array_equal, episode(second), expected[0]))
+    second.set_random_state(state)
+    for episode_of_first in expected:
+        assert all(map(np.array_equal, episode(second), episode_of_first))
+
+
+def test_inspecting_and_playing_do_not_touch_numpys_global_randomness():
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    inspected("ContinuousSeek2-v0")
+    vector_of("SystemRandomness-v0", 2, 0).reset()
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+# MuJoCo
+
+
+def test_environments_without_mujoco_need_none(tmp_path: Path):
+    program = (
+        "import sys, envs; envs.make('ContinuousSeek5-v0'); print('mujoco' in sys.modules)\n"
+        "try: envs.make('HandReach-v3')\n"
+        "except ValueError as error: print(error)"
+    )
+    environ = {"MUJOCO_GL": "nonsense", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True
+    )
+    unneeded, complaint = result.stdout.splitlines()
+    assert unneeded == "False" and result.stderr == ""
+    assert "MuJoCo cannot be loaded (MUJOCO_GL is 'nonsense'" in complaint
+
+
+def test_the_number_of_threads_of_a_simulator_can_be_limited():
+    assert len(vector_of("FetchReach-v4", 4, 0, num_threads=1).chunks) == 1
+    assert len(vector_of("FetchReach-v4", 4, 0, num_threads=3).chunks) == 3
+    assert len(vector_of("PointMaze_UMaze-v3", 4, 0, num_threads=3).chunks) == 3
+    assert len(vector_of("Walk-v0", 4, 0, num_threads=3).chunks) == 1  # it holds the lock
+
+
+def test_their_classes_do_not_replace_ours_when_the_package_is_imported_first():
+    program = (
+        "import gymnasium_robotics, envs\n"
+        "print(type(envs.make('HandReach-v3').unwrapped).__module__)\n"
+        "print(type(envs.make('gymnasium_robotics:FetchPush-v4').unwrapped).__module__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.split() == ["envs.tasks.fast_robotics"] * 2
+
+
+def test_a_human_can_watch_what_only_draws_pictures(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = envs.make("Walk-v0", render_mode="human")
+    assert isinstance(env, gym.wrappers.HumanRendering)
+
+
+def test_a_human_without_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(ValueError, match="no display to show Walk-v0 on"):
+        envs.make("Walk-v0", render_mode="human")
+
+
+def test_a_window_that_cannot_be_opened_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def reset(self: gym.Env, **kwargs) -> None:
+        raise gym.error.DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(gym.wrappers.HumanRendering, "reset", reset)
+    with pytest.raises(ValueError, match="Walk-v0 cannot be shown: pygame is not installed"):
+        envs.make("Walk-v0", render_mode="human")

@@ -1,0 +1,121 @@
+"""Many environments side by side."""
+
+import numpy as np
+import pytest
+from conftest import vector_of
+
+import envs
+
+
+def corridor_policy(obs: dict[str, np.ndarray]) -> np.ndarray:
+    """Goal 1: through it into the pit. Goal 2: stop there. Goal 3: walk away.
+
+    Actions of 0.5 move by 1.
+    """
+    goal, position = obs["desired_goal"], obs["achieved_goal"]
+    return np.select([goal == 1, goal == 2], [0.5, np.where(position < 2, 0.5, 0.0)], -0.5)
+
+
+def test_a_vector_env_equals_single_environments_whatever_the_number_of_threads():
+    n, steps = 4, 6
+    vectors = [vector_of("HandReach-v3", n, seed=5, num_threads=threads) for threads in (1, 2)]
+    assert vectors[0].pool is None and vectors[1].pool is not None
+    singles = [envs.make("HandReach-v3") for _ in range(n)]
+    seeds = [int(seed) for seed in np.random.SeedSequence(5).generate_state(n)]
+    expected = [env.reset(seed=seed)[0] for env, seed in zip(singles, seeds, strict=True)]
+    rng = np.random.default_rng(0)
+
+    def assert_equal(obs: dict[str, np.ndarray]) -> None:
+        for key, value in obs.items():
+            singles = np.array([single[key] for single in expected], np.float32)
+            assert np.array_equal(value, singles)
+
+    for vector in vectors:
+        assert_equal(vector.reset())
+    for _ in range(steps):
+        actions = rng.uniform(-1, 1, (n, vectors[0].action_dim)).astype(np.float32)
+        results = [env.step(action) for env, action in zip(singles, actions, strict=True)]
+        expected = [result[0] for result in results]
+        for vector in vectors:
+            obs, reward, terminated, truncated, success = vector.step(actions)
+            assert_equal(obs)
+            assert reward.tolist() == [np.float32(result[1]) for result in results]
+            assert success.tolist() == [bool(result[4]["is_success"]) for result in results]
+            assert not terminated.any() and not truncated.any()
+    for vector in vectors:
+        vector.close()
+
+
+def test_two_copies_never_get_the_same_goals_and_another_seed_gives_others():
+    goals = [
+        vector_of("ContinuousSeek2-v0", 50, seed).reset()["desired_goal"] for seed in (0, 0, 1)
+    ]
+    assert np.array_equal(goals[0], goals[1])
+    assert len(np.unique(np.concatenate(goals[1:]), axis=0)) == 100
+
+
+@pytest.mark.parametrize("env_id", ["NoisySeek3-v0", "ContinuousSeek2-v0"])
+def test_no_copy_draws_the_numbers_that_a_script_with_the_same_seed_draws(env_id: str):
+    scripts = np.random.default_rng(5).standard_normal(2000)
+    for stream in vector_of(env_id, 3, seed=5).streams:
+        assert not np.isin(scripts, stream.standard_normal(2000)).any()
+
+
+def test_an_ended_environment_stands_still_while_the_others_go_on():
+    vector = vector_of("Corridor-v0", 2, seed=0)
+    vector.reset()
+    for _ in range(2):
+        # The first one falls into the pit in its second step
+        vector.step(np.float32([[0.75], [0.0]]))
+    before = {key: value.copy() for key, value in vector.obs.items()}
+    for n in (3, 4, 5):
+        obs, reward, terminated, truncated, _ = vector.step(np.float32([[-1.0], [0.25]]))
+        assert obs["observation"][0] == before["observation"][0] == 3.0 and reward[0] == 0
+        assert obs["observation"][1] == 0.5 * (n - 2)
+        assert terminated.tolist() == [True, False] and truncated.tolist() == [False, n == 5]
+
+
+def test_reset_starts_anew_only_what_the_mask_names():
+    vector = vector_of("Corridor-v0", 3, seed=0)
+    vector.reset()
+    before = vector.step(np.float32([[1.0], [0.5], [0.25]]))[0]
+    vector.step(np.float32([[1.0], [0.0], [0.0]]))
+    obs = vector.reset(np.array([True, False, True]))
+    assert obs["observation"].tolist() == [[0.0], [1.0], [0.0]]
+    assert obs["desired_goal"][1] == before["desired_goal"][1]
+    assert not vector.step(np.zeros((3, 1), np.float32))[2].any()
+
+
+def test_what_a_vector_env_returned_does_not_change_at_the_next_step():
+    vector = vector_of("ContinuousSeek2-v0", 2, seed=0)
+    first = vector.reset()
+    second = vector.step(np.ones((2, 2), np.float32))
+    vector.step(np.ones((2, 2), np.float32))
+    assert not first["observation"].any() and np.all(second[0]["observation"] == 1)
+
+
+def test_play_tells_success_at_the_last_step_from_success_at_any_step_and_adds_up_rewards():
+    n = 12
+    goals = vector_of("Corridor-v0", n, seed=3).reset()["desired_goal"][:, 0]
+    assert set(goals) == {1, 2, 3}
+    # Goal 1: rewards 0 -1 -1 and the pit. Goal 2: -1 0 0 0 0. Goal 3: five times -1.
+    expected = {
+        "success_rate": np.mean(goals == 2),
+        "success_once": np.mean(goals != 3),
+        "episodic_return": np.mean(np.select([goals == 1, goals == 2], [-2.0, -1.0], -5.0)),
+    }
+    assert vector_of("Corridor-v0", n, seed=3).play(corridor_policy) == pytest.approx(expected)
+
+
+def test_each_play_has_new_episodes():
+    vector = vector_of("ContinuousSeek2-v0", 4, seed=0)
+    goals = []
+    for _ in range(2):
+        vector.play(
+            lambda obs: (goals.append(obs["desired_goal"]), np.zeros((4, 2), np.float32))[1]
+        )
+    assert (
+        len(goals) == 20
+        and np.array_equal(goals[0], goals[9])
+        and not np.any(goals[9] == goals[10])
+    )

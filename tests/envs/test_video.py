@@ -1,0 +1,52 @@
+"""Films of episodes."""
+
+from functools import partial
+from pathlib import Path
+
+import imageio
+import numpy as np
+import pytest
+from conftest import Corridor
+
+import envs
+from envs import Video
+from envs.drawing import BLUE
+
+
+def pixel(image: np.ndarray, x: float, y: float) -> list[int]:
+    """Colour at a point of the plane; the picture shows [-5.4, 5.4]^2, the second axis upwards."""
+    size = len(image) - 1
+    return image[round((5.4 - y) / 10.8 * size), round((x + 5.4) / 10.8 * size)].tolist()
+
+
+def test_a_video_has_every_frame_and_leaves_nothing_unfinished(tmp_path: Path):
+    shots = []
+
+    def act(obs: dict[str, np.ndarray]) -> np.ndarray:
+        assert obs["observation"].shape == (1, 2)  # one environment, with a leading axis
+        shots.append(obs)
+        return np.ones((1, 1), np.float32) * 0.3
+
+    video = Video(partial(envs.make, "ContinuousSeek1-v0", observe_achieved_goal=True), seed=0)
+    for episodes in (2, 1):  # the second film takes the first one's place
+        shots.clear()
+        video.record(act, tmp_path / "video.gif", episodes)
+        assert len(shots) == episodes * 10
+        assert [path.name for path in tmp_path.iterdir()] == ["video.gif"]
+    with imageio.get_reader(tmp_path / "video.gif") as reader:
+        # GIF writers merge equal frames, as the last ones of an episode, into one that lasts longer
+        durations = [reader.get_meta_data(i)["duration"] for i in range(len(reader))]
+        frames = [np.asarray(frame)[..., :3] for frame in reader]
+    assert sum(durations) == pytest.approx(200 * (11 + 3))  # 5 frames a second
+    assert len(frames) >= 11 and frames[0].shape == (320, 320, 3)
+    assert pixel(frames[0], 0.0, 0.0) == pytest.approx(BLUE, abs=8)
+    assert pixel(frames[-1], 3.0, 0.0) == pytest.approx(BLUE, abs=8)
+
+
+def test_an_environment_that_cannot_be_rendered_is_refused_at_once(monkeypatch: pytest.MonkeyPatch):
+    def render(self: Corridor) -> None:
+        raise RuntimeError("no display")
+
+    monkeypatch.setattr(Corridor, "render", render)
+    with pytest.raises(ValueError, match="Corridor-v0 cannot be rendered here .*no display"):
+        Video(partial(envs.make, "Corridor-v0"), seed=0)
