@@ -1,6 +1,6 @@
 """Environment steps per second: this project beside Stable-Baselines3's DDPG, SAC and DQN with HER.
 
-    python benchmark/throughput.py              # or only some: python benchmark/throughput.py ddpg sac dqn multi
+    python benchmark/throughput.py              # or only some of: ddpg sac dqn multi many
 
 Same environment, networks, batch, number of gradient steps and one thread for all, on the CPU: ContinuousSeek with
 d = 20, 2 x 256 and a batch of 256 for DDPG and SAC, one gradient step a step; BitFlip with 40 bits and the paper's
@@ -9,7 +9,8 @@ fresh process, because other work on the machine comes and goes: compare the med
 are taken round by round, never numbers of different calls.
 
 Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's sizes (DriveSeek, 200
-goals, batch 256, width 400) on two threads with the padded formulation of `padded.py`.
+goals, batch 256, width 400) on two threads with the padded formulation of `padded.py`. `many` compares the updates per
+second of N runs together in `ddpg_her_reengage_many.py` with those of one run of `ddpg_her_reengage.py`.
 """
 
 import argparse
@@ -24,8 +25,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 1000  # ContinuousSeek: steps before the first gradient step, in every contender
+MANY = "ddpg_her_reengage_many"
+ALGORITHMS = ("ddpg", "sac", "dqn", "multi", "many")
 ROUND = 16 * 40  # BitFlip: steps of a round of 16 episodes
 
 
@@ -40,8 +45,8 @@ def run_script(script: str, total: int, eval_frequency: int, start: int, *flags:
             "1",
             *flags,
         ]
+        command += ["--no-save-model"] * (script != MANY)
         command += [
-            "--no-save-model",
             "--total-timesteps",
             str(total),
             "--eval-frequency",
@@ -49,7 +54,8 @@ def run_script(script: str, total: int, eval_frequency: int, start: int, *flags:
         ]
         command += ["--eval-episodes", "1", "--run-dir", f"{folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        with open(f"{folder}/run/metrics.csv", newline="") as file:
+        path = next(Path(folder).rglob("metrics.csv"))  # many runs have the same wall times
+        with open(path, newline="") as file:
             seconds = {
                 int(row["global_step"]): float(row["wall_time"]) for row in csv.DictReader(file)
             }
@@ -69,6 +75,12 @@ def seek(script: str, steps: int, *flags: str) -> float:
     return run_script(
         script, WARM_UP + steps, 100, WARM_UP + 100, *flags
     )  # 100 steps for caches to fill
+
+
+def seek_many(runs: int, alpha: str, steps: int, *flags: str) -> float:
+    """Updates per second of all runs of one group together."""
+    grid = ("--seeds", str(runs), "--group-size", str(runs), "--alpha", alpha)
+    return runs * seek(MANY, steps, *grid, *flags)
 
 
 def flip(steps: int, *flags: str) -> float:
@@ -215,6 +227,21 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
             "ddpg_multi_reengage.py --alpha 10": lambda: run_script(*drive, "--alpha", "10"),
             f"... {' '.join(medium)}": lambda: run_script(*drive, "--alpha", "10", *medium),
         }
+    if algorithm == "many":
+        measurements = {
+            "ddpg_her_reengage.py --alpha 0.2": functools.partial(
+                seek, "ddpg_her_reengage", steps, "--alpha", "0.2"
+            )
+        }
+        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (2, "0.2"), (8, "0.2")):
+            name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
+            measurements[name] = functools.partial(seek_many, runs, alpha, steps)
+        if torch.cuda.is_available():
+            for flags in (["--cuda"], ["--cuda", "--matmul-precision", "high"]):
+                name = f"{MANY}.py --seeds 40 {' '.join(flags)}"
+                measure = functools.partial(seek_many, 40, "0.2", 20 * steps, *flags)
+                measurements[name] = measure
+        return measurements
     name = algorithm.upper()
     baseline = {
         f"Stable-Baselines3 {name} + HER": lambda: in_fresh_process(stable_baselines3, name, steps)
@@ -240,7 +267,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "algorithms", nargs="*", metavar="{ddpg,sac,dqn,multi}", help="default: all"
+        "algorithms", nargs="*", metavar="{ddpg,sac,dqn,multi,many}", help="default: all"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
@@ -249,9 +276,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.rounds < 1 or args.steps < 200 or args.steps % 100:
         parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
-    if unknown := set(args.algorithms) - {"ddpg", "sac", "dqn", "multi"}:
-        parser.error(f"no benchmark of {', '.join(sorted(unknown))}: ddpg, sac, dqn, multi")
-    for algorithm in args.algorithms or ("ddpg", "sac", "dqn", "multi"):
+    if unknown := set(args.algorithms) - set(ALGORITHMS):
+        parser.error(f"no benchmark of {', '.join(sorted(unknown))}: {', '.join(ALGORITHMS)}")
+    for algorithm in args.algorithms or ALGORITHMS:
         measurements = contenders(algorithm, args.steps)
         speed = {name: [] for name in measurements}
         for _ in range(args.rounds):
