@@ -1,6 +1,7 @@
 """What a script must know of an environment before it trains on it, found out by random steps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -61,9 +62,12 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
         check_shapes(env)
         play = random_play(env, seed)
         compute_reward = GoalFunction(env, "compute_reward")
-        rewards = recomputed(compute_reward, env, play)
-        mixed = mixed_rewards(compute_reward, play)
-        is_dense, low, high = kind_of_reward(env, np.concatenate([rewards, mixed]))
+        rewards_for = partial(computed_rewards, compute_reward, env, play)
+        rewards = rewards_for(play.desired_goal)
+        elsewhere = rewards_for(other_goals(play))
+        at_itself = rewards_for(play.achieved_goal.copy())
+        seen = np.concatenate([rewards, elsewhere, at_itself])
+        is_dense, low, high = kind_of_reward(env, seen)
         notes = [
             *note_slow(compute_reward),
             *note_other_parts(rewards, play.reward),
@@ -127,15 +131,20 @@ def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
     return rng.uniform(-1, 1, space.shape).astype(np.float32)
 
 
-def recomputed(compute_reward: GoalFunction, env: gym.Env, play: Play) -> ndarray:
-    """What `compute_reward` gives for the goals of each step, without its info: (n,).
+def computed_rewards(
+    compute_reward: GoalFunction,
+    env: gym.Env,
+    play: Play,
+    desired_goal: ndarray,
+) -> ndarray:
+    """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
 
     Raises:
-        ValueError: it fails, needs the info, or gives something else than a number for each step.
+        ValueError: it fails, needs an info, or gives something else than a number for each row.
     """
     name = env.spec.id
     try:
-        rewards = compute_reward(play.achieved_goal, play.desired_goal)
+        rewards = compute_reward(play.achieved_goal, desired_goal)
     except Exception as error:  # a reward function may fail in any way of its own
         reason = in_one_line(error)
         if works_with_info(compute_reward, play):
@@ -164,15 +173,9 @@ def works_with_info(compute_reward: GoalFunction, play: Play) -> bool:
     return True
 
 
-def mixed_rewards(compute_reward: GoalFunction, play: Play) -> ndarray:
-    """Rewards of achieved goals for other steps' desired goals, and for themselves: (2 n,)."""
-    others = np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
-    return np.concatenate(
-        [
-            compute_reward(play.achieved_goal, others),
-            compute_reward(play.achieved_goal, play.achieved_goal.copy()),
-        ]
-    )
+def other_goals(play: Play) -> ndarray:
+    """Desired goals of other steps, and of another episode for most: (n, goal_dim)."""
+    return np.roll(play.desired_goal, STEPS // 2, axis=0)
 
 
 def kind_of_reward(env: gym.Env, rewards: ndarray) -> tuple[bool, float, float]:
@@ -193,10 +196,9 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
     if not env.has_wrapper_attr("compute_terminated"):
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
-    others = np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
     try:
         at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
-        elsewhere = compute_terminated(play.achieved_goal, others)
+        elsewhere = compute_terminated(play.achieved_goal, other_goals(play))
     except Exception:  # an abstract method, or one that needs an info
         return False
     return bool(np.any(at_itself & ~elsewhere))
