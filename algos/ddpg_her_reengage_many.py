@@ -20,6 +20,7 @@ missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
 """
 
 import csv
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -106,7 +107,7 @@ class Args:
     group_size: int = 0
     """runs at once; 0: as many as stay in the cache"""
     minutes: float = 0.0
-    """start no runs that will not finish within so many minutes; 0: no limit"""
+    """start no group of runs that will not finish within so many minutes; 0: no limit"""
     cuda: bool = True
     """use a GPU if there is one"""
     num_threads: int = 1
@@ -148,6 +149,8 @@ PAPER_SETTINGS = {  # what stands under every part of the environment's name, la
 
 
 class Run(NamedTuple):
+    """One run of the grid."""
+
     alpha: float | str
     learning_rate: float
     seed: int
@@ -703,6 +706,7 @@ def train_group(
         folder = Path(args.run_dir) / run.name()
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(settings_of(args, run) | {"versions": versions}, indent=2)
+        (folder / "metrics.csv").unlink(missing_ok=True)
         (folder / "args.json").write_text(text + "\n")
         rows[folder] = []
     steps = task.max_steps * args.num_envs  # that are played at once
@@ -756,9 +760,8 @@ def main() -> None:
         torch.set_float32_matmul_precision(args.matmul_precision)
         torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to 100 times slower
         torch.set_grad_enabled(False)
-        torch.empty(
-            8_000_000
-        )  # 32 MB, freed at once: glibc keeps so much from now on, a fifth faster
+        # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
+        torch.empty(8_000_000)
         device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
         group_size = choose_group_size(args, task, device)
         seeds = range(1, args.seeds + 1)
@@ -770,6 +773,11 @@ def main() -> None:
             if not is_complete(folder, settings_of(args, run)):
                 missing.append(run)
         Path(args.run_dir).mkdir(parents=True, exist_ok=True)
+        lock = os.open(args.run_dir, os.O_RDONLY)  # held until this process ends
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"Another process trains runs in {args.run_dir}.", file=sys.stderr)
+        sys.exit(2)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -788,6 +796,8 @@ def main() -> None:
         except KeyboardInterrupt:
             print(f"\nStopped: {complete} of {len(runs)} runs are complete.")
             sys.exit(130)
+        except ValueError as error:  # of an environment
+            sys.exit(str(error))
         seconds = (time.time() - began) / len(group)
         complete += len(group)
         print(f"{complete} of {len(runs)} runs are complete.", flush=True)

@@ -1,7 +1,9 @@
 """`ddpg_her_reengage_many.py` as a command: folders, what is missing, signals and bad input."""
 
 import csv
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -139,6 +141,17 @@ def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path: Path) -> Non
     assert result.returncode == 2
     assert "has a run with another gamma: choose another --run-dir." in result.stderr
     assert metrics_of(tmp_path / "runs") == before
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    result = run_script(MANY, *SMALL, cwd=tmp_path)
+    os.close(descriptor)
+    assert result.returncode == 2
+    assert result.stderr == "Another process trains runs in runs.\n" and not any(folder.iterdir())
 
 
 def test_groups_stay_in_the_cache_and_never_exceed_the_memory() -> None:
