@@ -8,9 +8,10 @@ recipe for DQN, 40 gradient steps on 128 transitions after 16 episodes. The cont
 fresh process, because other work on the machine comes and goes: compare the medians of one call, and the ratios that
 are taken round by round, never numbers of different calls.
 
-Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's sizes (DriveSeek, 200
-goals, batch 256, width 400) on two threads with the padded formulation of `padded.py`. `many` compares the updates per
-second of N runs together in `ddpg_her_reengage_many.py` with those of one run of `ddpg_her_reengage.py`.
+Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's
+sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads with the padded formulation of
+`padded.py`. `many` compares the updates per second of N runs together in
+`ddpg_her_reengage_many.py` with those of one run of `ddpg_her_reengage.py`.
 """
 
 import argparse
