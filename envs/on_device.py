@@ -17,6 +17,7 @@ from torch import Tensor
 
 from envs.vector_env import available_cores, make_vector
 from envs.wrappers import KEYS
+from envs.wrappers import Obs as NumpyObs
 
 Obs = dict[str, Tensor]  # observation, achieved_goal, desired_goal: (run, env, dim)
 
@@ -38,7 +39,8 @@ class Streams:
 
     def bits(self, *shape: int) -> Tensor:
         """Integers in [0, 2^32), (run, *shape) int64."""
-        count = torch.arange(1, math.prod(shape) + 1, device=self.device)
+        n = math.prod(shape)
+        count = torch.arange(1, n + 1, device=self.device)
         x = self.state - 0x61C8864680B583EB * count
         self.state.copy_(x[:, -1:])
         x = (x ^ shift_right(x, 30)) * -0x40A7B892E31B1A47
@@ -48,7 +50,8 @@ class Streams:
 
     def uniform(self, *shape: int) -> Tensor:
         """Numbers between -1 and 1, neither included, (run, *shape)."""
-        return ((self.bits(*shape) >> 9) + 0.5) * 2.0**-22 - 1
+        bits = self.bits(*shape) >> 9
+        return (bits + 0.5) * 2.0**-22 - 1
 
 
 def shift_right(x: Tensor, n: int) -> Tensor:
@@ -78,7 +81,12 @@ class DeviceTask(NamedTuple):
         distance = torch.linalg.vector_norm(achieved_goal - goal, self.norm, dim=-1)
         return (distance <= self.threshold).to(distance) - 1
 
-    def make(self, num_envs: int, keys: list[int], streams: Streams) -> "Seeks | Simulators":
+    def make(
+        self,
+        num_envs: int,
+        keys: list[int],
+        streams: Streams,
+    ) -> "Seeks | Simulators":
         """num_envs copies for every run, which has a key that seeds simulators, and a stream."""
         if self.is_seek:
             return Seeks(num_envs, self, streams)
@@ -101,8 +109,10 @@ def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
         threshold=0.1 if is_seek else getattr(env.unwrapped, "distance_threshold", 1.0),
         is_seek=is_seek,
     )
-    goal, direction = np.random.default_rng(0).normal(size=(2, 1000, task.goal_dim))
-    achieved_goal = goal + np.linspace(0, 3 * task.threshold, 1000)[:, None] * direction
+    rng = np.random.default_rng(0)
+    goal, direction = rng.normal(size=(2, 1000, task.goal_dim))
+    distance = np.linspace(0, 3 * task.threshold, 1000)[:, None]
+    achieved_goal = goal + distance * direction
     reward = task.reward(torch.tensor(achieved_goal), torch.tensor(goal))
     try:
         expected = env.unwrapped.compute_reward(achieved_goal, goal, {})
@@ -154,18 +164,19 @@ class Simulators:
 
     def reset(self) -> Obs:
         """Starts an episode in every copy; observations (run, env, dim)."""
-        return self._gather(list(self.pool.map(lambda envs: envs.reset(), self.envs)))
+        observations = self.pool.map(lambda envs: envs.reset(), self.envs)
+        return self._gather(list(observations))
 
     def step(self, action: Tensor) -> Obs:
         """Actions (run, env, action_dim) in [-1, 1] -> observations."""
         actions = action.cpu().numpy()
-        results = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
-        observations, _, terminated, _, _ = zip(*results, strict=True)
-        if np.any(terminated):
+        steps = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
+        steps = list(steps)
+        if any(terminated.any() for _, _, terminated, _, _ in steps):
             raise ValueError("An episode ended before its time limit: use ddpg_her_reengage.py.")
-        return self._gather(observations)
+        return self._gather([obs for obs, *_ in steps])
 
-    def _gather(self, observations: list[dict[str, np.ndarray]]) -> Obs:
+    def _gather(self, observations: list[NumpyObs]) -> Obs:
         gathered = {}
         for key in KEYS:
             array = np.stack([obs[key] for obs in observations])  # (run, env, dim)
