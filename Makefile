@@ -23,7 +23,7 @@ demo: .venv/plots
 	@run="runs/demo-$$(date +%Y%m%d-%H%M%S)" && \
 	$(PY) algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 5000 --eval-frequency 1000 \
 	    --capture-video --run-dir "$$run" && \
-	$(PY) benchmark/plot.py "$$run/curve.png" "ReenGAGE, alpha 0.1=$$run/metrics.csv" && \
+	$(PY) benchmark/tools/plot.py "$$run/curve.png" "ReenGAGE, alpha 0.1=$$run/metrics.csv" && \
 	echo "learning curve  $$run/curve.png" && \
 	echo "video           $$run/video.gif" && \
 	echo "model           $$run/model.pt"

@@ -19,47 +19,45 @@ updates of Fetch and HandReach, whose physics steps on the CPU. Called again it 
 missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
 """
 
-import csv
-import fcntl
-import functools
-import hashlib
 import itertools
-import json
 import math
-import os
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from envs import make, resolve
-from envs.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
+from envs import launch, make, many_runs
+from envs.many_runs import GridArgs, GroupFolders, Run
+from envs.on_device import DeviceTask, Obs, Streams, below, graphed, inspect_for_device
 
 
 @dataclass
-class Args:
+class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0, or a simulated task with the reward -1, and 0 near the goal"""
-    seeds: int = 10
-    """runs of each setting, with the seeds 1, 2, ..."""
-    alpha: tuple[float | Literal["auto"], ...] = (0.1,)
-    """weights of the gradient term, a mean over batch and goal dimensions; 0 is DDPG+HER"""
-    alpha_ratio: float = 0.1
-    """alpha auto holds the gradient term at this share of the value loss (not in the paper)"""
-    learning_rate: tuple[float, ...] = (1e-3,)
-    """of Adam, for actor and critic (paper: table 2)"""
     total_timesteps: int = 12_000
-    """environment steps of a run (paper: 12k, 50k, 400k for ContinuousSeek d = 5, 10, 20)"""
+    """steps of a run's environments (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
+    num_envs: int = 1
+    """environments of a run that step side by side (paper: 1; 38 in robotics)"""
+    observe_achieved_goal: bool = True
+    """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
+    normalize: bool = False
+    """normalise observations and goals by running mean and deviation (paper: in robotics)"""
+    eval_frequency: int = 2000
+    """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
+    eval_episodes: int = 50
+    """episodes an evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
+
+
+@dataclass
+class LearningArgs:
     buffer_size: int = 1_000_000
-    """transitions that a run's replay buffer holds; the oldest are overwritten (paper: 1e6)"""
+    """transitions that a replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: int = 256
     """transitions of a run in a gradient step (paper: table 2; 4864 in robotics)"""
     gamma: float = 0.95
@@ -67,142 +65,68 @@ class Args:
     tau: float = 0.005
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.005; 0.05 in robotics)"""
     learning_starts: int = 1000
-    """environment steps with uniform actions before learning (paper: 1000; 0 in robotics)"""
-    num_envs: int = 1
-    """environments of a run, side by side (paper: 1; 38 in robotics)"""
+    """steps with uniform actions before learning starts (paper: 1000; 0 in robotics)"""
     train_frequency: int = 1
-    """steps of each environment between rounds of updates (paper: 1; an episode in robotics)"""
+    """steps of each environment between two rounds of updates (paper: 1; an episode in robotics)"""
     gradient_steps: int = 1
     """gradient steps a round (paper: 1; 40 in robotics)"""
     target_network_frequency: int = 1
     """gradient steps between two Polyak updates (paper: 1; 40 in robotics)"""
     exploration_noise: float = 0.03
-    """standard deviation of the noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
+    """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
     random_action_prob: float = 0.0
-    """probability that a training action is a uniform one (paper: 0; 0.3 in robotics)"""
-    raw_goal_gradient: bool = False
-    """with --normalize: the gradient by the goal as it is, not by the normalised one"""
-    her_k: int = 4
-    """relabelled goals, later ones of the episode, for one original goal (paper: 4)"""
+    """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
+    hidden_dims: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers of actor and critic (paper: 256 256; 256 256 256 in robotics)"""
+    xavier_init: bool = False
+    """Xavier-uniform weights and zero biases, not PyTorch's initialisation (paper: in robotics)"""
     action_l2: float = 0.0
     """weight of the mean squared action in the actor's loss (paper: 0; 1 in robotics)"""
     clip_target: bool = False
-    """clip targets to [-1 / (1 - gamma), 0] (paper: in robotics)"""
+    """clip targets to [-1 / (1 - gamma), 0], what rewards -1 and 0 can give (paper: in robotics)"""
     simultaneous_updates: bool = False
-    """the actor's gradient is taken before the critic's step (paper: in robotics)"""
-    normalize: bool = False
-    """normalise observations and goals by running mean and std (paper: in robotics)"""
-    observe_achieved_goal: bool = True
-    """the networks see the achieved goal beside the observation (paper: not in robotics)"""
-    hidden_dims: tuple[int, ...] = (256, 256)
-    """widths of the hidden layers (paper: 256 256; 256 256 256 in robotics)"""
-    xavier_init: bool = False
-    """Xavier-uniform weights and zero biases, not PyTorch's (paper: in robotics)"""
-    eval_frequency: int = 2000
-    """environment steps between evaluations; one is at step 0 (paper: 2000; 95k in robotics)"""
-    eval_episodes: int = 50
-    """episodes an evaluation of a run, without noise (paper: 50; 380 in robotics)"""
-    run_dir: str = ""
-    """folder of the runs' folders (default: runs/{env_id}__ddpg_her_reengage_many)"""
-    group_size: int = 0
-    """runs at once; 0: as many as stay in the cache"""
-    minutes: float = 0.0
-    """start no group of runs that will not finish within so many minutes; 0: no limit"""
-    cuda: bool = True
-    """use a GPU if there is one"""
-    num_threads: int = 1
-    """PyTorch's threads"""
-    matmul_precision: Literal["highest", "high"] = "highest"
-    """of matrix products; high is TF32, where a GPU has it"""
+    """the actor's gradient is taken before the critic's step, not after it (paper: in robotics)"""
+
+
+@dataclass
+class MethodArgs:
+    alpha_ratio: float = 0.1
+    """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
+    raw_goal_gradient: bool = False
+    """with --normalize: the gradient by the goal as it is (paper: both, figure 11)"""
+    her_k: int = 4
+    """relabelled goals, later ones of the episode, for one original goal (paper: 4)"""
+
+
+@dataclass
+class Args(EnvironmentArgs, LearningArgs, MethodArgs, GridArgs):
+    """Every flag; those of GridArgs say which runs there are, and where they train."""
 
 
 ROBOTICS = dict(
-    total_timesteps=4_750_000,
-    gamma=0.98,
-    tau=0.05,
-    batch_size=1024,
-    learning_starts=0,
-    num_envs=38,
-    train_frequency=50,
-    gradient_steps=40,
-    target_network_frequency=40,
-    exploration_noise=0.2,
-    random_action_prob=0.3,
-    action_l2=1.0,
-    clip_target=True,
-    simultaneous_updates=True,
-    normalize=True,
-    observe_achieved_goal=False,
-    hidden_dims=(256, 256, 256),
-    xavier_init=True,
-    eval_frequency=95_000,
-    eval_episodes=380,
-)
-PAPER_SETTINGS = {  # what stands under every part of the environment's name, later over earlier
-    "ContinuousSeek": dict(total_timesteps=50_000, batch_size=512, alpha=(0.2,)),
-    "ContinuousSeek5-": dict(total_timesteps=12_000, learning_rate=(1.5e-3,), alpha=(0.1,)),
-    "ContinuousSeek20-": dict(total_timesteps=400_000, learning_rate=(5e-4,), batch_size=128),
-    "Fetch": ROBOTICS,
-    "FetchReach": dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500),
-    "Hand": ROBOTICS,
+    total_timesteps=4_750_000, gamma=0.98, tau=0.05, batch_size=1024, learning_starts=0,
+    num_envs=38, num_threads=2, train_frequency=50, gradient_steps=40, target_network_frequency=40,
+    exploration_noise=0.2, random_action_prob=0.3, action_l2=1.0, clip_target=True,
+    simultaneous_updates=True, normalize=True, observe_achieved_goal=False, xavier_init=True,
+    hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380,
+)  # fmt: skip
+SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
+BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
+REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
+PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
+    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
+    r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
+    r"ContinuousSeek20-v0": SEEK_20,
+    r"Hand(Reach|Manipulate)\w*-v\d": ROBOTICS,
+    r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
+    r"Hand\w+Dense-v\d": dict(clip_target=False),
 }
-
-
-class Run(NamedTuple):
-    """One run of the grid."""
-
-    alpha: float | str
-    learning_rate: float
-    seed: int
-
-    def name(self) -> str:
-        alpha = str(self.alpha).removesuffix(".0")
-        return f"alpha{alpha}_lr{self.learning_rate}_{self.seed}"
-
-    def key(self) -> int:
-        """63 bits that seed everything random of this run, and of no other."""
-        digest = hashlib.sha256(self.name().encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
-
-
-def read_args() -> Args:
-    """The defaults, over them the paper's settings, over them the command line."""
-    args = Args(env_id=tyro.cli(Args, description=__doc__).env_id)
-    for part, settings in PAPER_SETTINGS.items():
-        if part in args.env_id:
-            args = replace(args, **settings)
-    return tyro.cli(Args, default=args)
-
-
-def check_many_args(args: Args, task: DeviceTask) -> None:
-    """Raises ValueError with one sentence for the first number that makes no sense."""
-    zero_is_fine = "alpha gamma learning_starts exploration_noise random_action_prob her_k"
-    zero_is_fine += " action_l2 group_size minutes"
-    for name, value in vars(args).items():
-        flag = "--" + name.replace("_", "-")
-        values = value if isinstance(value, tuple) else (value,)
-        is_grid = name in ("alpha", "learning_rate")
-        if not values or is_grid and len(set(values)) < len(values):
-            raise ValueError(f"{flag} needs values, each of them once.")
-        for number in values:
-            is_fine = isinstance(number, bool | str) or number == 0 and name in zero_is_fine.split()
-            if not is_fine and not 0 < number < math.inf:
-                raise ValueError(f"{flag} {number} makes no sense.")
-    if args.gamma >= 1 or args.tau > 1 or args.random_action_prob > 1:
-        raise ValueError("--gamma must be below 1, --tau and --random-action-prob at most 1.")
-    if args.gradient_steps % args.target_network_frequency:
-        raise ValueError("--target-network-frequency must divide --gradient-steps.")
-    if task.max_steps % args.train_frequency:
-        raise ValueError(f"--train-frequency must divide an episode's {task.max_steps} steps.")
-    steps = task.max_steps * args.num_envs
-    for name in ("total_timesteps", "eval_frequency"):
-        if getattr(args, name) % steps:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} must be a multiple of {steps}, an episode everywhere.")
-    if max(args.learning_starts, args.train_frequency * args.num_envs) < steps:
-        raise ValueError(f"The first update needs an episode: --learning-starts {steps} or more.")
-    if args.buffer_size < steps:
-        raise ValueError(f"--buffer-size must be at least {steps}, an episode everywhere.")
+OTHER_SETTINGS = {  # not in the paper
+    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS,
+    r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
+    r"Fetch\w+Dense-v\d": dict(clip_target=False),
+}
+UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
 
 
 class Batches(NamedTuple):
@@ -225,7 +149,8 @@ class HerReplayBuffers:
 
     def __init__(self, args: Args, task: DeviceTask, streams: Streams):
         device = streams.device
-        self.streams, self.reward = streams, task.reward
+        self.streams = streams
+        self.reward = task.reward
         self.steps = task.max_steps
         self.capacity = min(args.buffer_size, args.total_timesteps) // self.steps  # episodes
         self.relabelled = args.her_k / (args.her_k + 1)
@@ -237,7 +162,8 @@ class HerReplayBuffers:
             "action": torch.zeros(*shape, task.action_dim, device=device),
         }
         # Counted on the device, because a CUDA graph holds Python's numbers still
-        self.stored, self.next = torch.zeros(2, dtype=torch.int64, device=device)
+        self.stored = torch.zeros((), dtype=torch.int64, device=device)
+        self.next = torch.zeros_like(self.stored)
         run = torch.arange(shape[0], device=device).unsqueeze(1)  # (run, 1)
         self.first_row = run * self.capacity * (self.steps + 1)  # all rows of all runs in a line
 
@@ -278,7 +204,7 @@ class HerReplayBuffers:
 
 
 class Normalizers:
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), each run with its statistics, std >= 0.01."""
+    """x -> clip((clip(x, +-200) - mean) / std, +-5), each run with its own; std >= 0.01."""
 
     def __init__(self, runs: int, dim: int, device: torch.device):
         self.sums = torch.zeros(runs, 3, dim, dtype=torch.float64, device=device)  # 1, x, x^2
@@ -286,20 +212,24 @@ class Normalizers:
         self.std = torch.ones(runs, 1, dim, device=device)
 
     def update(self, x: Tensor) -> None:  # (run, n, dim)
-        x = x.double().clamp(-200, 200)
-        powers = torch.stack([torch.ones_like(x), x, x.square()], 1)
-        self.sums += powers.sum(2)
-        count, total, squares = self.sums.unsqueeze(2).unbind(1)  # (run, 1, dim)
-        self.mean.copy_(total / count)
-        variance = squares / count - (total / count).square()
-        self.std.copy_(variance.clamp(min=0.01**2).sqrt())
+        is_finite = x.isfinite().all(2, keepdim=True)  # a bad row would spoil them for good
+        x = torch.where(is_finite, x, 0).double().clamp(-200, 200)
+        powers = torch.stack([x**0, x, x**2], 1)  # (run, 3, n, dim)
+        self.sums += (powers * is_finite.unsqueeze(1)).sum(2)
+        count, total, total_of_squares = self.sums.unsqueeze(2).unbind(1)  # (run, 1, dim)
+        mean = total / count
+        variance = total_of_squares / count - mean.square()
+        self.mean.copy_(mean)
+        self.std.copy_(variance.clamp(min=1e-4).sqrt())
 
     def __call__(self, x: Tensor) -> Tensor:
-        return ((x.clamp(-200, 200) - self.mean) / self.std).clamp(-5, 5)
+        x = x.clamp(-200, 200)
+        return ((x - self.mean) / self.std).clamp(-5, 5)
 
     def slope(self, x: Tensor, raw: bool) -> Tensor:
         """d normalised / dx, 0 where clipped; times std unless raw: by the normalised goal."""
-        inside = (x.abs() <= 200) & (((x - self.mean) / self.std).abs() <= 5)
+        z = (x - self.mean) / self.std
+        inside = (x.abs() <= 200) & (z.abs() <= 5)
         return inside / self.std if raw else inside.to(x)
 
 
@@ -309,7 +239,8 @@ Tensors = list[Tensor]
 
 def size(dims: tuple[int, ...]) -> int:
     """Parameters of a network with layers of these widths."""
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in itertools.pairwise(dims))
+    layers = itertools.pairwise(dims)
+    return sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
 
 
 def as_net(parameters: Tensor, dims: tuple[int, ...]) -> Net:
@@ -343,10 +274,12 @@ class Networks:
         self.critic_gradient = as_net(self.gradient[:, split:], critic_dims)
         for weight, bias in self.actor + self.critic:
             fan_in, fan_out = weight.shape[1:]
-            bound = math.sqrt(6 / (fan_in + fan_out)) if args.xavier_init else fan_in**-0.5
-            weight.copy_(bound * streams.uniform(fan_in, fan_out))
-            if not args.xavier_init:
+            if args.xavier_init:
+                bound = math.sqrt(6 / (fan_in + fan_out))
+            else:
+                bound = fan_in**-0.5
                 bias.copy_(bound * streams.uniform(1, fan_out))
+            weight.copy_(bound * streams.uniform(fan_in, fan_out))
         self.target.copy_(self.online)
         self.actor_optimizer = self.adam(runs, slice(split))
         self.critic_optimizer = self.adam(runs, slice(split, None))
@@ -411,30 +344,29 @@ def write_gradient(gradient: Net, h: Tensors, deltas: Tensors, c: Tensor) -> Non
 
 
 class GradientWeights:
-    """alpha of every run: a number, or 'auto', for alpha * gradient loss = ratio * value loss.
-
-    Both losses are running means over the last 1000 updates, begun after 500. No update before the
-    1001st has the term: the critic is flat in the goal at first, and a large alpha keeps it so.
-    """
+    """alpha of every run, a number or "auto": the plain script's `GradientWeight` for each."""
 
     def __init__(self, runs: list[Run], ratio: float, device: torch.device):
         self.ratio = ratio
         alphas = [-1.0 if run.alpha == "auto" else run.alpha for run in runs]
         self.fixed = torch.tensor(alphas, device=device)  # (run,), -1 for auto
         self.are_zero = not any(alphas)
-        self.updates = torch.zeros((), dtype=torch.float64, device=device)
-        self.means = self.updates.repeat(2, len(runs))
+        self.updates = torch.zeros(len(runs), device=device)  # those with a gradient loss
+        self.losses = torch.zeros(2, len(runs), device=device)  # running means: value, gradient
+        self.largest = torch.zeros(len(runs), device=device)
 
-    def __call__(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:  # (run,) each
-        self.updates += 1
-        losses = torch.stack([value_loss, grad_loss]).double()
-        seen = (self.updates - 500).clamp(0, 1000)
-        share = (seen > 0) / seen.clamp(min=1)
-        self.means += share * (losses - self.means)
-        value_mean, grad_mean = self.means
-        alpha = self.ratio * value_mean / grad_mean.clamp(min=1e-30)
-        alpha = alpha * (self.updates > 1000)
-        return torch.where(self.fixed < 0, alpha, self.fixed).to(value_loss)
+    def __call__(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
+        """The alphas of this update, (run,), by the losses of the batches, (run,) each."""
+        self.updates += grad_loss > 0
+        # Both means start at 0, so what they lack at first cancels in their ratio
+        losses = torch.stack([value_loss, grad_loss])
+        self.losses.lerp_(losses, 0.002)
+        value, grad = self.losses
+        alpha = self.ratio * value / grad.clamp(min=1e-30)
+        is_waiting = self.updates <= 1000
+        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
+        alpha = torch.minimum(alpha, self.largest) * ~is_waiting
+        return torch.where(self.fixed < 0, alpha, self.fixed)
 
 
 def write_critic_gradient(
@@ -512,19 +444,19 @@ class Group:
     """Runs that are trained side by side: all that they own, as one batch."""
 
     def __init__(self, args: Args, task: DeviceTask, runs: list[Run], device: torch.device):
-        self.args, self.task = args, task
+        self.args = args
+        self.task = task
         keys = [run.key() for run in runs]
         self.streams = Streams(keys, device)
         self.networks = Networks(args, task, runs, self.streams)
         self.buffers = HerReplayBuffers(args, task, self.streams)
-        self.obs_normalizers = Normalizers(len(runs), task.obs_dim, device)
-        self.goal_normalizers = Normalizers(len(runs), task.goal_dim, device)
+        self.normalizers = Normalizers(len(runs), task.obs_dim + task.goal_dim, device)
         self.weights = GradientWeights(runs, args.alpha_ratio, device)
         self.value_loss = torch.zeros(len(runs), device=device)
         self.envs = task.make(args.num_envs, keys, self.streams)
         eval_keys = [key + 1 for key in keys]
         self.eval_envs = task.make(args.eval_episodes, eval_keys, self.streams)
-        self.play_learning = functools.partial(self.play, args.learning_starts)
+        self.play_learning = partial(self.play, args.learning_starts)
         if task.is_seek:
             self.play_learning = graphed(self.play_learning, device)
         else:
@@ -532,10 +464,9 @@ class Group:
 
     def act(self, obs: Obs) -> Tensor:
         """Actions without noise, (run, env, action_dim)."""
-        x, goal = obs["observation"], obs["desired_goal"]
+        x = torch.cat([obs["observation"], obs["desired_goal"]], 2)
         if self.args.normalize:
-            x, goal = self.obs_normalizers(x), self.goal_normalizers(goal)
-        x = torch.cat([x, goal], 2)
+            x = self.normalizers(x)
         action, _ = forward(self.networks.actor, x)
         return action.tanh()
 
@@ -551,7 +482,8 @@ class Group:
 
     def play(self, global_step: int) -> None:
         """One episode in every environment, and the updates that belong to it."""
-        args, steps = self.args, []
+        args = self.args
+        steps = []
         obs = self.envs.reset()
         for t in range(1, self.task.max_steps + 1):
             random_prob = 1.0 if global_step < args.learning_starts else args.random_action_prob
@@ -570,22 +502,24 @@ class Group:
         if self.args.normalize:
             newest = self.args.num_envs
             batch = self.buffers.sample(newest * self.task.max_steps, newest)
-            self.obs_normalizers.update(batch.obs)
-            self.goal_normalizers.update(batch.goal)
+            self.normalizers.update(torch.cat([batch.obs, batch.goal], 2))
 
     def normalized(self, batch: Batches) -> Batches:
         if not self.args.normalize:
             return batch
-        return batch._replace(
-            obs=self.obs_normalizers(batch.obs),
-            next_obs=self.obs_normalizers(batch.next_obs),
-            goal=self.goal_normalizers(batch.goal),
-            goal_slope=self.goal_normalizers.slope(batch.goal, self.args.raw_goal_gradient),
-        )
+        dims = (batch.obs.shape[2], batch.goal.shape[2])
+        x = torch.cat([batch.obs, batch.goal], 2)
+        next_x = torch.cat([batch.next_obs, batch.goal], 2)
+        obs, goal = self.normalizers(x).split(dims, 2)
+        next_obs, _ = self.normalizers(next_x).split(dims, 2)
+        slope = self.normalizers.slope(x, self.args.raw_goal_gradient)
+        _, goal_slope = slope.split(dims, 2)
+        return batch._replace(obs=obs, goal=goal, next_obs=next_obs, goal_slope=goal_slope)
 
     def learn(self) -> None:
         """A round of updates."""
-        args, networks = self.args, self.networks
+        args = self.args
+        networks = self.networks
         for step in range(1, args.gradient_steps + 1):
             batch = self.normalized(self.buffers.sample(args.batch_size))
             value_loss = write_critic_gradient(networks, batch, self.weights, args)
@@ -608,200 +542,44 @@ class Group:
             rewards.append(self.task.reward(obs["achieved_goal"], obs["desired_goal"]))
         reward = torch.stack(rewards).double()  # (step, run, episode)
         success = (reward == 0).double()
-        metrics = torch.stack([success[-1], success.amax(0), reward.sum(0)])
-        names = "success_rate", "success_once", "episodic_return"
+        played = (success[-1], success.amax(0), reward.sum(0))
+        metrics = torch.stack(played)  # (3, run, episode)
+        names = ("success_rate", "success_once", "episodic_return")
         rows = metrics.mean(2).T.tolist()  # (run, 3)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """`work` itself on a CPU; on a GPU its kernels as one CUDA graph, from the third call on.
-
-    The first two calls are the warm-up that a capture needs, and count as work.
-    """
-    if device.type != "cuda":
-        return work
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    calls = itertools.count()
-
-    def call() -> None:
-        number = next(calls)
-        if number < 2:
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work()
-            torch.cuda.current_stream().wait_stream(stream)
-            return
-        if number == 2:
-            with torch.cuda.graph(graph, stream=stream):  # records, and executes nothing
-                work()
-        graph.replay()
-
-    return call
-
-
-def choose_group_size(args: Args, task: DeviceTask, device: torch.device) -> int:
-    """Runs at once: what stays in the cache. Raises ValueError where memory is short."""
-    width = max(args.hidden_dims)
-    in_dim = task.obs_dim + task.goal_dim + task.action_dim
-    steps = min(args.buffer_size, args.total_timesteps) * (task.max_steps + 1) // task.max_steps
-    numbers = steps * (in_dim + task.goal_dim)  # replay buffer
-    numbers += 10 * size((in_dim, *args.hidden_dims, 1))  # networks, targets, gradients, Adam
-    numbers += 10 * args.batch_size * (in_dim + width * len(args.hidden_dims))  # activations
-    if device.type == "cuda":
-        memory, cache = torch.cuda.mem_get_info(device)[0], 10e6
-    else:
-        memory, cache = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 2e6
-    fitting = int(0.9 * memory / (4 * numbers))
-    if fitting < max(args.group_size, 1):
-        gigabytes = f"{4e-9 * numbers:.2g} GB each"
-        raise ValueError(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
-    cached = int(cache / (4 * args.batch_size * width))
-    return args.group_size or max(1, min(cached, fitting))
-
-
-def settings_of(args: Args, run: Run) -> dict:
-    """What decides a run's numbers, under the names of the plain script's arguments, for JSON."""
-    values = asdict(args) | run._asdict()
-    values = json.loads(json.dumps(values))
-    for name in "seeds run_dir group_size minutes cuda num_threads".split():
-        del values[name]
-    return values
-
-
-def is_complete(folder: Path, expected: dict) -> bool:
-    """Whether this run is trained to its end. Raises ValueError for a run of other settings."""
-    try:
-        found = json.loads((folder / "args.json").read_text())
-        *_, last = (folder / "metrics.csv").read_text().splitlines()
-    except (FileNotFoundError, ValueError):
-        return False
-    for key, value in expected.items():
-        if found.get(key) != value:
-            raise ValueError(f"{folder} has a run with another {key}: choose another --run-dir.")
-    return last.startswith(f"{expected['total_timesteps']},")
-
-
-def write_rows(folder: Path, rows: list[dict[str, float]]) -> None:
-    """Replaces metrics.csv at once, so that it is never half a file."""
-    with open(folder / "unfinished.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    (folder / "unfinished.csv").replace(folder / "metrics.csv")
-
-
-def train_group(
-    args: Args,
-    task: DeviceTask,
-    runs: list[Run],
-    device: torch.device,
-) -> None:
+def train_group(args: Args, task: DeviceTask, device: torch.device, runs: list[Run]) -> None:
     """Trains runs side by side, and writes what each of them measures into its folder."""
-    start = shown = time.time()
     group = Group(args, task, runs, device)
-    versions = {"torch": torch.__version__, "numpy": np.__version__, "device": device.type}
-    rows = {}
-    for run in runs:
-        folder = Path(args.run_dir) / run.name()
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(settings_of(args, run) | {"versions": versions}, indent=2)
-        (folder / "metrics.csv").unlink(missing_ok=True)
-        (folder / "args.json").write_text(text + "\n")
-        rows[folder] = []
-    steps = task.max_steps * args.num_envs  # that are played at once
-    updates_a_step = len(runs) * args.gradient_steps / (args.train_frequency * args.num_envs)
-    is_terminal = sys.stdout.isatty()
+    folders = GroupFolders(args, runs, device)
+    steps = task.max_steps * args.num_envs  # an episode everywhere
 
     for global_step in range(0, args.total_timesteps + 1, steps):
-        # Evaluate, log: before the first step, every eval_frequency steps, and at the end
-        is_last = global_step == args.total_timesteps
-        is_evaluated = is_last or global_step % args.eval_frequency == 0
-        if is_evaluated:
-            metrics = group.evaluate()
-            success = sum(values["success_once"] for values in metrics) / len(runs)
-            wall_time = round(time.time() - start, 3)
-            for folder, values in zip(rows, metrics, strict=True):
-                row = {"global_step": global_step} | values | {"wall_time": wall_time}
-                rows[folder].append(row)
-                write_rows(folder, rows[folder])
-            losses = group.value_loss.tolist()
-            for run, loss in zip(runs, losses, strict=True):
-                if not math.isfinite(loss):
-                    print(f"{run.name()}: the critic's loss is {loss} at step {global_step}.")
-        if is_evaluated or (is_terminal and time.time() > shown + 0.5):
-            shown = time.time()
-            speed = updates_a_step * max(0, global_step - args.learning_starts) / (shown - start)
-            done = global_step / args.total_timesteps
-            line = f"{len(runs)} runs  global_step {global_step} ({done:.0%})  "
-            line += f"success_once {success:.3f}  {speed:.0f} updates/s"
-            print("\033[K" * is_terminal + line, end="\n" if is_evaluated else "\r", flush=True)
+        # Evaluate: before the first step, every eval_frequency steps, and at the end
+        is_over = global_step == args.total_timesteps
+        if is_over or global_step % args.eval_frequency == 0:
+            folders.add_rows(global_step, group.evaluate())
+            folders.check_finite(group.value_loss)
+        folders.show(global_step)
 
         # Act, store, update
-        if is_last:
+        if is_over:
             break
         if global_step < args.learning_starts:
             group.play(global_step)
         else:
             group.play_learning()
-
-
-def main() -> None:
-    start = time.time()
-    args = read_args()
-    try:  # whatever can be wrong with the arguments is found before anything is written
-        args.env_id = resolve(args.env_id)
-        args.run_dir = args.run_dir or f"runs/{args.env_id}__{Path(__file__).stem}"
-        observe = args.observe_achieved_goal
-        make_env = functools.partial(make, args.env_id, observe_achieved_goal=observe)
-        task = inspect_for_device(make_env)
-        check_many_args(args, task)
-        torch.set_num_threads(args.num_threads)
-        torch.set_float32_matmul_precision(args.matmul_precision)
-        torch.set_flush_denormal(True)  # arithmetic on denormal numbers is up to 100 times slower
-        torch.set_grad_enabled(False)
-        # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
-        torch.empty(8_000_000)
-        device = torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-        group_size = choose_group_size(args, task, device)
-        seeds = range(1, args.seeds + 1)
-        grid = itertools.product(args.alpha, args.learning_rate, seeds)
-        runs = [Run(*setting) for setting in grid]
-        missing = []
-        for run in runs:
-            folder = Path(args.run_dir) / run.name()
-            if not is_complete(folder, settings_of(args, run)):
-                missing.append(run)
-        Path(args.run_dir).mkdir(parents=True, exist_ok=True)
-        lock = os.open(args.run_dir, os.O_RDONLY)  # held until this process ends
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"Another process trains runs in {args.run_dir}.", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-    complete = len(runs) - len(missing)
-    print(f"{complete} of {len(runs)} runs are complete.", flush=True)
-    seconds = 0.0  # a run takes in a group, unknown as yet
-    for first in range(0, len(missing), group_size):
-        group = missing[first : first + group_size]
-        began = time.time()
-        if args.minutes and began + seconds * len(group) > start + 60 * args.minutes:
-            print(f"The next {len(group)} runs would not finish within --minutes {args.minutes:g}.")
-            break
-        try:
-            train_group(args, task, group, device)
-        except KeyboardInterrupt:
-            print(f"\nStopped: {complete} of {len(runs)} runs are complete.")
-            sys.exit(130)
-        except ValueError as error:  # of an environment
-            sys.exit(str(error))
-        seconds = (time.time() - began) / len(group)
-        complete += len(group)
-        print(f"{complete} of {len(runs)} runs are complete.", flush=True)
+    folders.close()
 
 
 if __name__ == "__main__":
-    main()
+    with launch.one_sentence():  # bad input is found before anything is written
+        args = many_runs.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
+        observe = args.observe_achieved_goal
+        task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
+        many_runs.check_args(args, task)
+        device = many_runs.start(args)
+        group_size = many_runs.choose_group_size(args, task, device)
+        grid = many_runs.Grid(args)
+    grid.train(group_size, partial(train_group, args, task, device))

@@ -1,9 +1,7 @@
 """Films episodes of a policy as an animated GIF, which needs no codec and shows up in a README."""
 
 import atexit
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import gymnasium as gym
 import imageio
@@ -47,18 +45,12 @@ class Video:
         # Before the renderer's own exit: it complains when the interpreter tears it down
         atexit.register(self.env.close)
 
-    def record(
-        self,
-        act: Callable[[Obs], ndarray],
-        path: Path,
-        episodes: int,
-    ) -> None:
-        """Plays whole episodes and writes them to `path`, in whose place it puts a complete file.
+    def film(self, act: Callable[[Obs], ndarray], episodes: int) -> bytes:
+        """Plays whole episodes, one after the other; returns them as a GIF file's content.
 
         Args:
             act: from observations with a leading axis of 1 to actions with a leading axis of 1.
-            path: the file, ending in .gif.
-            episodes: how many, one after the other.
+            episodes: how many.
         """
         frames = []
         for _ in range(episodes):
@@ -71,7 +63,28 @@ class Video:
                 frames.append(self.env.render())
                 done = terminated[0] or truncated[0]
             frames += [frames[-1]] * 3  # a moment to see how the episode ended
-        unfinished = path.with_name("unfinished-" + path.name)
         duration = 1000 / self.env.metadata.get("render_fps", 25)
-        imageio.mimsave(unfinished, frames, duration=duration, loop=0)
-        os.replace(unfinished, path)
+        return imageio.mimwrite("<bytes>", frames, format="gif", duration=duration, loop=0)
+
+
+def watch(
+    make_env: Callable[..., gym.Env], seed: int, act: Callable[[Obs], ndarray], episodes: int
+) -> None:
+    """Plays episodes in a window.
+
+    Raises:
+        ValueError: the environment knows no window, or there is no display.
+    """
+    try:
+        env = make_env(render_mode="human")
+        copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
+        for _ in range(episodes):
+            obs = copies.reset()
+            done = False
+            while not done:
+                env.render()
+                obs, _, terminated, truncated, _ = copies.step(act(obs))
+                done = terminated[0] or truncated[0]
+        env.close()
+    except Exception as error:  # each graphics backend fails in its own way
+        raise ValueError(f"No window can be shown ({error}); try --capture-video.") from None

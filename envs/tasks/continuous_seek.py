@@ -38,6 +38,8 @@ class ContinuousSeek(gym.Env):
     Args:
         d: dimensions of state, goal and action, at least 1.
         reward_type: "sparse" (the paper's) or "dense".
+        scale: the unit of length, above 0: it multiplies D, an action's step and the tolerance of
+            0.1, so that the same task is told in other numbers (paper: 1).
         render_mode: "rgb_array" draws the first two dimensions: visited states, the goal and its
             tolerance.
     """
@@ -51,12 +53,18 @@ class ContinuousSeek(gym.Env):
         d: int,
         reward_type: str = "sparse",
         render_mode: str | None = None,
+        scale: float = 1.0,
     ):
         if d < 1 or reward_type not in ("sparse", "dense"):
             raise ValueError(
                 "ContinuousSeek needs d >= 1 and a sparse or dense reward, "
                 f"not d = {d} and '{reward_type}'."
             )
+        if not 0 < scale < np.inf:
+            raise ValueError(f"ContinuousSeek needs a scale above 0, not {scale}.")
+        self.scale = scale
+        self.D = scale * self.D
+        self.TOLERANCE = scale * self.TOLERANCE
         self.reward_type = reward_type
         self.render_mode = render_mode
         box = Box(-self.D, self.D, (d,))
@@ -78,7 +86,7 @@ class ContinuousSeek(gym.Env):
 
     def step(self, action: ndarray) -> Step:
         action = np.asarray(action, np.float32).clip(-1.0, 1.0)
-        self.state = (self.state + action).clip(-self.D, self.D)
+        self.state = (self.state + self.scale * action).clip(-self.D, self.D)
         self.visited.append(self.state)
         reward = float(self.compute_reward(self.state, self.goal, {}))
         info = {"is_success": self._reached(self.state, self.goal)}

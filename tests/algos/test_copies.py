@@ -5,9 +5,8 @@ import difflib
 import itertools
 
 import pytest
-from conftest import MANY, ROOT, SCRIPTS
+from conftest import ROOT, SCRIPTS
 
-SCRIPTS = [*SCRIPTS, MANY]
 SOURCES = {script: (ROOT / "algos" / f"{script}.py").read_text() for script in SCRIPTS}
 LOSS_FUNCTIONS = {"ddpg_critic_loss", "reengage_critic_loss"}
 

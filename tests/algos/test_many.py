@@ -1,18 +1,18 @@
 """Many runs at once compute what the plain script computes, and no run knows of its neighbours."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
-from algos.ddpg_her_reengage_many import Args, Batches, Group, Networks, Run
+from algos.ddpg_her_reengage_many import Args, Batches, Group, Networks
 from envs import make
+from envs.many_runs import Run
 from envs.on_device import DeviceTask, Streams, inspect_for_device
 
 torch.set_num_threads(1)
@@ -49,11 +49,10 @@ class Problem:
             reward=-(torch.rand(n, BATCH, 1) < 0.6).double(),
             next_obs=2 + torch.randn(n, BATCH, OBS_DIM),
         )
-        self.obs_normalizers = many.Normalizers(n, OBS_DIM, CPU)
-        self.goal_normalizers = many.Normalizers(n, GOAL_DIM, CPU)
+        self.normalizers = many.Normalizers(n, OBS_DIM + GOAL_DIM, CPU)
         if args.normalize:
-            self.obs_normalizers.update(2 + 0.5 * torch.randn(n, 100, OBS_DIM))
-            self.goal_normalizers.update(self.batch.goal)
+            obs = 2 + 0.5 * torch.randn(n, BATCH, OBS_DIM)
+            self.normalizers.update(torch.cat([obs, self.batch.goal], 2))
             self.batch.goal[:, :2, 0] += 3.0  # 15 sigma: beyond the clip at 5 sigma
             self.batch.goal[:, 2, 1] -= 1000.0  # and beyond the clip at 200
         if args.clip_target:  # targets below -1 / (1 - gamma), above 0 and between
@@ -83,48 +82,58 @@ def torch_net(net: many.Net, run: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def plain_run(problem: Problem, run: int) -> tuple:
-    """Critic, actor, target critic, target actor, batch and arguments of the plain script."""
-    args, networks = problem.args, problem.networks
-    normalizers = []
-    for ours, dim in ((problem.obs_normalizers, OBS_DIM), (problem.goal_normalizers, GOAL_DIM)):
-        normalizer = plain.Normalizer(dim, args.normalize)
-        normalizer.mean.copy_(ours.mean[run, 0])
-        normalizer.std.copy_(ours.std[run, 0])
-        normalizers.append(normalizer)
-    critic = plain.Critic(*normalizers, torch_net(networks.critic, run))
-    actor = plain.Actor(*normalizers, torch_net(networks.actor, run))
-    target_critic = plain.Critic(*normalizers, torch_net(networks.target_critic, run))
-    target_actor = plain.Actor(*normalizers, torch_net(networks.target_actor, run))
+def plain_args(problem: Problem, run: int) -> plain.Args:
+    """The plain script's arguments of one run, in which no name is missing."""
+    args = problem.args
+    return plain.Args(
+        alpha=ALPHAS[run],
+        c_low=-1.0,
+        gamma=args.gamma,
+        clip_target=args.clip_target,
+        normalize=args.normalize,
+        raw_goal_gradient=args.raw_goal_gradient,
+        simultaneous_updates=args.simultaneous_updates,
+        action_l2=args.action_l2,
+        learning_rate=problem.runs[run].learning_rate,
+    )
+
+
+def plain_agent(problem: Problem, run: int) -> SimpleNamespace:
+    """One run as the plain script's losses want it."""
+    networks = problem.networks
+    normalizer = plain.Normalizer(OBS_DIM + GOAL_DIM, problem.args.normalize)
+    normalizer.mean.copy_(problem.normalizers.mean[run, 0])
+    normalizer.std.copy_(problem.normalizers.std[run, 0])
+    return SimpleNamespace(
+        critic=plain.Critic(normalizer, torch_net(networks.critic, run)),
+        actor=plain.Actor(normalizer, torch_net(networks.actor, run)),
+        target_critic=plain.Critic(normalizer, torch_net(networks.target_critic, run)),
+        target_actor=plain.Actor(normalizer, torch_net(networks.target_actor, run)),
+        normalizer=normalizer,
+        weight=plain.GradientWeight(ALPHAS[run], 0.1),
+    )
+
+
+def plain_batch(problem: Problem, run: int) -> plain.Batch:
     obs, goal, action, reward, next_obs = [array[run] for array in problem.batch[:5]]
-    batch = plain.Batch(
+    return plain.Batch(
         obs=obs,
         goal=goal,
         action=action,
         reward=reward[:, 0],
         next_obs=next_obs,
-        achieved_goal=goal,
+        next_achieved_goal=torch.full_like(goal, torch.nan),  # no loss may look at it
         terminated=torch.zeros(BATCH),
     )
-    plain_args = plain.Args(
-        alpha=ALPHAS[run],
-        gamma=args.gamma,
-        clip_target=args.clip_target,
-        normalize=args.normalize,
-        raw_goal_gradient=args.raw_goal_gradient,
-    )
-    return critic, actor, target_critic, target_actor, batch, plain_args
 
 
-def as_row(gradients: list[Tensor]) -> Tensor:
+def as_row(gradients: Sequence[Tensor]) -> Tensor:
     """Gradients of a torch network in the order in which `Networks` keeps parameters."""
-    weights, biases = gradients[::2], gradients[1::2]
-    return torch.cat(
-        [
-            torch.cat([weight.mT, bias[None]]).flatten()
-            for weight, bias in zip(weights, biases, strict=True)
-        ]
-    )
+    rows = []
+    for weight, bias in zip(gradients[::2], gradients[1::2], strict=True):
+        layer = torch.cat([weight.mT, bias[None]])
+        rows.append(layer.flatten())
+    return torch.cat(rows)
 
 
 SMALL = dict(gamma=0.9, hidden_dims=(8, 9))
@@ -148,12 +157,10 @@ def test_critic_gradient_is_that_of_the_plain_scripts_loss_for_several_alphas_at
     )
     assert not networks.gradient[:, :split].any()  # the actor's stays alone
     for run in range(len(ALPHAS)):
-        critic, _, target_critic, target_actor, batch, args = plain_run(problem, run)
-        loss, info = plain.reengage_critic_loss(
-            critic, target_critic, target_actor, batch, args, None
-        )
-        expected = torch.autograd.grad(loss, list(critic.net.parameters()))
-        expected = as_row(list(expected))
+        agent = plain_agent(problem, run)
+        batch = plain_batch(problem, run)
+        loss, info = plain.reengage_critic_loss(agent, batch, plain_args(problem, run), None)
+        expected = as_row(torch.autograd.grad(loss, list(agent.critic.net.parameters())))
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(networks.gradient[run, split:], expected, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(value_loss[run], info["value_loss"], rtol=1e-12, atol=1e-12)
@@ -166,10 +173,9 @@ def test_actor_gradient_is_that_of_the_plain_scripts_loss(case: str, float64: No
     many.write_actor_gradient(networks, problem.normalized(), action_l2=0.7)
     assert not networks.gradient[:, split:].any()
     for run in range(len(ALPHAS)):
-        critic, actor, _, _, batch, _ = plain_run(problem, run)
-        loss = plain.actor_loss(critic, actor, batch, 0.7)
-        expected = torch.autograd.grad(loss, list(actor.net.parameters()))
-        expected = as_row(list(expected))
+        agent = plain_agent(problem, run)
+        loss = plain.actor_loss(agent.critic, agent.actor, plain_batch(problem, run), 0.7)
+        expected = as_row(torch.autograd.grad(loss, list(agent.actor.net.parameters())))
         torch.testing.assert_close(networks.gradient[run, :split], expected, rtol=1e-12, atol=1e-12)
 
 
@@ -188,30 +194,20 @@ def test_rounds_of_updates_leave_the_parameters_that_the_plain_scripts_steps_lea
     problem = Problem(args)
     expected = []
     for run in range(len(ALPHAS)):
-        critic, actor, target_critic, target_actor, batch, plain_args = plain_run(problem, run)
+        agent = plain_agent(problem, run)
+        online = (agent.actor.net, agent.critic.net)
+        targets = (agent.target_actor.net, agent.target_critic.net)
         rate = problem.runs[run].learning_rate
-        critic_optimizer = torch.optim.Adam(critic.net.parameters(), rate)
-        actor_optimizer = torch.optim.Adam(actor.net.parameters(), rate)
-        nets = [(critic.net, target_critic.net), (actor.net, target_actor.net)]
+        agent.actor_params, agent.critic_params = [list(net.parameters()) for net in online]
+        agent.actor_optimizer = torch.optim.Adam(agent.actor_params, rate)
+        agent.critic_optimizer = torch.optim.Adam(agent.critic_params, rate)
+        agent.target_params = [*targets[0].parameters(), *targets[1].parameters()]
         for step in (1, 2, 3, 4):
-            critic_loss, _ = plain.reengage_critic_loss(
-                critic, target_critic, target_actor, batch, plain_args, None
-            )
-            critic_optimizer.zero_grad()
-            critic_loss.backward(inputs=list(critic.net.parameters()))
-            if not simultaneous:
-                critic_optimizer.step()
-            actor_optimizer.zero_grad()
-            actor_loss = plain.actor_loss(critic, actor, batch, 0.5)
-            actor_loss.backward(inputs=list(actor.net.parameters()))
-            actor_optimizer.step()
-            if simultaneous:
-                critic_optimizer.step()
-            for net, target in nets if step % 2 == 0 else []:
-                for ours, its in zip(net.parameters(), target.parameters(), strict=True):
-                    its.data.lerp_(ours.data, 0.3)
+            plain.update(agent, plain_batch(problem, run), plain_args(problem, run), None)
+            if step % 2 == 0:
+                plain.polyak(agent, args.tau)
         rows = []
-        for net in (actor.net, critic.net, target_actor.net, target_critic.net):
+        for net in online + targets:
             rows.append(as_row([parameter.detach() for parameter in net.parameters()]))
         expected.append(torch.cat(rows))
 
@@ -256,20 +252,31 @@ def test_parameters_begin_as_pytorchs_layers_do_or_xavier_uniform() -> None:
         assert not (networks.online[0] == networks.online[1]).all()
 
 
-def test_auto_alpha_is_the_ratio_of_running_means_and_waits_1000_updates() -> None:
-    runs = [Run("auto", 1e-3, 1), Run(0.3, 1e-3, 1), Run("auto", 1e-3, 2)]
-    weights = many.GradientWeights(runs, 0.1, CPU)
-    rng = np.random.default_rng(0)
-    means = np.zeros((2, 3))
-    for update in range(1, 2501):
-        losses = rng.uniform(0.5, 2.0, (2, 3)) * [[1.0], [0.01]]
-        if update > 500:  # the plain mean of what was seen, then of the last 1000 or so
-            means += (losses - means) / min(update - 500, 1000)
-        alpha = weights(*torch.tensor(losses))
-        assert alpha[1] == pytest.approx(0.3)
-        for run in (0, 2):
-            expected = 0.1 * means[0, run] / means[1, run] if update > 1000 else 0.0
-            assert alpha[run].item() == pytest.approx(expected, rel=1e-9)
+def test_gradient_weights_are_the_plain_scripts_for_each_run() -> None:
+    """Also where masks leave no row, at other updates in each run, and where alpha would grow."""
+    runs = [Run("auto", 1e-3, 1), Run(0.3, 1e-3, 1), Run("auto", 1e-3, 2), Run(0.0, 1e-3, 1)]
+    ours = many.GradientWeights(runs, 0.1, CPU)
+    theirs = [plain.GradientWeight(run.alpha, 0.1) for run in runs]
+    generator = torch.Generator().manual_seed(0)
+    used = []
+    for update in range(2500):
+        value_loss = 0.5 + torch.rand(4, generator=generator)
+        grad_loss = 2 * torch.rand(4, generator=generator)
+        grad_loss *= torch.rand(4, generator=generator) > torch.tensor([0.0, 0.2, 0.4, 0.2])
+        if update > 1900:
+            grad_loss *= 0.01  # the critic becomes flat
+        alphas = ours(value_loss, grad_loss)
+        losses = zip(value_loss, grad_loss, strict=True)
+        expected = [weight(*pair) for weight, pair in zip(theirs, losses, strict=True)]
+        assert torch.equal(alphas, torch.tensor(expected)), update
+        used.append(alphas)
+    for run, name in ((0, "updates"), (2, "losses"), (2, "largest")):
+        state = getattr(ours, name)[..., run]
+        assert torch.equal(state, getattr(theirs[run], name)), name
+    alphas = torch.stack(used)
+    assert (alphas[:1000, [0, 2]] == 0).all() and (alphas[1000:, 0] > 0).all()
+    assert (alphas[1300, 2] == 0) and (alphas[2000, 2] > 0)  # this run waits for its 1000 updates
+    assert torch.equal(alphas[2400], ours.largest.where(ours.fixed < 0, ours.fixed))
 
 
 def test_normalizers_are_those_of_the_plain_script() -> None:
@@ -279,6 +286,7 @@ def test_normalizers_are_those_of_the_plain_script() -> None:
     for n in (5, 300):
         x = 100 * torch.randn(2, n, 3)
         x[:, :, 2] = 7.0  # no spread: the standard deviation has a floor
+        x[1, 3, 0] = torch.nan  # this row is left out
         ours.update(x)
         for normalizer, rows in zip(theirs, x, strict=True):
             normalizer.update(rows)

@@ -17,6 +17,7 @@ from conftest import MANY, ROOT, run_script
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
+from envs import many_runs
 from envs.on_device import DeviceTask
 
 SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
@@ -26,11 +27,12 @@ GRID = "--seeds 2 --alpha 0 0.1 auto --learning-rate 0.01 0.001".split()
 
 
 def metrics_of(folder: Path) -> dict[str, list[list[str]]]:
-    """Run -> rows of its metrics.csv, without wall_time."""
+    """method/seed -> rows of its metrics.csv, without wall_time."""
     metrics = {}
-    for path in sorted(folder.glob("*/metrics.csv")):
+    for path in sorted(folder.glob("*/*/metrics.csv")):
+        name = str(path.parent.relative_to(folder))
         with open(path, newline="") as file:
-            metrics[path.parent.name] = [row[:-1] for row in csv.reader(file)]
+            metrics[name] = [row[:-1] for row in csv.reader(file)]
     return metrics
 
 
@@ -43,19 +45,21 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
         cwd.mkdir()
         result = run_script(MANY, *SMALL, *GRID, "--group-size", group_size, cwd=cwd)
         assert result.returncode == 0, result.stderr
-        assert result.stdout.splitlines()[0] == "0 of 12 runs are complete."
-        assert result.stdout.splitlines()[-1] == "12 of 12 runs are complete."
+        settings, first, *_, last = result.stdout.splitlines()
+        assert settings.startswith("settings of ContinuousSeek1-v0: ")
+        assert first == "0 of 12 runs are complete." and last == "12 of 12 runs are complete."
         assert " updates/s" in result.stdout and not result.stderr
         written.append(metrics_of(cwd / "runs"))
     assert len(written[0]) == 12 and written[0] == written[1] == written[2]
     assert len({str(rows) for rows in written[0].values()}) > 6  # the runs differ
 
-    folder = tmp_path / "0" / "runs" / "alphaauto_lr0.01_2"
+    folder = tmp_path / "0" / "runs" / "alphaauto_lr0.01" / "2"
     assert sorted(path.name for path in folder.iterdir()) == ["args.json", "metrics.csv"]
     args = json.loads((folder / "args.json").read_text())
     assert (args["seed"], args["alpha"], args["learning_rate"]) == (2, "auto", 0.01)
     assert args["total_timesteps"] == 60 and args["versions"]["torch"] == torch.__version__
-    names = {field.name for field in fields(plain.Args)} | {"alpha_ratio", "versions"}
+    assert args["versions"]["script"] == MANY
+    names = {field.name for field in fields(plain.Args)} | {"versions"}
     assert args.keys() <= names
     text = (folder / "metrics.csv").read_bytes().decode()
     header, *rows = text.split("\n")
@@ -66,19 +70,19 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
 def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
     first = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    (done,) = (tmp_path / "runs").glob("*/metrics.csv")
+    (done,) = (tmp_path / "runs").glob("*/*/metrics.csv")
     before = done.stat().st_mtime_ns
-    cut_off = tmp_path / "runs" / "alpha0.5_lr0.001_1"
-    cut_off.mkdir()
+    cut_off = tmp_path / "runs" / "alpha0.5_lr0.001" / "1"
+    cut_off.mkdir(parents=True)
     (cut_off / "args.json").write_bytes((done.parent / "args.json").read_bytes()[:50])
     (cut_off / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
     second = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
-    assert second.stdout.startswith("1 of 4 runs are complete.\n")
+    assert second.stdout.splitlines()[1] == "1 of 4 runs are complete."
     assert done.stat().st_mtime_ns == before
     assert {len(rows) for rows in metrics_of(tmp_path / "runs").values()} == {5}
     third = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
-    assert third.stdout == "4 of 4 runs are complete.\n"
+    assert third.stdout.splitlines()[1:] == ["4 of 4 runs are complete."]
 
 
 def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
@@ -109,18 +113,20 @@ BAD = {
     "--env-id Nowhere-v0": "Nowhere-v0",
     "--env-id ContinuousSeek2Dense-v0": "its reward is not 0 within a distance",
     "--env-id BitFlip3-v0": "Discrete",
-    "--alpha 0.1 0.2 0.1": "--alpha needs values, each of them once.",
-    "--alpha -1": "--alpha -1.0 makes no sense.",
+    "--alpha 0.1 0.2 0.1": "--alpha has a number twice.",
+    "--alpha -1": "--alpha -1.0 is out of range: 0 to 1000000000.0.",
     "--alpha sometimes": "sometimes",
-    "--learning-rate nan": "--learning-rate nan makes no sense.",
-    "--seeds 0": "--seeds 0 makes no sense.",
+    "--learning-rate nan": "--learning-rate nan is out of range",
+    "--seeds 0": "--seeds 0 is out of range",
     "--total-timesteps 65": "--total-timesteps must be a multiple of 10",
     "--eval-frequency 7": "--eval-frequency must be a multiple of 10",
     "--train-frequency 3": "--train-frequency must divide",
     "--learning-starts 5": "--learning-starts 10 or more",
     "--gradient-steps 3 --target-network-frequency 2": "must divide --gradient-steps",
-    "--group-size 1000000000": "runs at once fit into the memory",
-    "--hidden-dims 16 0": "--hidden-dims 0 makes no sense.",
+    "--group-size 1000000": "runs at once fit into the memory",
+    "--hidden-dims 16 0": "--hidden-dims 0 is out of range",
+    "--raw-goal-gradient": "has no meaning without --normalize",
+    "--learning-starts 70": "Nothing would be learned",
 }
 
 
@@ -151,19 +157,20 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
     result = run_script(MANY, *SMALL, cwd=tmp_path)
     os.close(descriptor)
     assert result.returncode == 2
-    assert result.stderr == "Another process trains runs in runs.\n" and not any(folder.iterdir())
+    assert result.stderr == "Another process is writing to runs.\n"
+    assert not any(folder.iterdir())
 
 
 def test_groups_stay_in_the_cache_and_never_exceed_the_memory() -> None:
     cpu = torch.device("cpu")
     task = DeviceTask(None, 40, 20, 20, 10, 2, 0.1, is_seek=True)
-    assert many.choose_group_size(many.Args(group_size=7), task, cpu) == 7
-    small = many.choose_group_size(many.Args(batch_size=64), task, cpu)
-    large = many.choose_group_size(many.Args(batch_size=128), task, cpu)
+    assert many_runs.choose_group_size(many.Args(group_size=7), task, cpu) == 7
+    small = many_runs.choose_group_size(many.Args(batch_size=64), task, cpu)
+    large = many_runs.choose_group_size(many.Args(batch_size=128), task, cpu)
     assert small >= 2 * large >= 2
     huge = many.Args(total_timesteps=10**9, buffer_size=10**9)
     with pytest.raises(ValueError, match="^0 runs at once fit into the memory, 4"):
-        many.choose_group_size(huge, task, cpu)
+        many_runs.choose_group_size(huge, task, cpu)
 
 
 @pytest.mark.parametrize("env_id, max_steps", [("HandReach-v3", 50), ("FetchReach-v4", 50)])

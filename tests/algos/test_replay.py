@@ -1,7 +1,7 @@
 """Hindsight relabelling: which goals, from which episodes, with which rewards, how often.
 
-Every stored number tells where it comes from: episode 7's observation at step 3 is (7, 3), so is its achieved goal, its
-action is (7, -3), its desired goal (7, 1000) and its reward -7003.
+Every stored number tells where it comes from: episode 7's observation at step 3 is (7, 3), so is
+its achieved goal, its action is (7, -3), its desired goal (7, 1000) and its reward -7003.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,44 +11,47 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import vector_of
+from numerics import CPU
 from scipy.stats import chisquare
 
-from algos import ddpg_her, ddpg_her_reengage, sac_her_reengage
-from envs import VectorEnv
+from algos import ddpg_her, ddpg_her_reengage, dqn_her_reengage_bitflip, sac_her_reengage
+from envs.run_folder import buffer_state, restore_buffer
 
 torch.set_num_threads(1)
 
 T = 5  # time limit of the made-up environments
-ORIGINAL = (
-    1000  # second coordinate of every desired goal, to tell it from the achieved goals 0 to T
-)
+ORIGINAL = 1000  # second coordinate of desired goals, to tell them from achieved ones, 0 to T
 DRAWS = 50_000
-CPU = torch.device("cpu")
 
 
-def signed_distance(achieved_goal: np.ndarray, goal: np.ndarray, info: dict) -> np.ndarray:
-    """A reward that is 0 on the spot, and minus the number of steps to a later goal of the same episode."""
+def signed_distance(achieved_goal: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """A reward: 0 on the spot, minus the number of steps to a later goal of the same episode."""
     return (achieved_goal - goal).sum(-1)
+
+
+def on_the_spot(achieved_goal: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    return (achieved_goal == goal).all(-1)
+
+
+def never(*_) -> np.ndarray:
+    raise AssertionError("an environment's function was called")
 
 
 @dataclass
 class Filled:
-    """A buffer together with what was put into it."""
+    """A buffer, and what was put into it."""
 
     buffer: ddpg_her.HerReplayBuffer
-    episodes: list[int] = field(
-        default_factory=list
-    )  # the finished ones, in the order in which they ended
+    episodes: list[int] = field(default_factory=list)  # the finished ones, as they ended
     length: dict[int, int] = field(default_factory=dict)  # of each finished episode
 
     def sample(self, n: int = DRAWS, newest: int | None = None) -> SimpleNamespace:
-        """A batch as numpy arrays, and with what its numbers tell: episode, t, and which rows are relabelled."""
-        rows = SimpleNamespace(
-            **{
-                name: array.numpy()
-                for name, array in self.buffer.sample(n, CPU, newest)._asdict().items()
-            }
-        )
+        """A batch in numpy, with what its numbers tell: episode, t, which rows are relabelled."""
+        batch = self.buffer.sample(n, CPU, newest)
+        rows = SimpleNamespace()
+        for name, array in batch._asdict().items():
+            setattr(rows, name, array.numpy())
         rows.episode, rows.t = rows.obs.astype(int).T
         rows.goal_episode, rows.goal_t = rows.goal.astype(int).T
         rows.relabelled = rows.goal_t != ORIGINAL
@@ -58,84 +61,130 @@ class Filled:
     def transitions(self, episodes: Sequence[int]) -> list[tuple[int, int]]:
         return [(episode, t) for episode in episodes for t in range(self.length[episode])]
 
+    def kept(self) -> list[int]:
+        """The episodes that a ring still holds, by a list that says whose each slot is."""
+        slots = self.buffer.slots
+        owner = [-1] * slots
+        end = 0
+        for episode in self.episodes:
+            cells = self.length[episode] + 1
+            overwritten = []
+            if end + cells > slots:  # no room for the whole of it: back to the beginning
+                overwritten += owner[end:]
+                end = 0
+            overwritten += owner[end : end + cells]
+            owner = [-1 if other in overwritten else other for other in owner]
+            owner[end : end + cells] = [episode] * cells
+            end += cells
+        return [episode for episode in self.episodes if episode in owner]
 
-def fill(
-    steps: int,
+
+def new_buffer(
     capacity: int = 20,
-    lengths: Sequence[int] = (T,),
     num_envs: int = 1,
     her_k: int = 4,
     strategy: str = "future",
-    compute_reward: Callable[..., np.ndarray] = signed_distance,
-) -> Filled:
-    """Plays `steps` steps in every environment; episode i is lengths[i % len(lengths)] steps long."""
+    compute_reward: Callable = signed_distance,
+    compute_terminated: Callable = never,
+    ends_on_success: bool = False,
+) -> ddpg_her.HerReplayBuffer:
+    """One with room for `capacity` episodes of full length, and T - 1 steps, which is no more."""
     envs = SimpleNamespace(
         max_episode_steps=T,
         num_envs=num_envs,
         obs_dim=2,
         goal_dim=2,
         action_dim=2,
-        unwrapped=SimpleNamespace(compute_reward=compute_reward),
+        compute_reward=compute_reward,
+        compute_terminated=compute_terminated,
     )
-    rng = np.random.default_rng(0)
-    filled = Filled(
-        ddpg_her.HerReplayBuffer(capacity * T + T - 1, envs, her_k, strategy, rng)
-    )  # T - 1: no more room
-    episode, t, started = np.arange(num_envs), np.zeros(num_envs, int), num_envs
+    buffer_size = capacity * T + T - 1
+    args = ddpg_her.Args(buffer_size=buffer_size, her_k=her_k, her_strategy=strategy)
+    task = SimpleNamespace(ends_on_success=ends_on_success)
+    return ddpg_her.HerReplayBuffer(envs, args, task, np.random.default_rng(0))
+
+
+def fill(steps: int, lengths: Sequence[int] = (T,), **how) -> Filled:
+    """Plays steps in every environment; episode i has lengths[i % len(lengths)] of them."""
+    filled = Filled(new_buffer(**how))
+    play(filled, steps, lengths, first=0)
+    return filled
+
+
+def play(filled: Filled, steps: int, lengths: Sequence[int], first: int) -> None:
+    """Adds steps of new episodes, of which the first has the number `first`.
+
+    Leaves unfinished ones out, as a resumed run does.
+    """
+    filled.buffer.t[:] = 0
+    num_envs = filled.buffer.envs.num_envs
+    episode, t = first + np.arange(num_envs), np.zeros(num_envs, int)
+    started = first + num_envs
     for _ in range(steps):
         length = np.array([lengths[i % len(lengths)] for i in episode])
         ended = t + 1 == length
-        step = {
-            "obs": np.stack([episode, t], 1),
-            "achieved_goal": np.stack([episode, t], 1),
-            "goal": np.stack([episode, np.full(num_envs, ORIGINAL)], 1),
-            "action": np.stack([episode, -t], 1),
-            "reward": -(1000.0 * episode + t),
-            "terminated": ended & (length < T),
-        }
+        state = np.stack([episode, t], 1)
         after = np.stack([episode, t + 1], 1)
-        filled.buffer.add(step, {"observation": after, "achieved_goal": after}, ended)
+        goal = np.stack([episode, np.full(num_envs, ORIGINAL)], 1)
+        step = {
+            "obs": state,
+            "achieved_goal": state,
+            "action": np.stack([episode, -t], 1),
+            "reward": -(1000.0 * episode + t)[:, None],
+            "terminated": (ended & (length < T))[:, None],
+        }
+        next_obs = {"observation": after, "achieved_goal": after}
+        filled.buffer.add(step, goal, next_obs, ended)
         t += 1
         for i in np.flatnonzero(ended):
             filled.episodes.append(int(episode[i]))
             filled.length[int(episode[i])] = int(length[i])
             episode[i], t[i], started = started, 0, started + 1
-    return filled
 
 
-def assert_uniform(values: list | np.ndarray, over: list) -> None:
-    """Every element of `over` occurs, nothing else does, and the counts pass a chi-square test."""
-    values = [tuple(value) if isinstance(value, np.ndarray) else value for value in values]
+def assert_uniform(values: np.ndarray, over: list) -> None:
+    """Every element of `over` occurs, nothing else does, the counts pass a chi-square test."""
+    found, times = np.unique(values, axis=0, return_counts=True)
     counts = dict.fromkeys(over, 0)
-    for value in values:
-        assert value in counts, f"{value} should not occur"
-        counts[value] += 1
+    for value, count in zip(found.tolist(), times, strict=True):
+        key = tuple(value) if isinstance(value, list) else value
+        assert key in counts, f"{key} should not occur"
+        counts[key] = count
     assert len(over) == 1 or chisquare(list(counts.values())).pvalue > 1e-4
 
 
 def assert_uniform_over_transitions(
     rows: SimpleNamespace, transitions: list[tuple[int, int]]
 ) -> None:
-    """Relabelled rows and the others, each by themselves: relabelling must not depend on the transition."""
+    """Relabelled rows and the others, each: relabelling must not depend on the transition."""
     pairs = np.stack([rows.episode, rows.t], 1)
     assert_uniform(pairs[rows.relabelled], transitions)
     assert_uniform(pairs[~rows.relabelled], transitions)
 
 
-# ---- which goals -----------------------------------------------------------------------------------------------------
+def assert_whole(rows: SimpleNamespace) -> None:
+    """States, action and goal of each row belong together."""
+    next_state = np.stack([rows.episode, rows.t + 1], 1)
+    np.testing.assert_array_equal(rows.action, np.stack([rows.episode, -rows.t], 1))
+    np.testing.assert_array_equal(rows.next_obs, next_state)
+    np.testing.assert_array_equal(rows.next_achieved_goal, next_state)
+    np.testing.assert_array_equal(rows.goal_episode, rows.episode)
+    assert (rows.goal_t > rows.t).all()
+    assert (rows.goal_t <= rows.end)[rows.relabelled].all()
 
 
-def test_future_goals_are_uniform_over_the_steps_after_each_transition() -> None:
+# Which goals
+
+
+def test_future_goals_are_uniform_over_the_steps_after_each_transition():
     rows = fill(steps=4 * T).sample()
-    for t in range(
-        T
-    ):  # the first step has T goals to choose from, the last one only the state that it led to
+    for t in range(T):  # the first step has T goals to choose from, the last one only its own state
         goals = rows.goal_t[rows.relabelled & (rows.t == t)]
         assert len(goals) > 1000
         assert_uniform(goals, list(range(t + 1, T + 1)))
 
 
-def test_future_goals_of_episodes_that_ended_early_stop_at_their_end() -> None:
+def test_future_goals_of_episodes_that_ended_early_stop_at_their_end():
     rows = fill(steps=60, lengths=(2, T, 1, 4)).sample()
     for end in (1, 2, 4, T):
         for t in range(end):
@@ -143,13 +192,13 @@ def test_future_goals_of_episodes_that_ended_early_stop_at_their_end() -> None:
             assert_uniform(goals, list(range(t + 1, end + 1)))
 
 
-def test_final_goals_are_the_last_achieved_goal_of_the_episode() -> None:
+def test_final_goals_are_the_last_achieved_goal_of_the_episode():
     rows = fill(steps=60, lengths=(2, T, 1, 4), strategy="final").sample()
     assert (rows.goal_t == rows.end)[rows.relabelled].all()
     assert (rows.goal_episode == rows.episode).all()
 
 
-def test_episode_goals_are_uniform_over_all_steps_of_the_episode() -> None:
+def test_episode_goals_are_uniform_over_all_steps_of_the_episode():
     rows = fill(steps=60, lengths=(2, T, 1, 4), strategy="episode").sample()
     assert (rows.goal_episode == rows.episode).all()
     for end in (1, 2, 4, T):
@@ -158,11 +207,8 @@ def test_episode_goals_are_uniform_over_all_steps_of_the_episode() -> None:
             assert_uniform(goals, list(range(1, end + 1)))
 
 
-def test_strategy_none_relabels_nothing_and_asks_for_no_reward() -> None:
-    def never(*_) -> np.ndarray:
-        raise AssertionError("compute_reward was called")
-
-    filled = fill(steps=4 * T, strategy="none", compute_reward=never)
+def test_strategy_none_relabels_nothing_and_asks_for_no_reward():
+    filled = fill(steps=4 * T, strategy="none", compute_reward=never, ends_on_success=True)
     rows = filled.sample()
     assert not rows.relabelled.any()
     assert_uniform(np.stack([rows.episode, rows.t], 1), filled.transitions(filled.episodes))
@@ -170,151 +216,217 @@ def test_strategy_none_relabels_nothing_and_asks_for_no_reward() -> None:
 
 @pytest.mark.parametrize("strategy", ["future", "final", "episode"])
 @pytest.mark.parametrize("her_k", [1, 4, 9])
-def test_a_fraction_k_of_k_plus_1_is_relabelled(strategy: str, her_k: int) -> None:
+def test_a_fraction_k_of_k_plus_1_is_relabelled(strategy: str, her_k: int):
     filled = fill(steps=4 * T, strategy=strategy, her_k=her_k)
     for batch_size in (100, 256, 1024):
         relabelled = filled.sample(batch_size).relabelled.sum()
         assert relabelled == pytest.approx(batch_size * her_k / (her_k + 1), abs=1)
 
 
-# ---- which transitions -----------------------------------------------------------------------------------------------
+# Which transitions
 
 
-def test_transitions_are_uniform_over_all_episodes_and_steps() -> None:
-    filled = fill(steps=4 * T)
-    assert filled.episodes == [0, 1, 2, 3]
-    assert_uniform_over_transitions(filled.sample(), filled.transitions(filled.episodes))
+RINGS = {
+    "equal lengths, room left": dict(steps=4 * T),
+    "equal lengths, full": dict(steps=20 * T),
+    "equal lengths, overfilled several times": dict(steps=17 * T, capacity=5),
+    "room for one episode": dict(steps=7 * T, capacity=1),
+    "varying lengths, room left": dict(steps=24, lengths=(2, T, 1, 4)),
+    "varying lengths, overfilled several times": dict(
+        steps=201, lengths=(2, T, 1, 4, 4), capacity=5
+    ),
+    "varying lengths, room for one full episode": dict(steps=50, lengths=(1, 2, T, 3), capacity=1),
+    "one step each": dict(steps=3, lengths=(1,)),
+    "one step each, overfilled": dict(steps=53, lengths=(1,), capacity=3),
+    "all but one step, never filling the end": dict(steps=90, lengths=(T - 1, T), capacity=3),
+    "three environments, equal lengths": dict(steps=8 * T, num_envs=3, capacity=7),
+    "three environments, varying lengths": dict(
+        steps=60, num_envs=3, capacity=7, lengths=(T, 2, 3, 1, 4, T, 3, 2)
+    ),
+}
+every_ring = pytest.mark.parametrize("ring", RINGS)
 
 
-def test_transitions_are_uniform_also_if_episodes_end_early_and_none_lies_beyond_an_end() -> None:
-    filled = fill(steps=24, lengths=(2, T, 1, 4))
-    assert filled.episodes == list(range(8))
-    assert_uniform_over_transitions(filled.sample(), filled.transitions(filled.episodes))
-
-
-def test_a_buffer_overfilled_several_times_holds_exactly_the_newest_episodes() -> None:
-    filled = fill(steps=17 * T, capacity=5)
+@every_ring
+def test_draws_are_uniform_over_all_transitions_of_the_newest_whole_episodes(ring: str):
+    filled = fill(**RINGS[ring])
+    kept = filled.kept()
+    assert kept == filled.episodes[-len(kept) :]  # only the oldest ones are gone
     rows = filled.sample()
-    assert (rows.goal_episode == rows.episode).all()
-    assert_uniform_over_transitions(rows, filled.transitions([12, 13, 14, 15, 16]))
+    assert_uniform_over_transitions(rows, filled.transitions(kept))
+    assert_whole(rows)
+    assert filled.buffer.stored() == (len(kept), len(filled.transitions(kept)))
 
 
-def test_environments_whose_episodes_end_at_different_times_do_not_mix_even_after_wrap_around() -> (
-    None
-):
-    filled = fill(steps=40, capacity=7, num_envs=3, lengths=(T, 2, 3, 1, 4, T, 3, 2))
-    assert len(filled.episodes) > 4 * 7 and filled.episodes != sorted(filled.episodes)
-    rows = filled.sample()
-    assert_uniform_over_transitions(rows, filled.transitions(filled.episodes[-7:]))
-    assert (rows.goal_episode == rows.episode).all()
-    assert (rows.goal_t <= rows.end)[rows.relabelled].all() and (rows.goal_t > rows.t).all()
-    for name in ("action", "next_obs", "achieved_goal"):
-        assert (getattr(rows, name)[:, 0] == rows.episode).all()
+@every_ring
+def test_newest_draws_from_the_newest_episodes_only(ring: str):
+    filled = fill(**RINGS[ring])
+    kept = filled.kept()
+    for newest in (1, 3, 1000):  # the last one is more than there are
+        episodes = kept[-newest:]
+        rows = filled.sample(newest=newest)
+        assert_uniform_over_transitions(rows, filled.transitions(episodes))
+        assert_whole(rows)
+        expected = len(episodes), len(filled.transitions(episodes))
+        assert filled.buffer.stored(newest) == expected
 
 
-def test_an_episode_is_sampled_only_after_its_end() -> None:
+@every_ring
+def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(ring: str):
+    how = RINGS[ring].copy()
+    steps, lengths = how.pop("steps"), how.pop("lengths", (T,))
+    saved, fresh = Filled(new_buffer(**how)), Filled(new_buffer(**how))
+    play(saved, steps, lengths, first=0)
+    restore_buffer(fresh.buffer, buffer_state(saved.buffer))
+    for _ in range(3):
+        for filled in (saved, fresh):
+            filled.buffer.rng = np.random.default_rng(1)
+        for newest in (None, 2):
+            ours = fresh.buffer.sample(500, CPU, newest)
+            theirs = saved.buffer.sample(500, CPU, newest)
+            for name, array in theirs._asdict().items():
+                assert torch.equal(getattr(ours, name), array), name
+        for filled in (saved, fresh):
+            play(filled, 2 * T, lengths, first=1000)
+
+
+def test_a_checkpoint_holds_what_was_stored_and_no_zeros_behind_it():
+    filled = fill(steps=4 * T + 3)
+    arrays = buffer_state(filled.buffer)["arrays"]
+    assert {len(array) for array in arrays.values()} == {4 * (T + 1)}
+    filled = fill(steps=100 * T)
+    arrays = buffer_state(filled.buffer)["arrays"]
+    assert {len(array) for array in arrays.values()} == {20 * (T + 1)}
+
+
+def test_a_ring_overfilled_at_random_always_holds_whole_newest_episodes():
+    rng = np.random.default_rng(0)
+    filled = Filled(new_buffer(capacity=4))
+    for episode in range(300):
+        length = int(rng.integers(1, T + 1))
+        play(filled, length, [length], first=episode)
+        kept = filled.kept()
+        assert kept == filled.episodes[-len(kept) :]
+        assert filled.buffer.stored() == (len(kept), len(filled.transitions(kept)))
+        rows = filled.sample(300)
+        assert set(rows.episode) <= set(kept)
+        assert_whole(rows)
+
+
+def test_draws_of_equally_long_episodes_are_an_episode_counted_from_the_newest_and_a_step():
+    filled = fill(steps=7 * T + 2, capacity=5)
+    buffer, rng = filled.buffer, np.random.default_rng(3)
+    buffer.rng = np.random.default_rng(3)
+    for newest in (None, 3):
+        rows = filled.sample(100, newest)
+        kept = [6, 5, 4, 3, 2][:newest]
+        age = rng.integers(len(kept), size=100)
+        t = rng.integers(T, size=100)
+        np.testing.assert_array_equal(rows.episode, np.array(kept)[age])
+        np.testing.assert_array_equal(rows.t, t)
+        np.testing.assert_array_equal(rows.goal_t[:80], rng.integers(t[:80], T) + 1)
+        assert (rows.goal_t[80:] == ORIGINAL).all()
+
+
+def test_an_episode_is_sampled_only_after_its_end():
     filled = fill(steps=T + 3, num_envs=2)  # two episodes are over, two are at step 3
     assert set(filled.sample().episode) == {0, 1}
 
 
-@pytest.mark.parametrize("steps", [4 * T, 17 * T])  # before and after wrap-around
-def test_newest_draws_from_the_newest_episodes_only(steps: int) -> None:
-    filled = fill(steps=steps, capacity=6)
-    for newest in (1, 3):
-        rows = filled.sample(newest=newest)
-        assert_uniform_over_transitions(rows, filled.transitions(filled.episodes[-newest:]))
-    everything = filled.sample(newest=100)  # more than there are
-    assert_uniform_over_transitions(everything, filled.transitions(filled.episodes[-6:]))
+# What a row consists of
 
 
-# ---- what a row consists of ------------------------------------------------------------------------------------------
-
-
-def test_a_relabelled_row_gets_the_reward_of_the_next_achieved_goal_for_its_new_goal() -> None:
+def test_a_relabelled_row_gets_the_reward_of_the_next_achieved_goal_for_its_new_goal():
     rows = fill(steps=4 * T).sample()
-    np.testing.assert_array_equal(rows.achieved_goal, np.stack([rows.episode, rows.t + 1], 1))
     expected = (rows.t + 1) - rows.goal_t
     np.testing.assert_array_equal(rows.reward[rows.relabelled], expected[rows.relabelled])
     own_next_state = rows.relabelled & (rows.goal_t == rows.t + 1)
-    assert own_next_state.any() and (rows.reward[own_next_state] == 0).all()
+    assert own_next_state.any()
+    assert (rows.reward[own_next_state] == 0).all()
     assert (rows.reward[rows.relabelled & ~own_next_state] < 0).all()
 
 
 @pytest.mark.parametrize("strategy", ["future", "final", "episode", "none"])
-def test_every_row_keeps_its_own_states_and_action_relabelled_or_not(strategy: str) -> None:
+def test_every_row_keeps_its_own_states_action_and_end(strategy: str):
     rows = fill(steps=60, lengths=(2, T, 1, 4), strategy=strategy).sample()
+    next_state = np.stack([rows.episode, rows.t + 1], 1)
     np.testing.assert_array_equal(rows.action, np.stack([rows.episode, -rows.t], 1))
-    np.testing.assert_array_equal(rows.next_obs, np.stack([rows.episode, rows.t + 1], 1))
-    np.testing.assert_array_equal(rows.achieved_goal, rows.next_obs)
+    np.testing.assert_array_equal(rows.next_obs, next_state)
+    np.testing.assert_array_equal(rows.next_achieved_goal, next_state)
     ended_early = (rows.t + 1 == rows.end) & (rows.end < T)  # a time limit is no termination
-    assert ended_early.any() and ((rows.t + 1 == rows.end) & ~ended_early).any()
+    assert ended_early.any()
+    assert ((rows.t + 1 == rows.end) & ~ended_early).any()
     np.testing.assert_array_equal(rows.terminated, ended_early)
 
 
-def test_the_other_rows_keep_the_stored_goal_and_reward_however_often_the_buffer_is_sampled() -> (
-    None
-):
-    filled = fill(steps=4 * T)
-    for _ in range(20):  # a relabelled goal or reward must not find its way into the store
+@pytest.mark.parametrize("strategy", ["future", "final", "episode"])
+def test_where_success_ends_a_task_a_new_goal_decides_on_the_end(strategy: str):
+    how = {"strategy": strategy, "ends_on_success": True, "compute_terminated": on_the_spot}
+    rows = fill(steps=60, lengths=(2, T, 1, 4), **how).sample()
+    stored = (rows.t + 1 == rows.end) & (rows.end < T)
+    reached = rows.goal_t == rows.t + 1
+    expected = np.where(rows.relabelled, reached, stored)
+    assert (expected != stored).any()
+    np.testing.assert_array_equal(rows.terminated, expected)
+
+
+def test_the_other_rows_keep_the_stored_goal_and_reward_however_often_one_samples():
+    filled = fill(steps=4 * T, ends_on_success=True, compute_terminated=on_the_spot)
+    for _ in range(20):  # what relabelling brings must not find its way into the store
         rows = filled.sample(1000)
         kept = ~rows.relabelled
         assert kept.sum() == 200
         np.testing.assert_array_equal(rows.goal_episode, rows.episode)
         np.testing.assert_array_equal(rows.reward[kept], -(1000 * rows.episode + rows.t)[kept])
+        assert not rows.terminated[kept].any()
 
 
-def test_batches_are_float32_tensors_of_the_documented_shapes() -> None:
-    batch = fill(steps=4 * T).buffer.sample(7, CPU)
-    assert all(array.dtype == torch.float32 for array in batch)
-    assert [tuple(array.shape) for array in batch] == [
-        (7, 2),
-        (7, 2),
-        (7, 2),
-        (7,),
-        (7, 2),
-        (7, 2),
-        (7,),
-    ]
+def test_batches_and_what_is_stored_are_float32_of_the_documented_shapes():
+    buffer = fill(steps=4 * T).buffer
+    batch = buffer.sample(7, CPU)
+    for name, array in batch._asdict().items():
+        assert array.dtype == torch.float32
+        assert array.shape == ((7,) if name in ("reward", "terminated") else (7, 2))
+    for name in ("obs", "achieved_goal", "action", "goal", "reward", "terminated"):
+        assert buffer.data[name].dtype == np.float32
 
 
-def test_the_same_seed_gives_the_same_batches() -> None:
+def test_the_same_seed_gives_the_same_batches():
     first, second = fill(steps=4 * T).buffer, fill(steps=4 * T).buffer
     for _ in range(2):
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(first.sample(100, CPU), second.sample(100, CPU), strict=True)
-        )
+        for ours, theirs in zip(first.sample(100, CPU), second.sample(100, CPU), strict=True):
+            assert torch.equal(ours, theirs)
 
 
-def test_a_buffer_with_less_room_than_an_episode_of_each_environment_is_refused() -> None:
-    fill(steps=T, capacity=3, num_envs=3)
+def test_a_buffer_with_less_room_than_an_episode_of_each_environment_is_refused():
+    new_buffer(capacity=3, num_envs=3)
     with pytest.raises(ValueError, match="--buffer-size 14 "):
-        fill(steps=T, capacity=2, num_envs=3)
+        new_buffer(capacity=2, num_envs=3)
 
 
-@pytest.mark.parametrize("script", [ddpg_her, ddpg_her_reengage, sac_her_reengage])
-def test_batches_from_real_environments_are_consistent(script: ModuleType) -> None:
-    """Fed as the scripts feed it: for ContinuousSeek, states, goals, actions and rewards must fit together."""
-    envs, rng = VectorEnv("ContinuousSeek2-v0", 3, seed=0), np.random.default_rng(0)
-    buffer = script.HerReplayBuffer(1000, envs, 4, "future", rng)
+SCRIPTS = [ddpg_her, ddpg_her_reengage, sac_her_reengage, dqn_her_reengage_bitflip]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_batches_from_real_environments_are_consistent(script: ModuleType):
+    """Fed as the scripts feed it: states, goals, actions and rewards must fit together."""
+    envs, rng = vector_of("ContinuousSeek2-v0", 3, seed=0), np.random.default_rng(0)
+    args = script.Args(buffer_size=1000, her_k=4, her_strategy="future")
+    buffer = script.HerReplayBuffer(envs, args, SimpleNamespace(ends_on_success=False), rng)
     obs = envs.reset()
     for _ in range(40):
         action = rng.uniform(-1, 1, (3, 2)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         ended = terminated | truncated
-        step = {
-            "obs": obs["observation"],
-            "achieved_goal": obs["achieved_goal"],
-            "goal": obs["desired_goal"],
-        }
-        buffer.add(
-            step | {"action": action, "reward": reward, "terminated": terminated}, next_obs, ended
-        )
+        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "action": action}
+        step |= {"reward": reward[:, None], "terminated": terminated[:, None]}
+        buffer.add(step, obs["desired_goal"], next_obs, ended)
         obs = envs.reset(ended) if ended.any() else next_obs
     batch = script.Batch(*(array.numpy() for array in buffer.sample(1000, CPU)))
     np.testing.assert_allclose(batch.next_obs, np.clip(batch.obs + batch.action, -5, 5), atol=1e-6)
-    np.testing.assert_array_equal(batch.achieved_goal, batch.next_obs)
+    np.testing.assert_array_equal(batch.next_achieved_goal, batch.next_obs)
     reached = np.abs(batch.next_obs - batch.goal).max(axis=1) <= 0.1
     np.testing.assert_array_equal(batch.reward, np.where(reached, 0, -1))
-    assert reached.any() and not reached.all()
+    assert reached.any()
+    assert not reached.all()
     assert not batch.terminated.any()  # only the time limit ends these episodes

@@ -9,10 +9,10 @@ import pytest
 from conftest import MANY, ROOT
 
 from algos import ddpg_her_reengage_many as many
-from envs import make
+from envs import make, many_runs
 from envs.on_device import inspect_for_device
 
-QUEUE = str(ROOT / "benchmark" / "gpu_queue.sh")
+QUEUE = str(ROOT / "benchmark" / "tools" / "gpu_queue.sh")
 
 
 def test_every_command_is_one_that_a_script_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,18 +21,18 @@ def test_every_command_is_one_that_a_script_accepts(monkeypatch: pytest.MonkeyPa
     for line in printed.stdout.splitlines():
         python, script, *flags = shlex.split(line, comments=True)
         assert python == "python" and (ROOT / script).is_file()
-        assert int(line.split("  # ")[1].removesuffix(" minutes")) > 0
+        minutes = line.split("  # ")[1].removesuffix(" minutes")
+        assert int(minutes) > 0
         if MANY not in script:
-            assert (ROOT / flags[0]).is_file()
+            assert script == "benchmark/tools/run.py" and flags[-2:] == ["--minutes", minutes]
+            words = [word for word in flags[1:] if word.isdigit()][:-2]  # not those of two flags
+            printed_there = subprocess.run(["bash", str(ROOT / flags[0]), *words])
+            assert printed_there.returncode == 0
             continue
         monkeypatch.setattr(sys, "argv", [script, *flags])
-        args = many.read_args()
+        settings = many.PAPER_SETTINGS | many.OTHER_SETTINGS
+        args = many_runs.parse_args(many.Args, settings, many.UNTUNED, "")
         make_env = functools.partial(make, args.env_id)
-        many.check_many_args(args, inspect_for_device(make_env))
+        many_runs.check_args(args, inspect_for_device(make_env))
         folders.append(args.run_dir)
     assert len(folders) > 8 and len(set(folders)) == len(folders)
-
-
-def test_an_unknown_word_is_refused() -> None:
-    result = subprocess.run(["bash", QUEUE, "all"], text=True, capture_output=True)
-    assert result.returncode == 2 and "takes no words, not 'all'" in result.stderr

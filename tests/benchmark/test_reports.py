@@ -1,6 +1,7 @@
-"""Pictures and tables of benchmark/: the numbers are those of the metrics.csv files."""
+"""The tables of benchmark/ say what its files hold, and these are what the scripts make."""
 
-import subprocess
+import csv
+import json
 import sys
 from pathlib import Path
 
@@ -8,58 +9,22 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / "benchmark"))
+sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
+import collect
 import report
+import run
 
-
-def plot(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmark" / "plot.py"), "curve.svg", *flags]
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True)
-
-
-def write_runs(folder: Path, *curves: list[float]) -> None:
-    for seed, curve in enumerate(curves):
-        lines = [f"{1000 * i},{value}" for i, value in enumerate(curve)]
-        (folder / f"run_{seed}.csv").write_text(
-            "\n".join(["global_step,success_once", *lines]) + "\n"
-        )
-
-
-@pytest.mark.parametrize("flags", [[], ["--robust"]])
-@pytest.mark.parametrize("seeds", [1, 4])
-def test_a_plot_prints_final_value_area_and_the_first_steps_at_half_and_nine_tenths(
-    flags: list[str], seeds: int, tmp_path: Path
-):
-    write_runs(tmp_path, *[[0.0, 0.4, 0.6, 0.8, 1.0]] * seeds)
-    result = plot(tmp_path, "ours=run_*.csv", *flags)
-    assert result.returncode == 0, result.stderr
-    expected = (
-        f"ours: seeds {seeds}, final 1.000, area 0.560, at 0.5 from step 2,000, at 0.9 from 4,000\n"
-    )
-    assert result.stdout == expected
-    assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
-
-
-def test_a_level_that_is_not_reached_and_runs_of_unequal_length_are_told(tmp_path: Path):
-    write_runs(tmp_path, [0.0, 0.2, 0.4], [0.0, 0.4])
-    assert (
-        "area 0.150, at 0.5 from step never, at 0.9 from never"
-        in plot(tmp_path, "ours=run_*.csv").stdout
-    )
-
-
-def test_a_pattern_without_files_is_refused(tmp_path: Path):
-    result = plot(tmp_path, "ours=nothing_*.csv")
-    assert (result.returncode, result.stderr) == (2, "No file matches nothing_*.csv.\n")
+BENCHMARK = ROOT / "benchmark"
+RESULTS = BENCHMARK / "results"
+METHODS = report.read_table("table.csv", report.Method)
+PLANNED = report.read_table("not_run.csv", report.NotRun)
+SCRIPTED = [method for method in METHODS if method.commands.split(",")[0].split()[0][-3:] == ".sh"]
 
 
 def test_the_verdict_says_by_how_much_a_result_differs():
-    assert (
-        report.verdict(0.93, 0.95)
-        == report.verdict(0.99, 0.95)
-        == report.verdict(21.0, 22.0)
-        == "reproduced"
-    )
+    assert report.verdict(0.93, 0.95) == "reproduced"
+    assert report.verdict(0.99, 0.95) == "reproduced"
+    assert report.verdict(21.0, 22.0) == "reproduced"
     assert report.verdict(0.80, 0.95) == "short by 0.15"
     assert report.verdict(24.0, 22.0) == "better by 2.00"
 
@@ -71,5 +36,154 @@ def test_an_interval_lies_around_the_mean_and_a_single_seed_has_none():
     assert report.with_interval(np.array([0.5]))[0] == "0.500"
 
 
-def test_results_md_is_what_the_report_makes_of_the_curves_that_are_there():
-    assert (ROOT / "benchmark" / "RESULTS.md").read_text() == report.report()
+def test_results_md_and_readmes_table_are_what_the_report_makes_of_the_curves_that_are_there():
+    assert (BENCHMARK / "RESULTS.md").read_text() == report.report()
+    readme = (ROOT / "README.md").read_text()
+    assert readme == report.with_headline(readme) and report.headline() in readme
+
+
+def test_every_picture_that_results_md_shows_is_there_and_small():
+    text = (BENCHMARK / "RESULTS.md").read_text()
+    for name in (part.split(")")[0] for part in text.split("](figures/")[1:]):
+        path = BENCHMARK / "figures" / name
+        assert path.exists() and path.with_suffix(".svg").stat().st_size < 100_000
+
+
+def test_every_curve_stands_in_the_table_and_has_its_settings_beside_it():
+    folders = {method.folder for method in METHODS}
+    for path in RESULTS.glob("*/*/*.csv"):
+        folder = str(path.parent.relative_to(RESULTS))
+        assert folder in folders or folder.startswith("runtime/")
+        settings = json.loads(path.with_suffix(".json").read_text())
+        assert str(settings["seed"]) == path.stem and settings["env_id"]
+
+
+def printed_runs(commands: str) -> dict[str, run.Run]:
+    """<experiment>/<method>/<seed> -> the run that a script of experiments/ prints."""
+    script, *words = commands.split(",")[0].split()
+    runs = run.read_runs(str(BENCHMARK / "experiments" / script), words)
+    return {one.name.removeprefix("runs/"): one for one in runs}
+
+
+@pytest.mark.parametrize("method", SCRIPTED, ids=lambda method: f"{method.section}-{method.folder}")
+def test_a_methods_commands_are_printed_by_its_script_and_its_files_have_their_settings(
+    method: report.Method,
+):
+    printed = printed_runs(method.commands)
+    with_flags = method.commands.partition(", with ")[2].split()
+    if not with_flags:
+        assert any(folder.startswith(f"{method.folder}/") for folder in printed)
+    for path in report.csv_files(method.folder):
+        settings = json.loads(path.with_suffix(".json").read_text())
+        expected = printed.get(f"{method.folder}/{path.stem}")
+        assert expected or with_flags
+        words = run.settings_of(expected) if expected else {}
+        for flag, value in zip(with_flags[::2], with_flags[1::2], strict=True):
+            words[flag.removeprefix("--").replace("-", "_")] = [value]
+        for name, value in words.items():
+            if name.removeprefix("no_") not in run.NOT_COMPARED:
+                assert run.is_same(name, value, settings[name]), (path, name)
+
+
+def test_what_is_planned_is_printed_by_its_script_and_timed_by_runs_that_are_there():
+    for planned in PLANNED:
+        row = report.not_run(planned)
+        assert row is None or int(row[3]) > 0
+        assert planned.like == "" or report.csv_files(planned.like)
+
+
+def test_a_run_that_ends_early_does_not_count_as_run():
+    assert report.is_run("bit_flip_d20/alpha1/1", 200_000)
+    assert not report.is_run("hand_reach/alpha0.1/1", 4_750_000)  # 9 of 50 epochs
+    assert not report.is_run("hand_reach/alpha0.1/77", 0)
+
+
+def test_empty_columns_are_left_out_of_a_table():
+    expected = "| a | c |\n| --- | --- |\n| 1 | 3 |\n| 1 |  |"
+    assert report.table("a|b|c", [["1", "", "3"], ["1", "", ""]]) == expected
+
+
+def test_the_papers_means_lie_within_the_run():
+    for method in METHODS:
+        for pair in method.means.split():
+            step, mean = map(float, pair.split(":"))
+            assert 0 < step <= float(method.steps) and mean >= 0
+
+
+def test_tables_have_no_stray_columns():
+    for name in ("table.csv", "not_run.csv"):
+        with open(BENCHMARK / "experiments" / name, newline="") as file:
+            header, *rows = csv.reader(file)
+        assert all(len(row) == len(header) for row in rows)
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "benchmark" / "results"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(collect, "RESULTS", folder)
+    return folder
+
+
+def write_run(run_dir: Path, last: int = 20, **settings: object) -> Path:
+    run_dir.mkdir(parents=True)
+    args = {"seed": 1, "alpha": 0.1, "total_timesteps": 20, "run_dir": str(run_dir)} | settings
+    (run_dir / "args.json").write_text(json.dumps(args))
+    (run_dir / "metrics.csv").write_text(f"global_step,success_rate\n0,0.0\n{last},1.0\n")
+    return run_dir
+
+
+def collected(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Exit code and standard error of collect.py."""
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["collect.py", *map(str, words)])
+        try:
+            collect.main()
+        except SystemExit as error:
+            code = error.code
+    return code, capsys.readouterr().err
+
+
+def test_a_complete_run_is_collected_with_its_settings(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+):
+    runs = [write_run(tmp_path / f"runs/flip/alpha0.1/{seed}", seed=seed) for seed in (1, 2)]
+    assert collected(capsys, *runs) == (0, "")
+    for seed in (1, 2):
+        csv_file = results / f"flip/alpha0.1/{seed}.csv"
+        assert csv_file.read_text() == (runs[seed - 1] / "metrics.csv").read_text()
+        settings = json.loads(csv_file.with_suffix(".json").read_text())
+        assert settings == {"seed": seed, "alpha": 0.1, "total_timesteps": 20}
+    code, error = collected(capsys, runs[0])
+    assert (code, error) == (2, "flip/alpha0.1/1.csv is there already: --replace overwrites it.\n")
+    assert collected(capsys, runs[0], "--replace") == (0, "")
+    elsewhere = write_run(tmp_path / "BitFlip__3", seed=3)
+    assert collected(capsys, elsewhere, "--to", "flip/alpha0.1") == (0, "")
+    assert (results / "flip/alpha0.1/3.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name, last, settings, sentence",
+    [
+        ("runs/flip/alpha0.1/2", 10, {"seed": 2}, "is not complete: step 10 of 20."),
+        ("runs/flip/alpha0.1/2", 20, {"seed": 2, "alpha": 0.2}, "--alpha is 0.2, in 1.json 0.1."),
+        ("runs/flip/alpha0.1/2", 20, {"seed": 5}, "--seed is 5, not 2."),
+        ("BitFlip__2", 20, {"seed": 2}, "is not runs/<experiment>/<method>/<seed>: say --to."),
+        ("runs/flip/alpha0.1/2", 20, {"seed": None}, "has no args.json that a run writes."),
+    ],
+)
+def test_a_run_that_is_no_evidence_is_refused_before_anything_is_copied(
+    name: str,
+    last: int,
+    settings: dict,
+    sentence: str,
+    tmp_path: Path,
+    results: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert collected(capsys, write_run(tmp_path / "runs/flip/alpha0.1/1"))[0] == 0
+    good = write_run(tmp_path / "runs/flip/alpha0.1/3", seed=3)
+    code, error = collected(capsys, good, write_run(tmp_path / name, last, **settings))
+    assert code == 2 and error.endswith(sentence + "\n") and error.count("\n") == 1
+    assert sorted(path.name for path in results.rglob("*.*")) == ["1.csv", "1.json", "alpha0.1"]

@@ -273,6 +273,7 @@ def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apar
 
 
 def test_the_greedy_agent_of_noisy_seek_gets_what_the_paper_reports():
-    greedy = runpy.run_path(str(ROOT / "benchmark" / "noisy_seek_greedy.py"))["go_to_nearest_goal"]
+    study = ROOT / "benchmark" / "studies" / "noisy_seek_greedy.py"
+    greedy = runpy.run_path(str(study))["go_to_nearest_goal"]
     mean_return = vector_of("NoisySeek-v0", 1000, seed=1).play(greedy)["episodic_return"]
     assert mean_return == pytest.approx(11.94, abs=0.8)  # standard error 0.2

@@ -1,7 +1,4 @@
-"""The rotation environments.
-
-And that benchmark/propositions.py minimises the Bellman error of their model class.
-"""
+"""The rotation environments, and that studies/propositions.py minimises their Bellman error."""
 
 import sys
 import warnings
@@ -19,7 +16,7 @@ import envs
 from algos.ddpg_her_reengage import Args, Batch, reengage_critic_loss
 from envs.tasks.rotation import Rotation, random_rotation
 
-sys.path.insert(0, str(ROOT / "benchmark"))
+sys.path.insert(0, str(ROOT / "benchmark" / "studies"))
 from propositions import learn_from_gradients, learn_from_values, transitions
 
 GAMMA = 0.9

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# DriveSeek with the image encoder: prints the training commands, one a line.
+#   drive_seek_cnn.sh         the learning rate of figure 19
+#   drive_seek_cnn.sh grid    and those of figure 20
+set -u
+case "$*" in
+    "") rates=0.001 ;;
+    grid) rates="0.0005 0.001 0.002" ;;
+    *)
+        echo "drive_seek_cnn.sh: '$*' is not one of its words: grid (or none)." >&2
+        exit 2
+        ;;
+esac
+
+for seed in 1 2 3 4 5; do
+    for rate in $rates; do
+        for alpha in 0 5 10 20; do
+            echo "python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0 --encoder cnn" \
+                "--alpha $alpha --learning-rate $rate --seed $seed" \
+                "--run-dir runs/drive_seek_cnn/lr${rate}_alpha$alpha/$seed"
+        done
+    done
+done

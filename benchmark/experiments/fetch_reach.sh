@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# FetchReach, which is not in the paper: prints the training commands, one a line.
+set -u
+if [ $# -gt 0 ]; then
+    echo "fetch_reach.sh: '$*' is not one of its words: it has none." >&2
+    exit 2
+fi
+
+train() { # script method
+    echo "python algos/$1.py --env-id FetchReach-v4 --seed 1 --run-dir runs/fetch_reach/$2/1"
+}
+
+train ddpg_her ddpg_her
+train sac_her_reengage sac_reengage

@@ -1,0 +1,428 @@
+"""Writes what the results say: RESULTS.md, the pictures in figures/, and the table of README.md.
+
+    python benchmark/tools/report.py
+
+experiments/table.csv names every method: its section and figure, where its runs are
+(results/<folder>/<seed>.csv), the script that prints its commands, and what the paper reports, read
+off its figures: the final value (mean of the last tenth of the evaluations), the area (mean of all
+of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A method of which
+only a part was run is compared with that part of the paper's curve. experiments/not_run.csv names
+what has no runs yet, `like` a method whose measured time of a step it will need.
+"""
+
+import csv
+import json
+import math
+import statistics
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from plot import Curve, draw, read_curve, read_metrics, save
+from scipy.stats import bootstrap
+
+BENCHMARK = Path(__file__).resolve().parents[1]
+RESULTS = BENCHMARK / "results"
+PRECISIONS = {"highest": "float32", "high": "TF32", "medium": "bfloat16"}
+HEADLINE = [  # README's rows: the first two methods of these sections
+    "continuous_seek_d5",
+    "continuous_seek_d10",
+    "continuous_seek_d20",
+    "continuous_seek_sac_d10",
+    "bit_flip_d20",
+    "bit_flip_d40",
+    "hand_reach_short",
+    "drive_seek_short",
+]
+START, END = "<!-- results: benchmark/tools/report.py -->", "<!-- end of results -->"
+
+
+class Method(NamedTuple):
+    """A line of table.csv; the paper's values are empty where it reports none."""
+
+    section: str  # also the picture's name
+    figure: str  # of the paper
+    title: str
+    metric: str
+    folder: str  # results/<experiment>/<method>
+    label: str
+    part: str  # "first 9 of 50 epochs" where the runs end early
+    drawn: str  # "yes" or "no"
+    commands: str  # script and word that print them
+    steps: str  # of a whole run
+    final: str
+    area: str
+    half: str  # the first step with a mean of 0.5, or "never"
+    most: str  # of 0.9
+    means: str  # "step:mean step:mean ..."
+
+
+class NotRun(NamedTuple):
+    """A line of not_run.csv."""
+
+    figure: str
+    title: str
+    methods: str
+    folders: str  # a pattern of <experiment>/<method>
+    commands: str
+    steps: str
+    like: str  # a folder in results/, or nothing
+
+
+class Measured(NamedTuple):
+    steps: np.ndarray  # (evaluations,)
+    values: np.ndarray  # (seeds, evaluations)
+    minutes: float  # a run's median
+    settings: list[dict]  # a seed each
+
+
+# Reading
+
+
+def read_table(name: str, kind: type) -> list:
+    with open(BENCHMARK / "experiments" / name, newline="") as file:
+        return [kind(**row) for row in csv.DictReader(file)]
+
+
+def csv_files(folder: str) -> list[Path]:
+    return sorted((RESULTS / folder).glob("*.csv"), key=lambda path: int(path.stem))
+
+
+def measure(method: Method) -> Measured | None:
+    """What was run; None if nothing was."""
+    paths = csv_files(method.folder)
+    if not paths:
+        return None
+    steps, values = read_curve(Curve(method.label, paths), method.metric)
+    settings = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+    return Measured(steps, values, minutes_of(paths), settings)
+
+
+def minutes_of(paths: list[Path]) -> float:
+    """The median wall time; not a number where none was written."""
+    seconds = [read_metrics(path).get("wall_time", [math.nan])[-1] for path in paths]
+    return statistics.median(seconds) / 60
+
+
+# Numbers as text
+
+
+def with_interval(values: np.ndarray) -> tuple[str, float]:
+    """Mean over seeds with its 95 % interval where there is more than one seed, and the mean."""
+    mean = values.mean()
+    if len(values) == 1 or np.ptp(values) == 0:
+        return f"{mean:.3f}", mean
+    draws = np.random.default_rng(0)
+    low, high = bootstrap((values,), np.mean, rng=draws).confidence_interval
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]", mean
+
+
+def verdict(ours: float, paper: float) -> str:
+    """Within 5 points of success, or 5 % of a return, counts as reproduced."""
+    difference = ours - paper
+    if abs(difference) <= 0.05 * max(1.0, abs(paper)):
+        return "reproduced"
+    return f"{'better' if difference > 0 else 'short'} by {abs(difference):.2f}"
+
+
+def final_and_area(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of values (seeds, evaluations): (seeds,) each."""
+    last = max(1, round(values.shape[1] / 10))
+    return values[:, -last:].mean(1), values.mean(1)
+
+
+def first_step(measured: Measured, level: float) -> str:
+    reached = measured.values.mean(0) >= level
+    return as_steps(measured.steps[reached.argmax()]) if reached.any() else "never"
+
+
+def as_steps(step: float | str) -> str:
+    """12000 -> 12k; words as they are."""
+    try:
+        return f"{float(step) / 1000:,.0f}k"
+    except ValueError:
+        return str(step)
+
+
+def as_value(number: str) -> str:
+    """The paper's, as ours are written; nothing stays nothing."""
+    return number and f"{float(number):.3f}"
+
+
+def counted(words: Iterable[str]) -> str:
+    """'Xeon (3), EPYC (2)', or only the word where there is one."""
+    counts = Counter(words)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{word} ({count})" for word, count in counts.items())
+
+
+def machine(settings: dict) -> str:
+    versions = settings.get("versions", {})
+    device = versions.get("device", "cpu")
+    return versions.get("processor", "not recorded") if device == "cpu" else device
+
+
+def precision(settings: dict) -> str:
+    return PRECISIONS.get(settings.get("matmul_precision", "highest"), "not recorded")
+
+
+def table(head: str, rows: list[list[str]]) -> str:
+    """A Markdown table without its empty columns; the head's cells stand between bars."""
+    columns = [column for column in zip(head.split("|"), *rows, strict=True) if any(column[1:])]
+    heads, *lines = zip(*columns, strict=True)
+    lines = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# Sections
+
+
+def section(methods: list[Method]) -> str:
+    """Picture, numbers and verdicts of the methods of one section."""
+    first = methods[0]
+    measured = {method: measure(method) for method in methods}
+    parts = [f"## {first.title}", place_in_paper(first.figure)]
+    if any(found and method.drawn == "yes" for method, found in measured.items()):
+        parts.append(f"![{first.title}](figures/{first.section}.png)")
+    is_success = first.metric.startswith("success")
+    head = "method|seeds|final|paper|area|paper"
+    if is_success:
+        head += "|0.5 at|paper|0.9 at|paper"
+    parts.append(table(head, [numbers(m, found, is_success) for m, found in measured.items()]))
+    rows = [circumstances(m, found) for m, found in measured.items() if found]
+    if rows:
+        head = "method|final|area|a run|machine|precision|commands"
+        parts.append(table(head, rows))
+    else:
+        parts.append(f"Not run: `{first.commands}`.")
+    return "\n\n".join(parts)
+
+
+def place_in_paper(figure: str) -> str:
+    if not figure:
+        return "Not in the paper."
+    return f"{'Figures' if ',' in figure else 'Figure'} {figure} of the paper."
+
+
+def name_of(method: Method) -> str:
+    return f"{method.label} ({method.part})" if method.part else method.label
+
+
+def numbers(method: Method, found: Measured | None, is_success: bool) -> list[str]:
+    seeds, final, area, half, most = "0", "", "", "", ""
+    if found:
+        finals, areas = final_and_area(found.values)
+        seeds = str(len(finals))
+        final, area = with_interval(finals)[0], with_interval(areas)[0]
+        half, most = first_step(found, 0.5), first_step(found, 0.9)
+    row = [name_of(method), seeds, final, as_value(method.final), area, as_value(method.area)]
+    if is_success:
+        row += [half, as_steps(method.half), most, as_steps(method.most)]
+    return row
+
+
+def circumstances(method: Method, found: Measured) -> list[str]:
+    finals, areas = final_and_area(found.values)
+    judgements = ["", ""]
+    if method.final:
+        judgements = [
+            verdict(finals.mean(), float(method.final)),
+            verdict(areas.mean(), float(method.area)),
+        ]
+    machines = counted(map(machine, found.settings))
+    precisions = counted(map(precision, found.settings))
+    minutes = "not recorded" if math.isnan(found.minutes) else f"{found.minutes:.1f} min"
+    return [method.label, *judgements, minutes, machines, precisions, f"`{method.commands}`"]
+
+
+def propositions() -> str:
+    """The exponents of the transitions that are needed, by d, from d = 8 on."""
+    with open(RESULTS / "propositions" / "transitions.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    rows = []
+    for number, kind in ((1, "dense"), (2, "sparse")):
+        for loss, paper in (("value loss", "at least d^2"), ("with the gradient", "d")):
+            chosen = [line for line in lines if (line["environment"], line["loss"]) == (kind, loss)]
+            chosen = [line for line in chosen if int(line["d"]) >= 8]
+            d = np.log([float(line["d"]) for line in chosen])
+            transitions = np.log([float(line["transitions"]) for line in chosen])
+            ours = f"d^{np.polyfit(d, transitions, 1)[0]:.2f}"
+            rows.append([f"proposition {number}, {kind} rewards", loss, ours, paper])
+    return table("transitions that are needed|loss|here|paper", rows)
+
+
+def greedy() -> str:
+    with open(RESULTS / "noisy_seek_greedy" / "return.csv", newline="") as file:
+        (line,) = csv.DictReader(file)
+    ours = float(line["episodic_return"])
+    return (
+        f"Mean return of {line['episodes']} episodes: {ours:.2f}; paper: 11.94 "
+        f"({verdict(ours, 11.94)}). `studies/noisy_seek_greedy.py`"
+    )
+
+
+def run_times() -> str:
+    """Table 5: the time between the last two evaluations with the term / without it."""
+    rows = []
+    for name, folder, alpha, paper in (
+        ("ContinuousSeek", "continuous_seek", "0.2", "1.41"),
+        ("HandReach", "hand_reach", "0.1", "1.34"),
+        ("DriveSeek", "drive_seek", "10", "1.40"),
+        ("NoisySeek", "noisy_seek", "20", "1.60"),
+    ):
+        seconds = []
+        for value in ("0", alpha):
+            path = RESULTS / "runtime" / f"{folder}_alpha{value}" / "1.csv"
+            seconds.append(np.diff(read_metrics(path)["wall_time"])[-1])
+            where = machine(json.loads(path.with_suffix(".json").read_text()))
+        rows.append([name, f"alpha {alpha}", f"{seconds[1] / seconds[0]:.2f}", paper, where])
+    return table("environment|with|here|paper|machine", rows)
+
+
+def printed_folders(commands: str) -> list[str]:
+    """<experiment>/<method>/<seed> of every command that a script prints."""
+    script, *words = commands.split()
+    printed = subprocess.run(
+        ["bash", BENCHMARK / "experiments" / script, *words],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    return [line.split("--run-dir runs/")[1] for line in printed.stdout.splitlines()]
+
+
+def is_run(folder: str, steps: int) -> bool:
+    path = RESULTS / f"{folder}.csv"
+    return path.exists() and read_metrics(path)["global_step"][-1] >= steps
+
+
+def not_run(planned: NotRun) -> list[str] | None:
+    """Its line of the list; None if nothing is missing."""
+    steps = int(planned.steps)
+    missing = 0
+    for folder in printed_folders(planned.commands):
+        if fnmatch(folder, f"{planned.folders}/*") and not is_run(folder, steps):
+            missing += 1
+    if missing == 0:
+        return None
+    cost = cost_of(missing, steps, planned.like) if planned.like else "no similar run was timed"
+    commands = f"`{planned.commands}`"
+    return [planned.figure, planned.title, planned.methods, str(missing), cost, commands]
+
+
+def cost_of(runs: int, steps: int, like: str) -> str:
+    paths = csv_files(like)
+    measured = read_metrics(paths[0])["global_step"][-1]
+    hours = runs * steps / measured * minutes_of(paths) / 60
+    settings = json.loads(paths[0].with_suffix(".json").read_text())
+    is_cpu = settings.get("versions", {}).get("device", "cpu") == "cpu"
+    return f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
+
+
+def headline() -> str:
+    """README's table."""
+    sections: dict[str, list[Method]] = {}
+    for method in read_table("table.csv", Method):
+        sections.setdefault(method.section, []).append(method)
+    rows = []
+    for name in HEADLINE:
+        without, with_term = sections[name][:2]
+        row = [name_of(without._replace(label=without.title)), seeds_of(without)]
+        for method in (without, with_term):
+            finals, areas = final_and_area(measure(method).values)
+            row += [f"{finals.mean():.3f}", as_value(method.final)]
+            row += [f"{areas.mean():.3f}", as_value(method.area)]
+        rows.append(row)
+    head = "environment|seeds|without: final|paper|area|paper|with the term: final|paper|area|paper"
+    return table(head, rows)
+
+
+def seeds_of(method: Method) -> str:
+    return str(len(csv_files(method.folder)))
+
+
+def report() -> str:
+    methods = read_table("table.csv", Method)
+    groups = groupby(methods, lambda method: method.section)
+    sections = "\n\n".join(section(list(group)) for _, group in groups)
+    missing = [not_run(planned) for planned in read_table("not_run.csv", NotRun)]
+    missing = [row for row in missing if row]
+    return f"""# Results
+
+Generated by `python benchmark/tools/report.py` from the curves in `results/`, each of which has its
+settings beside it as .json, and from `experiments/table.csv`.
+
+"Final" is the mean of the last tenth of the evaluations, "area" the mean of all of them, in
+brackets the 95 % bootstrap interval of the mean over seeds; then come the first steps at which the
+mean is at least 0.5 and 0.9. Success counts at any step of an episode, for the robots at its last
+step; for DriveSeek and NoisySeek the numbers are an episode's return. A value within 0.05 of the
+paper's (returns: 5 %) counts as reproduced. The circles in the pictures are the paper's mean at
+four steps. The commands are the lines that the script prints: `python benchmark/tools/run.py
+benchmark/experiments/SCRIPT`. The time of a run is the median of what passed on the clock, two
+runs at a time and with other work going on.
+
+{sections}
+
+## NoisySeek, greedy agent
+
+Figure 4d of the paper.
+
+{greedy()}
+
+## Transitions that the propositions need
+
+Figures 5 and 6 of the paper. `studies/propositions.py`
+
+![Propositions 1 and 2](figures/propositions.png)
+
+{propositions()}
+
+## Run time with the term, divided by that without
+
+Table 5 of the paper. `speed/runtime.sh`
+
+{run_times()}
+
+## Not run
+
+The cost is what the time of similar runs here makes of it: upper bounds, because those shared
+their machine with other work.
+
+{table("figure|experiment|methods|runs|cost|commands", missing)}
+"""
+
+
+def draw_all() -> None:
+    """Every section's picture, as .svg and .png."""
+    for name, group in groupby(read_table("table.csv", Method), lambda method: method.section):
+        curves = []
+        for method in group:
+            paths = csv_files(method.folder)
+            if method.drawn == "yes" and paths:
+                pairs = [pair.split(":") for pair in method.means.split()]
+                means = {float(step): float(mean) for step, mean in pairs}
+                curves.append(Curve(method.label, paths, means))
+        if curves:
+            print(method.title)
+            figure = draw(curves, [method.metric], method.title)
+            save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
+
+
+def with_headline(readme: str) -> str:
+    """README.md with the table between its two marks renewed."""
+    before, _, rest = readme.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{headline()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    draw_all()
+    (BENCHMARK / "RESULTS.md").write_text(report())
+    readme = BENCHMARK.parent / "README.md"
+    readme.write_text(with_headline(readme.read_text()))

@@ -1,0 +1,47 @@
+"""What a run's numbers may depend on besides its arguments."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy")
+
+
+def versions(device: torch.device) -> dict[str, Any]:
+    """Of the project, of what it stands on, and of the machine; None where something is missing."""
+    found = {"commit": commit(), "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    found["processor"] = processor()
+    found["threads"] = torch.get_num_threads()
+    found["precision"] = torch.get_float32_matmul_precision()
+    return found
+
+
+def commit() -> str | None:
+    """The project's commit, with a + where files differ from it; None without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
+    return result.stdout.strip() or None
+
+
+def processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,420 @@
+"""An interrupted run that is resumed ends as the run that nothing interrupted, bit for bit."""
+
+import csv
+import itertools
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from forked import SMALL, Command, run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from envs import files, run_folder
+
+PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
+KEPT = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}
+
+
+def checkpoint_often() -> None:
+    run_folder.CHECKPOINT_SHARE = 1e9  # at every evaluation, however long it takes
+
+
+def kill_at(moment: int) -> None:
+    """Kills this process at a moment of its writing, counted from 0: five moments a file.
+
+    The file is cut in half and not on the disk yet; complete; on the disk; renamed; the folder is
+    on the disk.
+    """
+    checkpoint_often()
+    moments = itertools.count()
+    fsync = os.fsync
+    replace = os.replace
+
+    def pass_moment() -> None:
+        if next(moments) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def slow_fsync(descriptor: int) -> None:
+        size = os.fstat(descriptor).st_size
+        is_file = os.path.isfile(f"/proc/self/fd/{descriptor}")
+        if is_file and next(moments) == moment:
+            os.truncate(descriptor, size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        pass_moment()
+        fsync(descriptor)
+
+    def slow_replace(*paths: Path) -> None:
+        pass_moment()
+        replace(*paths)
+        pass_moment()
+
+    os.fsync = slow_fsync
+    os.replace = slow_replace
+
+
+def signal_at(step: int, number: int) -> None:
+    """Sends this process a signal while it counts a step."""
+    checkpoint_often()
+    add_step = run_folder.RunFolder.add_step
+
+    def add_step_and_signal(self: run_folder.RunFolder, *what: object) -> None:
+        if self.count.global_step == step:
+            os.kill(os.getpid(), number)
+        add_step(self, *what)
+
+    run_folder.RunFolder.add_step = add_step_and_signal
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """metrics.csv without the column that may differ."""
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["wall_time"]
+    return rows
+
+
+def differences(one: object, other: object, path: str = "") -> list[str]:
+    """Where two nested contents of files differ in a bit."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        parts = [differences(one[key], other[key], f"{path}/{key}") for key in one]
+        return sum(parts, [])
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return sum((differences(a, b, f"{path}/{i}") for i, (a, b) in pairs), [])
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if one.equal(other) else [path]
+    return [] if one == other or path.endswith("wall_time") else [path]
+
+
+def assert_equal_runs(folder: Path, expected: Path) -> None:
+    """The same files with the same content, the checkpoint's too, but for times and TensorBoard."""
+    assert rows_of(folder) == rows_of(expected)
+    for name in ("model.pt", "best_model.pt", "checkpoint.pt"):
+        contents = [files.load(path / name, "file") for path in (folder, expected)]
+        assert differences(*contents) == []
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("events")}
+    assert names == {path.name for path in expected.iterdir() if path.name in KEPT}
+
+
+@pytest.fixture(scope="module", params=list(SMALL))
+def script(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def whole(script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupts."""
+    cwd = tmp_path_factory.mktemp(script)
+    ended = run(script, *SMALL[script], cwd=cwd, before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return cwd / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
+    number: int, script: str, whole: Path, tmp_path: Path
+):
+    step = 46  # within an episode, and between two evaluations
+    ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(signal_at, step, number))
+    assert (ended.returncode, ended.stderr) == (128 + number, "")
+    last = ended.stdout.splitlines()[-1]
+    assert last.startswith(f"{signal.Signals(number).name}: ended at step ")
+    assert last.endswith(f"go on with --resume {tmp_path / 'run'}.")
+    assert len(rows_of(tmp_path / "run")) == 2
+
+    ended = run(script, "--resume", "run", cwd=tmp_path, before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("moment", [33, 57, 60, 63])
+def test_a_run_that_is_killed_while_it_writes_a_file_ends_as_the_others_when_it_is_resumed(
+    moment: int, script: str, whole: Path, tmp_path: Path
+):
+    ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(kill_at, moment))
+    assert ended.returncode == -signal.SIGKILL
+    ended = run(script, "--resume", "run", cwd=tmp_path, before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert_equal_runs(tmp_path / "run", whole)
+
+
+# What a resumed run says, and writes
+
+
+def resumed(flags: list, cwd: Path, step: int, script: str = PLAIN) -> Path:
+    """The folder of a run that was interrupted at a step and resumed."""
+    before = partial(signal_at, step, signal.SIGTERM)
+    ended = run(script, *flags, cwd=cwd, before=before)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+    ended = run(script, "--resume", "run", cwd=cwd, before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return cwd / "run"
+
+
+def test_tensorboard_has_every_point_once_and_the_clock_goes_on(tmp_path: Path):
+    folder = resumed(SMALL[PLAIN], tmp_path, 46)
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    points = [scalar.step for scalar in events.Scalars("charts/buffer_fill")]
+    assert points == list(range(10, 121, 10))
+    assert [scalar.step for scalar in events.Scalars("eval/success_rate")] == [0, 30, 60, 90, 120]
+    with open(folder / "metrics.csv", newline="") as file:
+        times = [float(row["wall_time"]) for row in csv.DictReader(file)]
+    assert times == sorted(times)
+
+
+def test_points_and_rows_after_the_checkpoint_come_only_once(tmp_path: Path):
+    before = partial(kill_instead_of_checkpoint, 90)
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == -signal.SIGKILL
+    folder = tmp_path / "run"
+    assert [row["global_step"] for row in rows_of(folder)] == ["0", "30", "60", "90"]
+    before = partial(signal_at, 61, signal.SIGTERM)
+    assert run(PLAIN, "--resume", "run", cwd=tmp_path, before=before).returncode == 143
+    assert [row["global_step"] for row in rows_of(folder)] == ["0", "30", "60"]
+    assert run(PLAIN, "--resume", "run", cwd=tmp_path).returncode == 0
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("eval/success_rate")] == [0, 30, 60, 90, 120]
+
+
+def kill_instead_of_checkpoint(step: int) -> None:
+    checkpoint_often()
+    save = run_folder.RunFolder._save_checkpoint
+
+    def save_or_be_killed(self: run_folder.RunFolder) -> None:
+        if self.count.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(self)
+
+    run_folder.RunFolder._save_checkpoint = save_or_be_killed
+
+
+def test_a_complete_run_says_so_and_is_left_as_it_is(whole: Path):
+    before = {path: path.read_bytes() for path in whole.iterdir()}
+    script = whole.parent.name.rstrip("0123456789")
+    ended = run(script, "--resume", whole, cwd=whole.parent)
+    last = ended.stdout.splitlines()[-1]
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert last == f"{whole} is complete; more than --total-timesteps 120 trains on."
+    assert {path: path.read_bytes() for path in whole.iterdir()} == before
+
+
+def test_more_steps_train_on_as_if_they_had_been_asked_for_at_first(tmp_path: Path):
+    for name, flags in {"long": [], "short": ["--total-timesteps", 60]}.items():
+        (tmp_path / name).mkdir()
+        ended = run(PLAIN, *SMALL[PLAIN], *flags, cwd=tmp_path / name, before=checkpoint_often)
+        assert ended.returncode == 0
+    flags = ["--resume", "run", "--total-timesteps", 120]
+    ended = run(PLAIN, *flags, cwd=tmp_path / "short", before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert_equal_runs(tmp_path / "short" / "run", tmp_path / "long" / "run")
+
+
+def test_of_two_resumes_at_once_one_wins_and_the_other_says_so(tmp_path: Path):
+    before = partial(signal_at, 46, signal.SIGTERM)
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == 143
+    places = [tmp_path / "one", tmp_path / "other"]
+    commands = []
+    for place in places:
+        place.mkdir()
+        commands.append(Command(PLAIN, "--resume", tmp_path / "run", cwd=place, before=slow_steps))
+    first, second = sorted(command.wait() for command in commands)
+    assert (first.returncode, first.stderr) == (0, "")
+    sentence = f"Another process is writing to {tmp_path / 'run'}.\n"
+    assert (second.returncode, second.stderr) == (2, sentence)
+    assert len(rows_of(tmp_path / "run")) == 5
+
+
+def slow_steps() -> None:
+    """A run that is not over before the other one has begun."""
+    add_step = run_folder.RunFolder.add_step
+
+    def add_step_slowly(self: run_folder.RunFolder, *what: object) -> None:
+        time.sleep(0.05)
+        add_step(self, *what)
+
+    run_folder.RunFolder.add_step = add_step_slowly
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_refused_in_one_sentence(
+    tmp_path: Path,
+):
+    for moment, sentence in {1: "no run's folder: it has no args.json", 7: "no checkpoint"}.items():
+        ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=partial(kill_at, moment))
+        assert ended.returncode == -signal.SIGKILL
+        ended = run(PLAIN, "--resume", "run", cwd=tmp_path)
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+        assert sentence in ended.stderr
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_a_second_signal_ends_a_run_at_once(tmp_path: Path):
+    ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=signal_twice)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr == ""
+
+
+def signal_twice() -> None:
+    signal_at(46, signal.SIGTERM)
+    signal_at(47, signal.SIGTERM)
+
+
+def test_without_checkpoints_a_signal_still_ends_a_run_and_says_what_is_missing(tmp_path: Path):
+    flags = [*SMALL[PLAIN], "--no-save-checkpoint"]
+    before = partial(signal_at, 46, signal.SIGINT)
+    ended = run(PLAIN, *flags, cwd=tmp_path, before=before)
+    assert (ended.returncode, ended.stderr) == (130, "")
+    last = ended.stdout.splitlines()[-1]
+    assert last.endswith("there is no checkpoint, as --no-save-checkpoint asked.")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path: Path):
+    ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=clock_of_steps)
+    assert ended.returncode == 0
+    # A step takes a second and a checkpoint two, so the second one must wait for 100 steps
+    assert [line for line in ended.stdout.splitlines() if line.startswith("checkpoint")] == [
+        "checkpoint at 10",
+        "checkpoint at 120",
+    ]
+
+
+def clock_of_steps() -> None:
+    """Time goes by the steps, and stands still but for them and for checkpoints."""
+    clock = [0.0]
+    time.time = lambda: clock[0]
+    add_step = run_folder.RunFolder.add_step
+    save = run_folder.RunFolder._save_checkpoint
+
+    def add_step_of_a_second(self: run_folder.RunFolder, *what: object) -> None:
+        clock[0] += 1
+        add_step(self, *what)
+
+    def save_in_two_seconds(self: run_folder.RunFolder) -> None:
+        print("checkpoint at", self.count.global_step)
+        save(self)
+        clock[0] += 2
+
+    run_folder.RunFolder.add_step = add_step_of_a_second
+    run_folder.RunFolder._save_checkpoint = save_in_two_seconds
+
+
+# Environments of other kinds
+
+OTHERS = {
+    "a simulator, two copies": [
+        *"--env-id HandReach-v3 --num-envs 2 --eval-episodes 2 --total-timesteps 400".split(),
+        *"--eval-frequency 100 --buffer-size 300 --gradient-steps 2".split(),
+    ],
+    "one that draws from the system": ["--env-id", "SystemRandomness-v0", "--learning-starts", 20],
+    "one that ends early": ["--env-id", "Corridor-v0", "--learning-starts", 20],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_run_in_another_kind_of_environment_goes_on_bit_for_bit(name: str, tmp_path: Path):
+    flags = [*SMALL[REENGAGE], *OTHERS[name]]
+    (tmp_path / "whole").mkdir()
+    ended = run(REENGAGE, *flags, cwd=tmp_path / "whole", before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    step = 160 if "HandReach-v3" in flags else 46
+    folder = resumed(flags, tmp_path, step, REENGAGE)
+    assert_equal_runs(folder, tmp_path / "whole" / "run")
+
+
+def test_copies_that_end_at_different_times_go_on_without_their_unfinished_episodes(tmp_path: Path):
+    flags = "--env-id Corridor-v0 --num-envs 3 --learning-starts 30".split()
+    folder = resumed([*SMALL[REENGAGE], *flags], tmp_path, 45, REENGAGE)
+    steps = [int(row["global_step"]) for row in rows_of(folder)]
+    assert steps == [0, 30, 60, 90, 120]
+    assert files.load(folder / "checkpoint.pt", "checkpoint")["count"]["global_step"] == 120
+
+
+# Several processes
+
+RANKS = 2
+
+
+def be_rank(rank: int, port: int, before: Callable[[], None]) -> None:
+    """What torchrun tells its processes."""
+    variables = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    variables |= {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    before()
+
+
+def run_ranks(folder: Path, flags: list, before: list[Callable[[], None]]) -> list:
+    """All ranks of one run; ends those that wait for a rank that is gone, as torchrun does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = []
+    for rank in range(RANKS):
+        cwd = folder.with_name(f"rank{rank}")
+        cwd.mkdir(exist_ok=True)
+        told = partial(be_rank, rank, port, before[rank])
+        commands.append(Command(TORCHRUN, *flags, cwd=cwd, before=told))
+    while all(command.process.is_alive() for command in commands):
+        time.sleep(0.05)
+    for command in commands:
+        command.process.join(5)
+        command.process.kill()
+    return [command.wait() for command in commands]
+
+
+@pytest.fixture(scope="module")
+def whole_of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    flags = [*SMALL[REENGAGE], "--run-dir", folder]
+    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
+    assert [one.returncode for one in ended] == [0, 0], ended
+    return folder
+
+
+@pytest.mark.parametrize("rank, moment", [(0, 60), (1, 10), (1, 13), (1, 16)])
+def test_ranks_of_which_one_is_killed_while_it_writes_go_on_bit_for_bit(
+    rank: int, moment: int, whole_of_ranks: Path, tmp_path: Path
+):
+    before = [checkpoint_often] * RANKS
+    before[rank] = partial(kill_at, moment)
+    folder = tmp_path / "run"
+    ended = run_ranks(folder, [*SMALL[REENGAGE], "--run-dir", folder], before)
+    assert ended[rank].returncode == -signal.SIGKILL
+    ended = run_ranks(folder, ["--resume", folder], [checkpoint_often] * RANKS)
+    assert [(one.returncode, one.stderr) for one in ended] == [(0, "")] * RANKS
+    assert rows_of(folder) == rows_of(whole_of_ranks)
+    for name in ("model.pt", "best_model.pt", "checkpoint.pt", "checkpoint_1_120.pt"):
+        contents = [files.load(path / name, "file") for path in (folder, whole_of_ranks)]
+        assert differences(*contents) == []
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("events")}
+    assert names == KEPT | {"checkpoint_1_120.pt"}
+
+
+@pytest.mark.parametrize("other", ["none", "of another step"])
+def test_checkpoints_of_ranks_that_do_not_belong_together_are_refused(
+    other: str, whole_of_ranks: Path, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(whole_of_ranks, folder)
+    path = folder / "checkpoint_1_120.pt"
+    if other == "none":
+        path.unlink()
+        sentence = f"There is no checkpoint {path}."
+    else:
+        state = files.load(path, "checkpoint")
+        state["count"]["global_step"] = 60
+        torch.save(state, path)
+        sentence = f"{path} is of step 60, and rank 0's checkpoint of 120."
+    flags = ["--resume", folder, "--total-timesteps", 240]
+    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
+    assert [one.returncode for one in ended] == [2, 2]
+    assert ended[0].stderr == "The checkpoint of another rank is refused.\n"
+    assert ended[1].stderr == f"{sentence}\n"

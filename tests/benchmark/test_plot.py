@@ -1,0 +1,215 @@
+"""Learning curves: the numbers are those of the files, and what cannot be drawn is one sentence."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
+from plot import main
+
+BLUE, BLACK = "#0072b2", "#000000"
+
+
+def plot(folder: Path, *flags: str, picture: str = "curve.svg") -> SimpleNamespace:
+    """What `cd folder; plot.py picture flags` prints and returns, without a new Python."""
+    output, errors = io.StringIO(), io.StringIO()
+    code = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["plot.py", picture, *flags])
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                main()
+            except SystemExit as error:
+                code = error.code
+    return SimpleNamespace(returncode=code, stdout=output.getvalue(), stderr=errors.getvalue())
+
+
+def write(path: Path, curve: list[float], every: int = 1000) -> None:
+    lines = [f"{every * i},{value},{value / 2}" for i, value in enumerate(curve)]
+    header = "global_step,success_once,episodic_return"
+    path.write_text("\n".join([header, *lines]) + "\n")
+
+
+def write_runs(folder: Path, *curves: list[float]) -> None:
+    for seed, curve in enumerate(curves):
+        write(folder / f"run_{seed}.csv", curve)
+
+
+def write_run(folder: Path, curve: list[float], **settings: object) -> None:
+    folder.mkdir(parents=True)
+    write(folder / "metrics.csv", curve)
+    (folder / "args.json").write_text(json.dumps(settings | {"run_dir": str(folder)}))
+
+
+@pytest.mark.parametrize("flags", [[], ["--robust"]])
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_a_plot_prints_final_value_area_and_the_first_steps_at_half_and_nine_tenths(
+    flags: list[str], seeds: int, tmp_path: Path
+):
+    write_runs(tmp_path, *[[0.0, 0.4, 0.6, 0.8, 1.0]] * seeds)
+    result = plot(tmp_path, "ours=run_*.csv", *flags)
+    assert result.returncode == 0, result.stderr
+    reached = "at 0.5 from step 2,000, at 0.9 from step 4,000"
+    assert result.stdout == f"ours: seeds {seeds}, final 1.000, area 0.560, {reached}\n"
+    assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
+
+
+def test_a_level_that_is_not_reached_and_runs_of_unequal_length_are_told(tmp_path: Path):
+    write_runs(tmp_path, [0.0, 0.2, 0.4], [0.0, 0.4])
+    lines = plot(tmp_path, "ours=run_*.csv").stdout.splitlines()
+    assert lines[0] == "ours: cut at step 1,000, where run_1.csv ends"
+    assert lines[1].endswith("area 0.150, at 0.5 never, at 0.9 never")
+
+
+def test_runs_that_were_evaluated_at_different_steps_are_refused_by_name(tmp_path: Path):
+    write_runs(tmp_path, [0.0, 0.2, 0.4])
+    write(tmp_path / "run_1.csv", [0.0, 0.4], every=500)
+    result = plot(tmp_path, "ours=run_*.csv")
+    expected = "run_1.csv and run_0.csv were evaluated at different steps.\n"
+    assert (result.returncode, result.stderr) == (2, expected)
+
+
+def test_several_metrics_stand_side_by_side(tmp_path: Path):
+    write_runs(tmp_path, [0.0, 0.2, 0.4])
+    result = plot(tmp_path, "ours=run_*.csv", "--metric", "success_once", "episodic_return")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "ours, success_once",
+        "ours, episodic_return",
+    ]
+    narrow = plot(tmp_path, "ours=run_*.csv", picture="narrow.svg")
+    assert narrow.returncode == 0
+    widths = [
+        float(re.search(r'width="([\d.]+)pt"', (tmp_path / name).read_text())[1])
+        for name in ("curve.svg", "narrow.svg")
+    ]
+    assert widths[0] == 2 * widths[1]
+
+
+@pytest.mark.parametrize("label", ["alpha = 0.1", r"$\x$", r"\frac", "a=b=c", "100 %"])
+def test_a_label_may_hold_any_sign(label: str, tmp_path: Path):
+    write_runs(tmp_path, [0.0, 0.2])
+    result = plot(tmp_path, f"{label}=run_*.csv", "--title", label)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{label}: seeds 1")
+
+
+def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: Path):
+    shared = {"env_id": "BitFlip8-v0", "normalize": False}
+    for seed in (1, 2):
+        write_run(tmp_path / f"runs/a{seed}", [0.0, 0.2], **shared, seed=seed)
+        write_run(tmp_path / f"runs/b{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.1, c_low=-1)
+        write_run(tmp_path / f"runs/c{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.2, c_low=-1)
+    write_run(tmp_path / "runs/b1.interrupted-1", [0.0, 0.2, 0.4], **shared, alpha=0.1)
+    (tmp_path / "runs/a1.log").touch()
+    runs = [str(path.relative_to(tmp_path)) for path in (tmp_path / "runs").iterdir()]
+    result = plot(tmp_path, *runs)
+    assert [line.split(",")[0] for line in result.stdout.splitlines()] == [
+        "no alpha: seeds 2",
+        "alpha 0.1: seeds 2",
+        "alpha 0.2: seeds 2",
+    ]
+    assert plot(tmp_path, "runs/b?").stdout.startswith("BitFlip8-v0: seeds 2")
+
+
+def test_the_results_files_are_grouped_by_their_settings_too(tmp_path: Path):
+    folder = ROOT / "benchmark" / "results" / "bit_flip_d20"
+    lines = plot(tmp_path, f"{folder}/*/*.csv").stdout.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["alpha 0.0: seeds 10", "alpha 1.0: seeds 10"]
+
+
+def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
+    write_runs(tmp_path, [0.0, 0.2], [0.0, 0.4])
+    plot(tmp_path, "ReenGAGE=run_*.csv")
+    assert BLUE in (tmp_path / "curve.svg").read_text()
+    plot(tmp_path, "DDPG=run_0.csv", "ReenGAGE=run_1.csv")
+    both = (tmp_path / "curve.svg").read_text()
+    assert f"stroke-dasharray: 5.55,2.4; stroke-dashoffset: 0; stroke: {BLACK}" in both
+    assert f"stroke: {BLUE}" in both
+
+
+def test_long_curves_make_a_small_file_that_is_the_same_each_time(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for seed in range(4):
+        write(tmp_path / f"run_{seed}.csv", list(rng.random(3000)))
+    arguments = [f"curve {seed}=run_{seed}.csv" for seed in range(4)] + ["all=run_*.csv"]
+    assert plot(tmp_path, *arguments, picture="a.svg").returncode == 0
+    assert plot(tmp_path, *arguments, picture="b.svg").returncode == 0
+    assert (tmp_path / "a.svg").stat().st_size < 100_000
+    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
+
+
+HEADER = "global_step,success_once\n"
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ("", "has no header with global_step: it is no file of metrics."),
+        ("\n\n", "has no header with global_step: it is no file of metrics."),
+        ("a,b\n1,2\n", "has no header with global_step: it is no file of metrics."),
+        (HEADER, "has no evaluation yet."),
+        (HEADER + "0,0.0\n1000", "has a line that is cut off."),
+        (HEADER + "0,0.0\n1000\n", "has a line that is cut off."),
+        (HEADER + "0,0.0\n1000,0.", "has a line that is cut off."),
+        (HEADER + "0,zero\n", "has a value that is no number."),
+        (HEADER + "0,0\0\n", "has a value that is no number."),
+        (b"\xff\xfe\x00", "is not a readable file of metrics."),
+    ],
+)
+def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
+    content: str | bytes, sentence: str, tmp_path: Path
+):
+    data = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "run.csv").write_bytes(data)
+    result = plot(tmp_path, "ours=run.csv")
+    assert (result.returncode, result.stderr) == (2, f"run.csv {sentence}\n")
+    assert os.listdir(tmp_path) == ["run.csv"]
+
+
+@pytest.mark.parametrize(
+    "flags, picture, sentence",
+    [
+        (["ours=nothing_*.csv"], "a.svg", "No run matches nothing_*.csv."),
+        (["nothing"], "a.svg", "No run matches nothing."),
+        (["ours=empty"], "a.svg", "empty/metrics.csv is not there."),
+        (["ours=odd"], "a.svg", "odd/metrics.csv is a folder, not a file of metrics."),
+        (
+            ["run_0.csv"],
+            "a.svg",
+            "run_0.csv has no readable run_0.json beside it: give it a label.",
+        ),
+        (["ours=run_*.csv"], "a.xyz", "a.xyz must end in one of .svg, .png, .pdf, or in nothing."),
+        (["ours=run_*.csv"], "gone/a.svg", "There is no folder gone to write a.svg to."),
+        (["ours=run_*.csv"], "run_0.csv/a.svg", "There is no folder run_0.csv to write a.svg to."),
+        (["ours=run_*.csv"], "odd.svg", "odd.svg is a folder, not a picture."),
+        (
+            ["ours=run_*.csv"],
+            "/proc/a.svg",
+            "/proc/a.svg cannot be written: No such file or directory.",
+        ),
+        (
+            ["ours=run_*.csv", "--metric", "zz"],
+            "a.svg",
+            "run_0.csv has no metric zz; there are success_once, episodic_return.",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_drawn(
+    flags: list[str], picture: str, sentence: str, tmp_path: Path
+):
+    write_runs(tmp_path, [0.0, 0.2])
+    for folder in ("empty", "odd/metrics.csv", "odd.svg"):
+        (tmp_path / folder).mkdir(parents=True)
+    result = plot(tmp_path, *flags, picture=picture)
+    assert (result.returncode, result.stderr) == (2, sentence + "\n")
+    assert sorted(os.listdir(tmp_path)) == ["empty", "odd", "odd.svg", "run_0.csv"]

@@ -1,0 +1,235 @@
+"""What the texts say is true: links lead somewhere, quoted code stands in the scripts, names that
+are logged are explained, commands have the flags that they use, and short ones do what is said."""
+
+import ast
+import csv
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import envs
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+TEXTS = [README, *PAGES, *sorted((ROOT / "benchmark").rglob("*.md"))]
+SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("*.py"))
+LOGGED = r'"((?:losses|values|gradient|sac|dqn|charts|eval)/\w+)"'
+TINY = """--env-id ContinuousSeek2-v0 --hidden-dims 8 8 --batch-size 16 --learning-starts 100
+    --total-timesteps 300 --eval-frequency 100 --eval-episodes 20 --no-cuda""".split()
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """What a command prints; it must succeed."""
+    environ = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    words = [str(word) for word in command]
+    result = subprocess.run(words, cwd=cwd, env=environ, text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/my_run, as the texts name it, of a small agent."""
+    folder = tmp_path_factory.mktemp("docs")
+    script = ROOT / "algos" / "ddpg_her_reengage.py"
+    run(sys.executable, script, *TINY, "--run-dir", "runs/my_run", cwd=folder)
+    return folder
+
+
+# Links
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(text), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+    text = without_code(page.read_text())
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    broken = []
+    for target in targets:
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        if not path.exists() or anchor and anchor not in anchors(path.read_text()):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_has_a_page_and_readme_leads_to_both(script: str) -> None:
+    text = README.read_text()
+    assert f"(algos/{script}.py)" in text
+    assert f"(docs/{script}.md)" in text
+    assert (ROOT / "docs" / f"{script}.md").exists()
+
+
+# Code that is quoted
+
+
+def lines_of(script: str, name: str) -> set[str]:
+    """The lines, without indentation, of `function`, `Class.method` or `main` of a script."""
+    source = (ROOT / "algos" / f"{script}.py").read_text()
+    if name == "main":
+        _, found = source.split('if __name__ == "__main__":')
+        return {line.strip() for line in found.splitlines()}
+    node = ast.parse(source)
+    for part in name.split("."):
+        (node,) = (child for child in node.body if getattr(child, "name", None) == part)
+    return {line.strip() for line in ast.get_source_segment(source, node).splitlines()}
+
+
+def quotes(page: Path) -> list[tuple[str, str]]:
+    """Each "In `name`:" of a page with the code below it."""
+    pattern = r"^ *In `([\w.]+)`:\n\n *```python\n(.*?)```"
+    return re.findall(pattern, page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_quoted_lines_stand_in_the_function_that_is_named(script: str) -> None:
+    for name, code in quotes(ROOT / "docs" / f"{script}.md"):
+        known = lines_of(script, name)
+        for line in filter(None, map(str.strip, code.splitlines())):
+            assert line in known, f"{name} has no line {line}"
+
+
+def test_readmes_heart_of_the_method_is_the_scripts_code() -> None:
+    code = re.search(r"is the method.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    assert set(code.strip().splitlines()) <= lines_of("ddpg_her_reengage", "reengage_critic_loss")
+
+
+def test_every_detail_of_the_implementation_quotes_code() -> None:
+    for page in PAGES:
+        details = page.read_text().partition("## Implementation details")[2].partition("\n## ")[0]
+        numbered = re.split(r"^\d+\. ", details, flags=re.MULTILINE)[1:]
+        for detail in numbered:
+            assert "In `" in detail and "```python" in detail, f"{page.name}: {detail[:60]}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_name_that_is_logged_is_explained(script: str) -> None:
+    sources = [ROOT / "algos" / f"{script}.py", ROOT / "envs" / "run_folder.py"]
+    logged = set()
+    for source in sources:
+        logged |= set(re.findall(LOGGED, source.read_text()))
+    logged |= {"eval/success_rate", "eval/success_once", "eval/episodic_return"}
+    explained = "".join(page.read_text() for page in PAGES)
+    missing = [name for name in sorted(logged) if f"| `{name}` |" not in explained]
+    assert missing == []
+
+
+# Commands
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every call of a script in the texts: its name, and what follows."""
+    found = []
+    for page in (README, *PAGES):
+        text = page.read_text().replace("\\\n", " ")  # lines that go on
+        found += re.findall(r"algos/(\w+)\.py( [^\n`|#\"]*)?", text)
+    return sorted({(script, rest) for script, rest in found if " --" in rest})
+
+
+@pytest.mark.parametrize("script, rest", commands())
+def test_a_command_uses_flags_and_an_environment_that_exist(script: str, rest: str) -> None:
+    module = importlib.import_module(f"algos.{script}")
+    known = {field.name for field in fields(module.Args)} | {"help"}
+    words = shlex.split(rest)
+    for flag in re.findall(r" --(?:no-)?([\w-]+)", rest):
+        assert flag.replace("-", "_") in known
+    if "--env-id" in words:
+        env_id = words[words.index("--env-id") + 1]
+        if ":" not in env_id:  # other people's packages may be absent
+            envs.resolve(env_id)
+
+
+def test_the_experiments_print_as_many_commands_as_the_texts_say() -> None:
+    for script, count in ("bit_flip", 50), ("continuous_seek 5", 40), ("drive_seek small", 15):
+        name, *words = script.split()
+        experiment = ROOT / "benchmark" / "experiments" / f"{name}.sh"
+        printed = run("bash", experiment, *words, cwd=ROOT)
+        assert len(printed.splitlines()) == count
+        assert f"({count} runs" in (ROOT / "docs" / "clusters.md").read_text()
+
+
+def test_evaluate_prints_success_and_films_beside_the_model(tiny_run: Path) -> None:
+    script = ROOT / "algos" / "ddpg_her_reengage.py"
+    model = "runs/my_run/model.pt"
+    printed = run(sys.executable, script, "--evaluate", model, "--capture-video", cwd=tiny_run)
+    assert "success_rate" in printed
+    assert (tiny_run / "runs" / "my_run" / "model.gif").exists()
+
+
+def test_a_run_writes_the_files_that_are_listed(tiny_run: Path) -> None:
+    page = (ROOT / "docs" / "ddpg_her.md").read_text()
+    names = {path.name for path in (tiny_run / "runs" / "my_run").iterdir()}
+    for name in ("args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"):
+        assert f"`{name}`" in page and name in names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+
+
+def test_readmes_trained_policy_acts_in_fifty_environments(tiny_run: Path) -> None:
+    code = re.search(r"policy in Python.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    code += "print(action.shape)\n"
+    printed = run(sys.executable, "-c", code, cwd=tiny_run, PYTHONPATH=str(ROOT))
+    assert "(50, 2)" in printed
+
+
+def test_readmes_fork_trains_to_another_metrics_csv(tmp_path: Path) -> None:
+    lines = re.search(r"Fork a file.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    before, _ = lines.splitlines()
+    original = ROOT / "algos" / "ddpg_her.py"
+    assert original.read_text().count(before + "\n") == 1
+    fork = tmp_path / "my_her.py"
+    fork.write_text(original.read_text().replace(before + "\n", lines))
+    results = []
+    for script in (original, fork):
+        folder = tmp_path / script.stem
+        flags = ["--env-id", "ContinuousSeek1-v0", "--run-dir", folder]  # ten steps, as its default
+        run(sys.executable, script, *TINY, *flags, cwd=tmp_path, PYTHONPATH=str(ROOT))
+        with open(folder / "metrics.csv", newline="") as file:
+            results.append([row["episodic_return"] for row in csv.DictReader(file)])
+    assert results[0][0] == results[1][0]  # before the first step
+    assert results[0] != results[1]
+
+
+def test_the_environment_of_ones_own_trains(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "environments.md").read_text()
+    code = re.search(r"as `my_envs.py`:\n\n```python\n(.*?)```", page, re.DOTALL)[1]
+    (tmp_path / "my_envs.py").write_text(code)
+    script = ROOT / "algos" / "ddpg_her_reengage.py"
+    flags = [*TINY, "--env-id", "my_envs:Slide-v0", "--run-dir", "run"]
+    printed = run(sys.executable, script, *flags, cwd=tmp_path, PYTHONPATH=".")
+    assert "global_step 300" in printed
+
+
+# README
+
+
+def test_readme_is_short_and_make_demo_is_its_first_command() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 130
+    first = re.search(r"```bash\n(.*?)```", text, re.DOTALL)[1]
+    assert textwrap.dedent(first).startswith("make demo")
+
+
+def test_pictures_are_small() -> None:
+    for picture in (ROOT / "docs" / "pictures").iterdir():
+        assert picture.stat().st_size < 2_000_000
