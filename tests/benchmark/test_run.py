@@ -19,7 +19,9 @@ RUNNER = TOOLS / "run.py"
 SLURM = TOOLS / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
 SCRIPTS = sorted((ROOT / "benchmark").glob("*/*.sh"))
-SCRIPTS.remove(SLURM)  # it prints no training commands
+QUEUE = TOOLS / "gpu_queue.sh"
+for tool in (SLURM, QUEUE):  # they print no training commands
+    SCRIPTS.remove(tool)
 
 
 def runner(*flags: str) -> list[str]:
@@ -490,7 +492,7 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
             assert str(args.seed) == command[command.index("--seed") + 1]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, SLURM], ids=lambda script: script.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, SLURM, QUEUE], ids=lambda script: script.name)
 def test_every_script_is_executable_and_refuses_words_that_it_does_not_know(script: Path):
     known = WORDS.get(script.name, ())
     assert os.access(script, os.X_OK)
