@@ -240,14 +240,13 @@ ENVS = noticed_by(
     "tests/envs/test_vector_env.py",
     (VECTOR, "np.random.SeedSequence(seed).generate_state(self.num_envs)", "[seed] * num_envs"),
     (VECTOR, "self.rng = np.random.default_rng(child)", "self.rng = np.random.default_rng(seed)"),
-    (VECTOR, "reward = np.where(active, reward, 0)", "reward = np.where(True, reward, 0)"),
     (VECTOR, "active = ~(self.terminated | self.truncated)", "active = ~self.terminated"),
     (VECTOR, "key: value.copy() for", "key: value for"),
 )
 ENVS += noticed_by(
     "tests/envs/test_any_environment.py",
     ("envs/inspection.py", "np.any(at_itself & ~elsewhere)", "np.any(at_itself)"),
-    ("envs/inspection.py", "or len(values) > 2", "or len(values) > 9"),
+    ("envs/inspection.py", " or len(values) > 2", ""),
     ("envs/wrappers.py", "lambda action: action + start", "lambda action: action"),
 )
 SEEK = "envs/tasks/continuous_seek.py"
@@ -261,6 +260,7 @@ ENVS += noticed_by(
 )
 ENVS += noticed_by(
     "tests/envs/test_bit_flip.py",
+    (VECTOR, "reward = np.where(active, reward, 0)", "reward = np.where(True, reward, 0)"),
     (FLIP, "= 1 - state[episode, action]", "= 1"),
     (FLIP, "(achieved_goal == desired_goal).all(", "(achieved_goal == desired_goal).any("),
 )

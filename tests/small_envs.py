@@ -90,6 +90,15 @@ class KeylessDense(Keyless):
         return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
 
 
+class TellsOfCrashes(Keyless):
+    """Says where it ends, which has nothing to do with the goal."""
+
+    def compute_terminated(
+        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
+    ) -> ndarray:
+        return achieved_goal[..., 0] > 1
+
+
 class EndsOnSuccess(Walk):
     """Ends where the goal is reached, and says so; its functions take one pair of goals."""
 
@@ -366,6 +375,7 @@ for cls in (
     ZeroOne,
     Keyless,
     KeylessDense,
+    TellsOfCrashes,
     EndsOnSuccess,
     ScalarReward,
     FirstAxisReward,

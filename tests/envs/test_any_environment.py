@@ -261,7 +261,9 @@ def test_a_part_of_the_reward_outside_of_compute_reward_is_told():
     assert any("outside" in note for note in inspected("CostOfActions-v0").notes)
 
 
-@pytest.mark.parametrize("env_id", ["Walk-v0", "Keyless-v0", "FetchReach-v4", "Corridor-v0"])
+@pytest.mark.parametrize(
+    "env_id", ["Walk-v0", "Keyless-v0", "TellsOfCrashes-v0", "FetchReach-v4", "Corridor-v0"]
+)
 def test_an_end_that_does_not_depend_on_the_goal_is_none_on_success(env_id: str):
     assert not inspected(env_id).ends_on_success
 

@@ -73,6 +73,8 @@ def test_an_ended_environment_stands_still_while_the_others_go_on():
         assert obs["observation"][0] == before["observation"][0] == 3.0 and reward[0] == 0
         assert obs["observation"][1] == 0.5 * (n - 2)
         assert terminated.tolist() == [True, False] and truncated.tolist() == [False, n == 5]
+    after, reward, *_ = vector.step(np.float32([[-1.0], [0.25]]))  # a time limit ends it too
+    assert np.array_equal(after["observation"], obs["observation"]) and not reward.any()
 
 
 def test_reset_starts_anew_only_what_the_mask_names():
