@@ -98,14 +98,14 @@ SPECS = {
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
-        spied=SPIED_BOX,
+        spied=f"{SPIED_BOX} --random-action-prob 0",
         lessons=(SEEK_LESSON,),
     ),
     "ddpg_her_reengage": Spec(
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
-        spied=f"{SPIED_BOX} --alpha 0.5",
+        spied=f"{SPIED_BOX} --random-action-prob 0 --alpha 0.5",
         lessons=(SEEK_LESSON,),
     ),
     "sac_her_reengage": Spec(

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from envs import launch
+
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"
 SLURM = TOOLS / "slurm_one_node.sh"
@@ -457,6 +459,7 @@ def test_slurm_without_sbatch_is_one_sentence(tmp_path: Path):
 
 
 WORDS = {
+    "auto_alpha.sh": ("ratios", "long"),
     "continuous_seek.sh": ("5", "10", "20", "grid"),
     "continuous_seek_sac.sh": ("5", "10", "20", "grid"),
     "bit_flip.sh": ("grid", "both"),
@@ -487,7 +490,9 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
         for command in (commands[0], commands[-1]):
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", list(command[1:]))
-            args = algorithm.parse_args()
+            settings = algorithm.PAPER_SETTINGS | getattr(algorithm, "OTHER_SETTINGS", {})
+            doc = algorithm.__doc__
+            args = launch.parse_args(algorithm.Args, settings, algorithm.UNTUNED, doc)
             assert args.env_id == command[command.index("--env-id") + 1]
             assert str(args.seed) == command[command.index("--seed") + 1]
 
