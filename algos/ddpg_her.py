@@ -132,7 +132,7 @@ UNTUNED = dict(  # for any other environment, which nobody has tuned
 
 
 class Batch(NamedTuple):
-    """Transitions, float32. The reward is R(s', g), of the next achieved goal for the goal."""
+    """Transitions, float32. The reward is R(s', g), by the next achieved goal and the goal."""
 
     obs: Tensor  # (batch, obs_dim)
     goal: Tensor  # (batch, goal_dim)
@@ -140,7 +140,7 @@ class Batch(NamedTuple):
     reward: Tensor  # (batch,)
     next_obs: Tensor  # (batch, obs_dim)
     next_achieved_goal: Tensor  # (batch, goal_dim)
-    terminated: Tensor  # (batch,), 1 after a true end; a time limit is none
+    terminated: Tensor  # (batch,), 1 after a true end, 0 at a time limit
 
 
 class HerReplayBuffer:
@@ -243,11 +243,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
             new = next_achieved_goal[:n], goal[:n]
             reward[:n] = self.envs.compute_reward(*new)
             if self.task.ends_on_success:
-                terminated[:n] = self.envs.compute_terminated(*new)
+                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]
@@ -277,7 +279,9 @@ class Normalizer(nn.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Mean and standard deviation by the sums."""
+        """Mean and standard deviation by the sums, once there are any."""
+        if self.sums[0, 0] == 0:
+            return
         count, total, total_of_squares = self.sums
         mean = total / count
         variance = total_of_squares / count - mean.square()

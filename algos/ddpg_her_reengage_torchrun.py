@@ -137,7 +137,7 @@ UNTUNED = dict(  # for any other environment, which nobody has tuned
 
 
 class Batch(NamedTuple):
-    """Transitions, float32. The reward is R(s', g), of the next achieved goal for the goal."""
+    """Transitions, float32. The reward is R(s', g), by the next achieved goal and the goal."""
 
     obs: Tensor  # (batch, obs_dim)
     goal: Tensor  # (batch, goal_dim)
@@ -145,7 +145,7 @@ class Batch(NamedTuple):
     reward: Tensor  # (batch,)
     next_obs: Tensor  # (batch, obs_dim)
     next_achieved_goal: Tensor  # (batch, goal_dim)
-    terminated: Tensor  # (batch,), 1 after a true end; a time limit is none
+    terminated: Tensor  # (batch,), 1 after a true end, 0 at a time limit
 
 
 class HerReplayBuffer:
@@ -248,11 +248,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
             new = next_achieved_goal[:n], goal[:n]
             reward[:n] = self.envs.compute_reward(*new)
             if self.task.ends_on_success:
-                terminated[:n] = self.envs.compute_terminated(*new)
+                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]
@@ -282,7 +284,9 @@ class Normalizer(nn.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Mean and standard deviation by the sums."""
+        """Mean and standard deviation by the sums, once there are any."""
+        if self.sums[0, 0] == 0:
+            return
         count, total, total_of_squares = self.sums
         mean = total / count
         variance = total_of_squares / count - mean.square()
@@ -446,7 +450,6 @@ def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -
         critic_loss, info = reengage_critic_loss(agent, batch, args, reward_grad)
     critic_loss.backward(inputs=agent.critic_params)  # no gradient of any other network
     average([parameter.grad for parameter in agent.critic_params])
-    average([agent.weight.losses, agent.weight.largest])
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
 
@@ -466,6 +469,13 @@ def average(tensors: list[Tensor]) -> None:
     flat = nn.utils.parameters_to_vector(tensors)
     torch.distributed.all_reduce(flat)
     nn.utils.vector_to_parameters(flat / torch.distributed.get_world_size(), tensors)
+
+
+def average_losses(weight: GradientWeight, losses: tuple[Tensor, Tensor]) -> tuple:
+    """The losses of all ranks' batches, so that --alpha auto finds one alpha for all."""
+    losses = [loss.detach().clone() for loss in losses]
+    average(losses)
+    return tuple(losses)
 
 
 @torch.no_grad()
@@ -497,9 +507,7 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
     """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
     folder.check_equal(agent.actor_params + agent.critic_params)
     metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
-    means = torch.tensor(list(metrics.values()), dtype=torch.float64)
-    average([means])
-    metrics = dict(zip(metrics, means.tolist(), strict=True))
+    metrics = folder.mean_over_ranks(metrics)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
@@ -521,6 +529,7 @@ if __name__ == "__main__":
             launch.play(args, make_env, agent.actor.act, metrics)
             sys.exit()
         task = inspect_task(make_env)
+        agent.weight.register_forward_pre_hook(average_losses)
         envs = make_vector(make_env, args.num_envs, seed, args.env_threads or None)
         launch.check_task(args, task, envs)
         rng = np.random.default_rng(seed)
@@ -566,9 +575,9 @@ if __name__ == "__main__":
                 _, steps = buffer.stored(count.new_episodes)
                 batch = buffer.sample(steps, device, newest=count.new_episodes)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
-                average([agent.normalizer.sums])
-                agent.normalizer.refresh()
                 count.new_episodes = 0
+            average([agent.normalizer.sums])  # at every round, whether this rank has news or not
+            agent.normalizer.refresh()
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = envs.reward_gradient(batch) if is_dense else None

@@ -4,7 +4,7 @@ Distillation", AAAI 2023).
 
     encoder, Eq. (36):  z(s, g) = 1/n_max sum_i b_i^2 e(s, g_i), gates b_i = 1 for present goals
     critic, Eq. (19):   (Q(s, a, z) - [R(s', g) + gamma Q'(s', pi'(s', z'), z')])^2
-                        + alpha ||dQ/db - 2 R_item(s', g) - gamma dQ'(s', pi'(s', z'), z')/db||^2
+                    + alpha/n_max ||dQ/db - 2 R_item(s', g) - gamma dQ'(s', pi'(s', z'), z')/db||^2
 
     python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0    the paper's size, many hours
     bash benchmark/experiments/drive_seek.sh small               a size that learns in two minutes
@@ -130,7 +130,7 @@ class GoalSetBatch(NamedTuple):
     reward: Tensor  # (batch,)
     item_reward: Tensor  # (present,), R_item(s', g_i)
     next_state: Tensor  # (batch, state_dim)
-    terminated: Tensor  # (batch,), 1 after a true end; a time limit is none
+    terminated: Tensor  # (batch,), 1 after a true end, 0 at a time limit
 
 
 def state_of(obs: dict[str, np.ndarray]) -> np.ndarray:

@@ -2,9 +2,9 @@
 target (Levine & Feizi, "Goal-Conditioned Q-Learning as Knowledge Distillation", AAAI 2023,
 appendix; DQN + HER: Andrychowicz et al. 2017).
 
-    soft target, Eq. (31):  Soft(s', g) = softmax[Q'(s', g) / temperature] . Q'(s', g)
+    in Eq. (31):            Soft(s', g) = softmax[Q'(s', g) / temperature] . Q'(s', g)
     'gradient', Eq. (32):   Huber(Q_a(s, g), R(s', g) + gamma max_a' Q'_a'(s', g))
-                            + 1[R = c_low] alpha ||dQ_a(s, g)/dg - gamma dSoft(s', g)/dg||^2
+                            + 1[R = c_low] alpha/d ||dQ_a(s, g)/dg - gamma dSoft(s', g)/dg||^2
     'both', Eq. (33):       the same with Soft in place of max; 'both-stochastic' also acts by it
 
 Temperature 0 is the plain max. --alpha 0 is DQN + HER.
@@ -13,8 +13,8 @@ Temperature 0 is the plain max. --alpha 0 is DQN + HER.
     python algos/dqn_her_reengage_bitflip.py --env-id BitFlip40-v0    success 0.9 in two minutes
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
-include the transition's own next state. The paper gives no program for this figure, and Eq. (32)
-has gamma twice; here it is once.
+include the transition's own next state. The paper gives no program for this figure;
+Eqs. (32) and (33) have gamma twice, here it is once, and no mask, which is that of Eq. (9).
 """
 
 import copy
@@ -117,7 +117,7 @@ def check_args(args: Args, task: Task) -> None:
 
 
 class Batch(NamedTuple):
-    """Transitions, float32. The reward is R(s', g), of the next achieved goal for the goal."""
+    """Transitions, float32. The reward is R(s', g), by the next achieved goal and the goal."""
 
     obs: Tensor  # (batch, obs_dim)
     goal: Tensor  # (batch, goal_dim)
@@ -125,7 +125,7 @@ class Batch(NamedTuple):
     reward: Tensor  # (batch,)
     next_obs: Tensor  # (batch, obs_dim)
     next_achieved_goal: Tensor  # (batch, goal_dim)
-    terminated: Tensor  # (batch,), 1 after a true end; a time limit is none
+    terminated: Tensor  # (batch,), 1 after a true end, 0 at a time limit
 
 
 class HerReplayBuffer:
@@ -228,11 +228,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
             new = next_achieved_goal[:n], goal[:n]
             reward[:n] = self.envs.compute_reward(*new)
             if self.task.ends_on_success:
-                terminated[:n] = self.envs.compute_terminated(*new)
+                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]
@@ -320,7 +322,7 @@ class Agent:
 
 
 def soft_max(q: Tensor, temperature: float) -> Tensor:
-    """Eq. (31): softmax[q / temperature] . q, the max at temperature 0; (batch, n) -> (batch,)."""
+    """In Eq. (31): softmax[q / temperature] . q; temperature 0: the max; (batch, n) -> (batch,)."""
     if temperature == 0:
         return q.max(dim=1).values
     return ((q / temperature).softmax(dim=1) * q).sum(dim=1)
@@ -356,7 +358,7 @@ def update(agent: Agent, batch: Batch, args: Args) -> dict:
     agent.optimizer.zero_grad()
     with launch.autocast(args, batch.obs.device):
         loss, info = dqn_loss(agent, batch, args)
-    loss.backward()
+    loss.backward(inputs=agent.params)
     agent.optimizer.step()
     return info | {"critic_loss": loss, "epsilon": args.epsilon}
 

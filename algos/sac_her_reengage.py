@@ -4,7 +4,7 @@ SAC: Haarnoja et al. 2018).
 
     target:  y(g) = R(s', g) + gamma [min_j Q'_j(s', a', g) - c log pi(a' | s', g)],
              a' = tanh(mean + std * noise) of the current policy pi
-    critics: 1/2 sum_i (Q_i(s, a, g) - y(g))^2 + 1[R = c_low] alpha ||dQ_i/dg - dy/dg||^2
+    critics: 1/2 sum_i {(Q_i(s, a, g) - y(g))^2 + 1[R = c_low] alpha/d ||dQ_i/dg - dy/dg||^2}
 
 The noise stays the same while y is differentiated, so the gradient passes through the sampled
 action and through its log-probability. --alpha 0 is SAC + HER.
@@ -125,14 +125,12 @@ OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DD
     r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
-UNTUNED = dict(  # for any other environment, which nobody has tuned
-    total_timesteps=50_000, gamma=0.98, exploration_noise=0.0, normalize=True,
-    alpha="auto", eval_episodes=0,
-)  # fmt: skip
+# For any other environment, which nobody has tuned
+UNTUNED = dict(total_timesteps=50_000, gamma=0.98, normalize=True, alpha="auto", eval_episodes=0)
 
 
 class Batch(NamedTuple):
-    """Transitions, float32. The reward is R(s', g), of the next achieved goal for the goal."""
+    """Transitions, float32. The reward is R(s', g), by the next achieved goal and the goal."""
 
     obs: Tensor  # (batch, obs_dim)
     goal: Tensor  # (batch, goal_dim)
@@ -140,7 +138,7 @@ class Batch(NamedTuple):
     reward: Tensor  # (batch,)
     next_obs: Tensor  # (batch, obs_dim)
     next_achieved_goal: Tensor  # (batch, goal_dim)
-    terminated: Tensor  # (batch,), 1 after a true end; a time limit is none
+    terminated: Tensor  # (batch,), 1 after a true end, 0 at a time limit
 
 
 class HerReplayBuffer:
@@ -243,11 +241,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
             new = next_achieved_goal[:n], goal[:n]
             reward[:n] = self.envs.compute_reward(*new)
             if self.task.ends_on_success:
-                terminated[:n] = self.envs.compute_terminated(*new)
+                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]
@@ -277,7 +277,9 @@ class Normalizer(nn.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Mean and standard deviation by the sums."""
+        """Mean and standard deviation by the sums, once there are any."""
+        if self.sums[0, 0] == 0:
+            return
         count, total, total_of_squares = self.sums
         mean = total / count
         variance = total_of_squares / count - mean.square()

@@ -209,6 +209,8 @@ def parse_groups(cls: type[A], defaults: A, doc: str) -> A:
     """tyro, with a heading in --help for each dataclass that `cls` inherits from."""
     groups = []
     values = {}
+    if cls.__annotations__:
+        raise ValueError(f"{', '.join(cls.__annotations__)} of Args belong into one of its groups.")
     for part in cls.__bases__:
         title = part.__name__.removesuffix("Args").lower()
         names = [entry.name for entry in fields(part)]
@@ -235,7 +237,7 @@ def check_ranges(args: Any) -> None:
             raise ValueError(f"{flag(name)} takes 1 to 32 numbers.")
         for number in numbers:
             if type(number) in (int, float):
-                low, high = RANGES[name]
+                low, high = RANGES.get(name, (-math.inf, math.inf))
                 if not (math.isfinite(number) and low <= number <= high):
                     raise ValueError(f"{flag(name)} {number} is out of range: {low} to {high}.")
     widths = getattr(args, "hidden_dims", (1,))
@@ -453,7 +455,8 @@ def check_task(args: RunArgs, task: Task, envs: VectorEnv) -> None:
         say(note)
     if getattr(args, "c_low", 0.0) is None:
         args.c_low = task.reward_low
-    if getattr(args, "clip_target", False) and (task.is_dense or task.reward_high > 0):
+    is_other = task.is_dense or task.reward_low < -1 or task.reward_high > 0
+    if getattr(args, "clip_target", False) and is_other:
         raise ValueError(
             f"Targets are clipped for rewards -1 and 0, and {args.env_id} has others: give "
             "--no-clip-target."

@@ -278,6 +278,13 @@ class RunFolder:
             step = self.count.global_step
             sys.exit(f"Rank {self.rank} has other weights than rank 0 at step {step}.")
 
+    def mean_over_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
+        """The means of all ranks' metrics."""
+        means = torch.tensor(list(metrics.values()), dtype=torch.float64)
+        torch.distributed.all_reduce(means)
+        means /= self.ranks
+        return dict(zip(metrics, means.tolist(), strict=True))
+
     def say(self, line: str) -> None:
         """Prints a line above the bar; the run goes on where nobody reads any more."""
         if self.rank == 0:
@@ -327,25 +334,26 @@ class RunFolder:
         the buffer is large, they become rarer.
         """
         is_over = self.is_over()
-        self.stop, is_playing, is_early = self._largest(
+        stop, is_playing, is_early = self._largest(
             self.stop,
             not ended.all(),
             time.time() < self.next_checkpoint,
         )
-        if not (self.is_due or self.stop or is_over):
+        if not (self.is_due or stop or is_over):
             return
         self.overdue += 1
         has_waited = self.overdue > self.envs[0].max_episode_steps
         if is_playing and not is_over and not has_waited:
             return
-        if self.args.save_checkpoint and (self.stop or is_over or not is_early):
+        if self.args.save_checkpoint and (stop or is_over or not is_early):
             begun = time.time()
             self._save_checkpoint()
             done = time.time()
             self.next_checkpoint = done + (done - begun) / CHECKPOINT_SHARE
         self.is_due = False
         self.overdue = 0
-        if self.stop and not is_over:
+        if stop and not is_over:
+            self.stop = stop
             self._end_early()
 
     def _end_early(self) -> NoReturn:
@@ -360,9 +368,10 @@ class RunFolder:
 
     def _largest(self, *numbers: int) -> list[int]:
         """The largest of all ranks' numbers, one by one."""
+        if self.ranks == 1:
+            return list(numbers)
         shared = torch.tensor(numbers, dtype=torch.int64)
-        if self.ranks > 1:
-            torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
         return shared.tolist()
 
     def _checkpoint_path(self) -> Path:
@@ -498,6 +507,8 @@ def curves_of(info: dict[str, Any]) -> dict[str, Tensor]:
         q_grad, target_grad = info["q_grad"], info["target_grad"]
         weighted = found["gradient/alpha"] * found["losses/gradient"]
         found["gradient/ratio"] = weighted / found["losses/value"]  # what --alpha auto holds
+        if "mask" in info and found["gradient/rows"] > 0:  # rows that the term sees
+            q_grad, target_grad = q_grad[info["mask"] > 0], target_grad[info["mask"] > 0]
         found["gradient/norm"] = q_grad.norm(dim=-1).mean()
         found["gradient/target_norm"] = target_grad.norm(dim=-1).mean()
         cosine = torch.cosine_similarity(q_grad, target_grad, dim=-1)
@@ -506,9 +517,12 @@ def curves_of(info: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _parameters(agent: Any) -> Iterator[Tensor]:
-    for name in ("actor", "critic", "critics", "q_network"):
-        if hasattr(agent, name):
-            yield from getattr(agent, name).parameters()
+    """Of the networks, not of their targets."""
+    found = {}  # what two networks share counts once
+    for name, part in vars(agent).items():
+        if isinstance(part, nn.Module) and not name.startswith("target"):
+            found |= {id(parameter): parameter for parameter in part.parameters()}
+    yield from found.values()
 
 
 def buffer_state(buffer: Any) -> dict[str, Any]:
@@ -541,6 +555,8 @@ def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
     for name, array in buffer.data.items():
         rows = state["arrays"][name]
         array[: len(rows)] = rows.numpy()
+    if "length" in buffer.data:  # of the unfinished episode too
+        buffer.data["length"][buffer.current] = 0
 
 
 DESCRIBES_NETWORKS = (  # what a model's file says, and all that is believed of it

@@ -159,16 +159,19 @@ def test_the_main_loop_differs_only_by_the_dense_rewards_gradient() -> None:
 
 def test_torchruns_script_adds_data_parallelism_and_nothing_else() -> None:
     plain, parallel = definitions(REENGAGE), definitions(TORCHRUN)
-    assert parallel.keys() - plain.keys() == {"average"} and not plain.keys() - parallel.keys()
+    assert (
+        parallel.keys() - plain.keys() == {"average", "average_losses"}
+        and not plain.keys() - parallel.keys()
+    )
     assert differing(REENGAGE, TORCHRUN) == {"update", "report"}
     for kind in (ast.Assign, ast.ImportFrom):
         assert statements(REENGAGE, kind) == statements(TORCHRUN, kind)
     assert statements(TORCHRUN, ast.Import) - statements(REENGAGE, ast.Import) == {"import os"}
 
     _, new = changes(plain["update"].splitlines(), parallel["update"].splitlines())
-    assert len(new) == 3 and all("average(" in line for line in new)  # gradients, losses of alpha
+    assert len(new) == 2 and all("average(" in line for line in new)  # of gradients
     gone, new = changes(plain["report"].splitlines(), parallel["report"].splitlines())
-    assert not gone and len(new) == 4  # weights are checked, metrics averaged
+    assert not gone and len(new) == 2  # weights are checked, metrics averaged
 
 
 def test_the_main_of_torchruns_script_differs_only_in_what_ranks_share() -> None:
