@@ -1,6 +1,8 @@
 """Files that are complete or not there, and lines that nobody has to read."""
 
 import contextlib
+import csv
+import fcntl
 import io
 import os
 import sys
@@ -37,6 +39,32 @@ def sync_folder(path: Path) -> None:
     with contextlib.suppress(OSError):  # not every network file system can
         os.fsync(folder)
     os.close(folder)
+
+
+def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    """Replaces a CSV file, whose header are the names in the last row."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, rows[-1].keys(), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write(path, text.getvalue())
+
+
+def lock(path: Path) -> int:
+    """Locks a folder as long as the returned descriptor is open, at most until the process ends.
+
+    The kernel drops the lock when the process dies, however it dies.
+
+    Raises:
+        ValueError: another process has locked it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(f"Another process is writing to {path}.") from None
+    return descriptor
 
 
 def pack(content: dict[str, Any]) -> memoryview:

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, make_dataclass, replace
 from pathlib import Path
@@ -89,6 +90,7 @@ RANGES = {
     "exploration_noise": (0, 100),
     "gamma": (0, 1 - 1e-9),
     "gradient_steps": (1, 10**6),
+    "group_size": (0, 10**6),
     "her_k": (1, 10**6),
     "hidden_dim": (1, 10**4),
     "hidden_dims": (1, 10**5),
@@ -96,11 +98,13 @@ RANGES = {
     "learning_starts": (0, 10**12),
     "log_frequency": (1, 10**12),
     "max_episode_steps": (0, 10**7),
+    "minutes": (0, 10**6),
     "n_max": (0, 10**5),
     "num_envs": (1, 10**4),
     "num_threads": (1, 1024),
     "random_action_prob": (0, 1),
     "seed": (0, 2**31 - 1),
+    "seeds": (1, 10**4),
     "target_network_frequency": (1, 10**9),
     "tau": (1e-9, 1),
     "temperature": (0, 1e6),
@@ -144,10 +148,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     Raises:
         ValueError: one sentence on what cannot be.
     """
-    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for names in (["--env-id", "--env_id"], ["--evaluate"], ["--resume"]):
-        peek.add_argument(*names, nargs="?")  # tyro says what is wrong with a flag without a value
-    seen, _ = peek.parse_known_args()
+    seen = peek("env_id", "evaluate", "resume")
     if seen.resume and seen.evaluate:
         raise ValueError("--resume trains and --evaluate plays: give one of them.")
     applied = {}
@@ -173,11 +174,26 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         check_evaluated(args, defaults)
     else:
         check_training(args)
+    say_settings(args, applied)
+    return args
+
+
+def peek(*names: str) -> argparse.Namespace:
+    """The values of some flags on the command line, None for one that is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:  # tyro says what is wrong with a flag without a value
+        spellings = {flag(name), f"--{name}"}
+        parser.add_argument(*sorted(spellings), nargs="?", dest=name)
+    seen, _ = parser.parse_known_args()
+    return seen
+
+
+def say_settings(args: Any, applied: dict[str, Any]) -> None:
+    """Says which of an environment's settings no flag has replaced."""
     kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
     if kept:
         words = ", ".join(f"{name} {value}" for name, value in kept.items())
         say(f"settings of {args.env_id}: {words}")
-    return args
 
 
 def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +227,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def check_ranges(args: RunArgs) -> None:
+def check_ranges(args: Any) -> None:
     """Raises ValueError for the first number out of its range, and for JSON that is none."""
     for name, value in vars(args).items():
         numbers = value if isinstance(value, tuple) else (value,)
@@ -229,7 +245,7 @@ def check_ranges(args: RunArgs) -> None:
             f"--hidden-dims has {weights} weights between hidden layers: at most {MOST_WEIGHTS}."
         )
     try:
-        kwargs = json.loads(args.env_kwargs)
+        kwargs = json.loads(getattr(args, "env_kwargs", "{}"))
     except (ValueError, RecursionError):
         kwargs = None
     if not isinstance(kwargs, dict):
@@ -366,7 +382,8 @@ def load_networks(args: RunArgs, **networks: nn.Module) -> None:
     model = load_model(args.evaluate, type(args))
     for name, network in networks.items():
         try:
-            network.load_state_dict(model[name])
+            with warnings.catch_warnings(action="ignore"):  # of numbers of another type
+                network.load_state_dict(model[name])
         except Exception:  # a crafted file can fail in any way
             raise ValueError(f"{args.evaluate} does not fit the networks it describes.") from None
         for key, tensor in network.state_dict().items():
@@ -469,8 +486,8 @@ def make_eval_envs(
 ) -> VectorEnv:
     """Environments for evaluations: one for each episode where copies cost little, else a few.
 
-    Where args.eval_episodes is 0 it becomes 50, or fewer where episodes are long, but at least 5.
-    `more_seed` is added to their seed.
+    Where args.eval_episodes is 0 it becomes `episodes_by_length`. `more_seed` is added to their
+    seed.
     """
     seed = args.seed + 1_000_000 + more_seed
     threads = args.env_threads or None
@@ -479,10 +496,15 @@ def make_eval_envs(
     if size > MOST_NUMBERS:
         raise ValueError(f"{args.env_id} observes {size} numbers: at most {MOST_NUMBERS}.")
     if args.eval_episodes == 0:
-        args.eval_episodes = min(50, max(5, 5000 // one.max_episode_steps))
+        args.eval_episodes = episodes_by_length(one.max_episode_steps)
     one.close()
     copies = args.eval_episodes if one.has_cheap_copies else min(4, args.eval_episodes)
     return make_vector(make_env, copies, seed, threads)
+
+
+def episodes_by_length(max_steps: int) -> int:
+    """How many an evaluation plays where nobody says it: 50, or 5000 steps, but at least 5."""
+    return min(50, max(5, 5000 // max_steps))
 
 
 def play(

@@ -4,11 +4,8 @@ Scripts say what is learned and stored; how it gets to the disk, and back, stand
 """
 
 import contextlib
-import csv
-import fcntl
 import importlib
 import inspect
-import io
 import json
 import os
 import signal
@@ -25,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from envs.files import load, pack, say, write
+from envs.files import load, lock, pack, say, write, write_rows
 from envs.registry import in_one_line
 from envs.versions import versions
 
@@ -46,7 +43,7 @@ class Count:
 class RunFolder:
     """A new folder for a run, or that of `args.resume`, locked until the process ends.
 
-    The kernel drops the lock when the process dies, however it dies. After `begin`, SIGTERM and
+    After `begin`, SIGTERM and
     SIGINT end the run at the next `checkpoint` between episodes; a second one ends it at once.
 
     Args:
@@ -92,11 +89,7 @@ class RunFolder:
                 self.path.mkdir(parents=True)
             except FileExistsError:
                 raise ValueError(f"{self.path} exists: give another --run-dir.") from None
-        self.lock = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"Another process is writing to {self.path}.") from None
+        self.lock = lock(self.path)
 
     # Begin, go on, end
 
@@ -237,11 +230,8 @@ class RunFolder:
         self._write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
     def _write_rows(self) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, self.rows[-1].keys(), lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        self.write("metrics.csv", text.getvalue())
+        with self._one_sentence():
+            write_rows(self.path / "metrics.csv", self.rows)
 
     def watch(self, info: dict[str, Any]) -> None:
         """Keeps what an update was made of for the curves: every tenth one, which costs little."""

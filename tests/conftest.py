@@ -19,7 +19,7 @@ from numpy import ndarray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "algos")]  # where this file is run as a command
 import small_envs  # noqa: E402, F401  (registers them)
-from specs import SCRIPTS  # noqa: E402, F401  (for other files' imports)
+from specs import MANY, SCRIPTS  # noqa: E402, F401  (for other files' imports)
 
 from envs import VectorEnv, make, make_vector  # noqa: E402
 from envs.wrappers import KEYS, Obs, Step  # noqa: E402

@@ -225,7 +225,7 @@ FILES += noticed_by(
 )
 FILES += noticed_by(
     "tests/algos/test_scripts.py -k metrics_have",
-    (FOLDER, 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
+    ("envs/files.py", 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
 )
 FILES += noticed_by(
     "tests/algos/test_resume.py",

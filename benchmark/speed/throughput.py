@@ -1,7 +1,7 @@
 """Environment steps per second: this project beside Stable-Baselines3's DDPG, SAC and DQN with HER.
 
     python benchmark/speed/throughput.py                   # everything
-    python benchmark/speed/throughput.py ddpg dqn          # some of: ddpg sac dqn multi
+    python benchmark/speed/throughput.py ddpg dqn          # some of: ddpg sac dqn multi many
 
 Same environment, networks, batch, number of gradient steps and one thread for all, on the CPU:
 ContinuousSeek with d = 20, 2 x 256 and a batch of 256 for DDPG and SAC, one gradient step a step;
@@ -12,7 +12,8 @@ round, never numbers of different calls.
 
 Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's
 sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads with the padded formulation of
-`padded.py`.
+`padded.py`. `many` compares the updates per second of N runs of `ddpg_her_reengage_many.py`
+together with those of one run of `ddpg_her_reengage.py`.
 """
 
 import argparse
@@ -31,7 +32,8 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-ALGORITHMS = ["ddpg", "sac", "dqn", "multi"]
+ALGORITHMS = ["ddpg", "sac", "dqn", "multi", "many"]
+MANY = "ddpg_her_reengage_many"
 MEDIUM = ["--matmul-precision", "medium"]
 WARM_UP = 1000  # ContinuousSeek: steps before the first gradient step, in every contender
 ROUND = 16 * 40  # BitFlip: steps of a round of 16 episodes
@@ -44,11 +46,14 @@ def run_script(script: str, total: int, eval_frequency: int, start: int, *flags:
     """Steps per second of a script between its evaluations at the steps `start` and `total`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), *flags]
-        command += ["--no-cuda", "--no-save-model", "--no-save-checkpoint", "--eval-episodes", "1"]
+        if script != MANY:
+            command += ["--no-cuda", "--no-save-model", "--no-save-checkpoint"]
+        command += ["--eval-episodes", "1"]
         command += ["--total-timesteps", str(total), "--eval-frequency", str(eval_frequency)]
         command += ["--run-dir", f"{folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        with open(f"{folder}/run/metrics.csv", newline="") as file:
+        path = next(Path(folder).rglob("metrics.csv"))  # many runs have the same wall times
+        with open(path, newline="") as file:
             rows = list(csv.DictReader(file))
     seconds = {int(row["global_step"]): float(row["wall_time"]) for row in rows}
     return (total - start) / (seconds[total] - seconds[start])
@@ -58,6 +63,12 @@ def seek(script: str, steps: int, *flags: str) -> float:
     flags += ("--env-id", "ContinuousSeek20-v0", "--batch-size", "256", "--learning-rate", "5e-4")
     start = WARM_UP + 100  # 100 steps for caches to fill
     return run_script(script, WARM_UP + steps, 100, start, "--num-threads", "1", *flags)
+
+
+def seek_many(runs: int, alpha: str, steps: int, *flags: str) -> float:
+    """Updates per second of all runs of one group together."""
+    grid = ("--seeds", str(runs), "--group-size", str(runs), "--alpha", alpha)
+    return runs * seek(MANY, steps, *grid, *flags)
 
 
 def flip(steps: int, *flags: str) -> float:
@@ -224,6 +235,17 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
             f"{script} --alpha 10": call(drive, steps, "--alpha", "10"),
             f"... {' '.join(MEDIUM)}": call(drive, steps, "--alpha", "10", *MEDIUM),
         }
+    if algorithm == "many":
+        plain = "ddpg_her_reengage"
+        found = {f"{plain}.py --alpha 0.2": call(seek, plain, steps, "--alpha", "0.2")}
+        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (2, "0.2"), (8, "0.2")):
+            name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
+            found[name] = call(seek_many, runs, alpha, steps, "--no-cuda")
+        if has_gpu():
+            for flags in ([], ["--matmul-precision", "high"]):
+                name = " ".join([f"{MANY}.py --seeds 40 --cuda", *flags])
+                found[name] = call(seek_many, 40, "0.2", 20 * steps, *flags)
+        return found
     name = algorithm.upper()
     found = {
         f"Stable-Baselines3 {name} + HER": call(in_fresh_process, stable_baselines3, name, steps)
@@ -240,6 +262,12 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
             words = [f"{script}.py", *flags, *precision]
             found[" ".join(words)] = call(seek, script, steps, *flags, *precision)
     return found
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def compare(algorithm: str, rounds: int, steps: int) -> None:
@@ -270,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = "{ddpg,sac,dqn,multi}"
+    names = "{ddpg,sac,dqn,multi,many}"
     parser.add_argument("algorithms", nargs="*", metavar=names, help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1500, help="timed, a multiple of 100")

@@ -51,6 +51,7 @@ class Spec:
         return {self.policy, *self.targets.values()}
 
 
+MANY = "ddpg_her_reengage_many"
 SHORT = "--total-timesteps 60 --eval-frequency 30 --log-frequency 30 --batch-size 16"
 SHORT += " --eval-episodes 20"
 SEEK_1 = (
@@ -97,14 +98,14 @@ SPECS = {
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
-        spied=SPIED_BOX,
+        spied=f"{SPIED_BOX} --random-action-prob 0",
         lessons=(SEEK_LESSON,),
     ),
     "ddpg_her_reengage": Spec(
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
-        spied=f"{SPIED_BOX} --alpha 0.5",
+        spied=f"{SPIED_BOX} --random-action-prob 0 --alpha 0.5",
         lessons=(SEEK_LESSON,),
     ),
     "sac_her_reengage": Spec(
@@ -136,7 +137,7 @@ SPECS = {
     ),
     "ddpg_her_reengage_torchrun": Spec(own_tests="test_torchrun.py"),
     # Arithmetic of its own, a loop over groups of runs, and other files
-    "ddpg_her_reengage_many": Spec(own_tests="test_many_runs.py", max_lines=800),
+    MANY: Spec(own_tests="test_many_runs.py"),
 }
 
 ALL_SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("[!_]*.py"))

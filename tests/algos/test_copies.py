@@ -20,6 +20,7 @@ PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_
 
 # The names that may stand for different code in different scripts, and why
 MAY_DIFFER = {
+    "Args": "grids of runs lack what a single run is told",
     "EnvironmentArgs": "algorithms differ in the environments that they take",
     "LearningArgs": "and in what they can be told about learning",
     "MethodArgs": "and about the method",
@@ -52,7 +53,8 @@ def segment(script: str, kind: type[ast.stmt], start: str) -> list[str]:
 
 
 def main_of(script: str) -> list[str]:
-    return segment(script, ast.If, "if __name__")
+    """The lines of main: of the last of two statements that begin alike."""
+    return SOURCES[script].rpartition('\nif __name__ == "__main__":\n')[2].splitlines()
 
 
 def changes(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:

@@ -14,12 +14,16 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from envs import launch
+
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"
 SLURM = TOOLS / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
 SCRIPTS = sorted((ROOT / "benchmark").glob("*/*.sh"))
-SCRIPTS.remove(SLURM)  # it prints no training commands
+QUEUE = TOOLS / "gpu_queue.sh"
+for tool in (SLURM, QUEUE):  # they print no training commands
+    SCRIPTS.remove(tool)
 
 
 def runner(*flags: str) -> list[str]:
@@ -455,6 +459,7 @@ def test_slurm_without_sbatch_is_one_sentence(tmp_path: Path):
 
 
 WORDS = {
+    "auto_alpha.sh": ("ratios", "long"),
     "continuous_seek.sh": ("5", "10", "20", "grid"),
     "continuous_seek_sac.sh": ("5", "10", "20", "grid"),
     "bit_flip.sh": ("grid", "both"),
@@ -485,12 +490,14 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
         for command in (commands[0], commands[-1]):
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", list(command[1:]))
-            args = algorithm.parse_args()
+            settings = algorithm.PAPER_SETTINGS | getattr(algorithm, "OTHER_SETTINGS", {})
+            doc = algorithm.__doc__
+            args = launch.parse_args(algorithm.Args, settings, algorithm.UNTUNED, doc)
             assert args.env_id == command[command.index("--env-id") + 1]
             assert str(args.seed) == command[command.index("--seed") + 1]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, SLURM], ids=lambda script: script.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, SLURM, QUEUE], ids=lambda script: script.name)
 def test_every_script_is_executable_and_refuses_words_that_it_does_not_know(script: Path):
     known = WORDS.get(script.name, ())
     assert os.access(script, os.X_OK)

@@ -88,7 +88,7 @@ def lines_of(script: str, name: str) -> set[str]:
     """The lines, without indentation, of `function`, `Class.method` or `main` of a script."""
     source = (ROOT / "algos" / f"{script}.py").read_text()
     if name == "main":
-        _, found = source.split('if __name__ == "__main__":')
+        found = source.rpartition('if __name__ == "__main__":')[2]
         return {line.strip() for line in found.splitlines()}
     node = ast.parse(source)
     for part in name.split("."):

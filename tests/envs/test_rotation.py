@@ -3,6 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from torch import Tensor, nn
 
 import envs
-from algos.ddpg_her_reengage import Args, Batch, reengage_critic_loss
+from algos.ddpg_her_reengage import Args, Batch, GradientWeight, reengage_critic_loss
 from envs.tasks.rotation import Rotation, random_rotation
 
 sys.path.insert(0, str(ROOT / "benchmark" / "studies"))
@@ -119,13 +120,16 @@ def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: st
     arrays = state, goal, action, reward, after, achieved_goal, np.zeros(n)
     batch = Batch(*(torch.from_numpy(np.asarray(array, float)) for array in arrays))
     estimate = torch.from_numpy(random_rotation(d, rng))
-    critic, target = (
-        ModelQ(estimate, kind == "sparse"),
-        ModelQ(estimate, kind == "sparse").requires_grad_(False),
+    agent = SimpleNamespace(
+        critic=ModelQ(estimate, kind == "sparse"),
+        target_critic=ModelQ(estimate, kind == "sparse").requires_grad_(False),
+        target_actor=ModelPolicy(estimate),
+        normalizer=SimpleNamespace(std=torch.ones(2 * d).double()),
+        weight=GradientWeight(1.0, 0.1),
     )
-    reward_grad = batch.achieved_goal if kind == "dense" else None
-    args = Args(alpha=1.0, gamma=GAMMA, c_low=0.0, raw_goal_gradient=True)
-    _, info = reengage_critic_loss(critic, target, ModelPolicy(estimate), batch, args, reward_grad)
+    reward_grad = batch.next_achieved_goal if kind == "dense" else None
+    args = Args(alpha=1.0, gamma=GAMMA, c_low=0.0)
+    _, info = reengage_critic_loss(agent, batch, args, reward_grad)
 
     difference = batch.action @ (estimate - torch.from_numpy(env.rotation)).T
     factor = (1 / (1 - GAMMA) if kind == "dense" else GAMMA / (1 - GAMMA**2)) ** 2

@@ -1,0 +1,189 @@
+"""`ddpg_her_reengage_many.py` as a command: folders, what is missing, signals and bad input."""
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MANY, ROOT, run_script
+
+from algos import ddpg_her_reengage as plain
+from algos import ddpg_her_reengage_many as many
+from envs import many_runs
+from envs.on_device import DeviceTask
+
+SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
+SMALL += " --learning-starts 30 --batch-size 16 --hidden-dims 16 16 --run-dir runs"
+SMALL = SMALL.split()
+GRID = "--seeds 2 --alpha 0 0.1 auto --learning-rate 0.01 0.001".split()
+
+
+def metrics_of(folder: Path) -> dict[str, list[list[str]]]:
+    """method/seed -> rows of its metrics.csv, without wall_time."""
+    metrics = {}
+    for path in sorted(folder.glob("*/*/metrics.csv")):
+        name = str(path.parent.relative_to(folder))
+        with open(path, newline="") as file:
+            metrics[name] = [row[:-1] for row in csv.reader(file)]
+    return metrics
+
+
+def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_each_time(
+    tmp_path: Path,
+) -> None:
+    written = []
+    for number, group_size in enumerate((5, 12, 5)):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        result = run_script(MANY, *SMALL, *GRID, "--group-size", group_size, cwd=cwd)
+        assert result.returncode == 0, result.stderr
+        first, *_, last = result.stdout.splitlines()
+        assert first == "0 of 12 runs are complete." and last == "12 of 12 runs are complete."
+        assert " updates/s" in result.stdout and not result.stderr
+        written.append(metrics_of(cwd / "runs"))
+    assert len(written[0]) == 12 and written[0] == written[1] == written[2]
+    assert len({str(rows) for rows in written[0].values()}) > 6  # the runs differ
+
+    folder = tmp_path / "0" / "runs" / "alphaauto_lr0.01" / "2"
+    assert sorted(path.name for path in folder.iterdir()) == ["args.json", "metrics.csv"]
+    args = json.loads((folder / "args.json").read_text())
+    assert (args["seed"], args["alpha"], args["learning_rate"]) == (2, "auto", 0.01)
+    assert args["total_timesteps"] == 60 and args["versions"]["torch"] == torch.__version__
+    assert args["versions"]["script"] == MANY
+    names = {field.name for field in fields(plain.Args)} | {"versions"}
+    assert args.keys() <= names
+    text = (folder / "metrics.csv").read_bytes().decode()
+    header, *rows = text.split("\n")
+    assert header == "global_step,success_rate,success_once,episodic_return,wall_time"
+    assert "\r" not in text and [row.split(",")[0] for row in rows] == ["0", "20", "40", "60", ""]
+
+
+def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
+    first = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (done,) = (tmp_path / "runs").glob("*/*/metrics.csv")
+    before = done.stat().st_mtime_ns
+    cut_off = tmp_path / "runs" / "alpha0.5_lr0.001" / "1"
+    cut_off.mkdir(parents=True)
+    (cut_off / "args.json").write_bytes((done.parent / "args.json").read_bytes()[:50])
+    (cut_off / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
+    second = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.startswith("1 of 4 runs are complete.\n")
+    assert done.stat().st_mtime_ns == before
+    assert {len(rows) for rows in metrics_of(tmp_path / "runs").values()} == {5}
+    third = run_script(MANY, *SMALL, "--seeds", 2, "--alpha", 0.1, 0.5, cwd=tmp_path)
+    assert third.stdout == "4 of 4 runs are complete.\n"
+
+
+def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
+    flags = [*SMALL, "--total-timesteps", "3000", "--eval-frequency", "1000", "--seeds", "40"]
+    flags += ["--group-size", "1"]
+    command = [sys.executable, str(ROOT / "algos" / f"{MANY}.py"), *flags]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("1 of 40"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    complete = [rows for rows in metrics_of(tmp_path / "runs").values() if rows[-1][0] == "3000"]
+    assert len(complete) >= 1 and f"Stopped: {len(complete)} of 40 runs are complete." in rest
+
+
+def test_minutes_start_no_runs_that_will_not_finish(tmp_path: Path) -> None:
+    flags = [*SMALL, "--group-size", "1", "--seeds", "3", "--minutes", "0.0001"]
+    result = run_script(MANY, *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("would not finish within --minutes 0.0001.") == 1
+    assert len(metrics_of(tmp_path / "runs")) <= 1  # the first group's time is not known before
+
+
+BAD = {
+    "--env-id Nowhere-v0": "Nowhere-v0",
+    "--env-id ContinuousSeek2Dense-v0": "its reward is not 0 within a distance",
+    "--env-id BitFlip3-v0": "Discrete",
+    "--alpha 0.1 0.2 0.1": "--alpha has a number twice.",
+    "--alpha -1": "--alpha -1.0 is out of range: 0 to 1000000000.0.",
+    "--alpha sometimes": "sometimes",
+    "--learning-rate nan": "--learning-rate nan is out of range",
+    "--seeds 0": "--seeds 0 is out of range",
+    "--total-timesteps 65": "--total-timesteps must be a multiple of 10",
+    "--eval-frequency 7": "--eval-frequency must be a multiple of 10",
+    "--train-frequency 3": "--train-frequency must divide",
+    "--learning-starts 5": "--learning-starts 10 or more",
+    "--gradient-steps 3 --target-network-frequency 2": "must divide --gradient-steps",
+    "--group-size 1000000": "runs at once fit into the memory",
+    "--hidden-dims 16 0": "--hidden-dims 0 is out of range",
+    "--raw-goal-gradient": "has no meaning without --normalize",
+    "--learning-starts 70": "Nothing would be learned",
+}
+
+
+@pytest.mark.parametrize("flags", BAD)
+def test_bad_input_ends_with_one_sentence_before_anything_is_written(
+    flags: str, tmp_path: Path
+) -> None:
+    result = run_script(MANY, *SMALL, *flags.split(), cwd=tmp_path)
+    assert result.returncode == 2
+    assert BAD[flags] in result.stderr and "Traceback" not in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
+    assert run_script(MANY, *SMALL, "--seeds", 1, cwd=tmp_path).returncode == 0
+    before = metrics_of(tmp_path / "runs")
+    result = run_script(MANY, *SMALL, "--seeds", 2, "--gamma", 0.9, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "has a run with another gamma: choose another --run-dir." in result.stderr
+    assert metrics_of(tmp_path / "runs") == before
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    result = run_script(MANY, *SMALL, cwd=tmp_path)
+    os.close(descriptor)
+    assert result.returncode == 2
+    assert result.stderr == "Another process is writing to runs.\n"
+    assert not any(folder.iterdir())
+
+
+def test_groups_stay_in_the_cache_and_never_exceed_the_memory() -> None:
+    cpu = torch.device("cpu")
+    task = DeviceTask(None, 40, 20, 20, 10, 2, 0.1, is_seek=True)
+    assert many_runs.choose_group_size(many.Args(group_size=7), task, cpu) == 7
+    small = many_runs.choose_group_size(many.Args(batch_size=64), task, cpu)
+    large = many_runs.choose_group_size(many.Args(batch_size=128), task, cpu)
+    assert small >= 2 * large >= 2
+    huge = many.Args(total_timesteps=10**9, buffer_size=10**9)
+    with pytest.raises(ValueError, match="^0 runs at once fit into the memory, 4"):
+        many_runs.choose_group_size(huge, task, cpu)
+
+
+@pytest.mark.parametrize("env_id, max_steps", [("HandReach-v3", 50), ("FetchReach-v4", 50)])
+def test_simulated_environments_train_with_the_papers_recipe(
+    env_id: str, max_steps: int, tmp_path: Path
+) -> None:
+    flags = "--num-envs 2 --total-timesteps 200 --eval-frequency 100 --eval-episodes 3 --seeds 2"
+    flags += " --alpha 0 0.1 --batch-size 32 --hidden-dims 16 16 --gradient-steps 4"
+    flags += " --target-network-frequency 4 --run-dir runs"
+    result = run_script(MANY, "--env-id", env_id, *flags.split(), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = metrics_of(tmp_path / "runs")
+    assert len(metrics) == 4
+    for name, rows in metrics.items():
+        assert [row[0] for row in rows[1:]] == ["0", "100", "200"]
+        args = json.loads((tmp_path / "runs" / name / "args.json").read_text())
+        assert args["normalize"] and args["clip_target"] and args["train_frequency"] == max_steps
