@@ -40,7 +40,7 @@ demo: .venv/plots
 	$(PY) benchmark/tools/plot.py "$$run/curve.png" "ReenGAGE=$$run/metrics.csv" >/dev/null && \
 	success=$$(tail -n 1 "$$run/metrics.csv" | cut -d, -f2) && \
 	echo && \
-	echo "Success after 5000 steps: $$success of 50 evaluation episodes end at their goal." && \
+	echo "After 5000 steps, success at the end of an episode: $$success (1.0: all 50)." && \
 	echo "  $$run/curve.png    the learning curve" && \
 	echo "  $$run/video.gif    four episodes, filmed" && \
 	echo "  $$run/model.pt     the networks" && \

@@ -248,13 +248,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            end = next_achieved_goal[:n]
             if self.task.ends_on_success:  # an end for another reason, a crash, stays one
-                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
+                terminated[:n] *= ~self.envs.compute_terminated(end, goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
-            new = next_achieved_goal[:n], goal[:n]
-            reward[:n] = self.envs.compute_reward(*new)
+            reward[:n] = self.envs.compute_reward(end, goal[:n])
             if self.task.ends_on_success:
-                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
+                terminated[:n][self.envs.compute_terminated(end, goal[:n])] = 1
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]

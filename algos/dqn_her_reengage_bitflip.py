@@ -228,13 +228,13 @@ class HerReplayBuffer:
             first = data["first"][episode[:n]]
             before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
             chosen = self.rng.integers(before, last) + 1
+            end = next_achieved_goal[:n]
             if self.task.ends_on_success:  # an end for another reason, a crash, stays one
-                terminated[:n] *= ~self.envs.compute_terminated(next_achieved_goal[:n], goal[:n])
+                terminated[:n] *= ~self.envs.compute_terminated(end, goal[:n])
             goal[:n] = data["achieved_goal"][chosen]
-            new = next_achieved_goal[:n], goal[:n]
-            reward[:n] = self.envs.compute_reward(*new)
+            reward[:n] = self.envs.compute_reward(end, goal[:n])
             if self.task.ends_on_success:
-                terminated[:n] += self.envs.compute_terminated(*new) * (1 - terminated[:n])
+                terminated[:n][self.envs.compute_terminated(end, goal[:n])] = 1
         obs = data["obs"][slot]
         next_obs = data["obs"][slot + 1]
         action = data["action"][slot]
@@ -313,7 +313,8 @@ class Agent:
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
         in_dim = envs.obs_dim + envs.goal_dim
-        self.q_network = QNetwork((in_dim, *args.hidden_dims, int(envs.action_space.n))).to(device)
+        dims = (in_dim, *args.hidden_dims, int(envs.action_space.n))
+        self.q_network = QNetwork(dims).to(device)
         self.target_network = copy.deepcopy(self.q_network).requires_grad_(False)
         self.params = list(self.q_network.parameters())
         self.target_params = list(self.target_network.parameters())

@@ -149,6 +149,8 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         ValueError: one sentence on what cannot be.
     """
     seen = peek("env_id", "evaluate", "resume")
+    if seen.resume == "" or seen.evaluate == "":
+        raise ValueError("--resume and --evaluate need a path, and there is none.")
     if seen.resume and seen.evaluate:
         raise ValueError("--resume trains and --evaluate plays: give one of them.")
     applied = {}
@@ -342,6 +344,8 @@ def load_model(path: str, cls: type[A]) -> dict[str, Any]:
         raise ValueError(f"{path} is no model: its name does not end in .pt.")
     model = load(path, "model")
     script = script_of(cls)
+    if "script" not in model:
+        raise ValueError(f"{path} is no model, such as model.pt in a run's folder.")
     if model.get("script") != script:
         raise ValueError(f"{path} is of {model.get('script')}.py, not of {script}.py.")
     names = network_settings(cls()).keys()

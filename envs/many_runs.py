@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -194,9 +195,12 @@ class Grid:
         expected = settings_of(self.args, run)
         try:
             found = json.loads((folder / "args.json").read_text())
+            script = found["versions"]["script"]
             *_, last = (folder / "metrics.csv").read_text().splitlines()
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
+        if script != launch.script_of(type(self.args)):
+            raise ValueError(f"{folder} has a run of {script}.py: choose another --run-dir.")
         for name, value in expected.items():
             if found.get(name) != value:
                 raise ValueError(
@@ -210,6 +214,7 @@ class Grid:
         Args:
             train_group: trains some runs side by side.
         """
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         begin = time.time()
         seconds = 0.0  # of a run in a group, unknown as yet
         self.say_complete(0)

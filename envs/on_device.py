@@ -123,7 +123,7 @@ def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
     if not np.array_equal(reward, expected):
         raise ValueError(
             f"{name} cannot be one of many runs: its reward is not 0 within a distance of the goal "
-            "and -1 beyond it. Use ddpg_her_reengage.py."
+            "and -1 beyond it. ddpg_her_reengage.py takes other rewards."
         )
     return task
 

@@ -360,12 +360,13 @@ def test_every_row_keeps_its_own_states_action_and_end(strategy: str):
 
 
 @pytest.mark.parametrize("strategy", ["future", "final", "episode"])
-def test_where_success_ends_a_task_a_new_goal_decides_on_the_end(strategy: str):
+def test_where_success_ends_a_task_a_new_goal_ends_it_too_and_a_crash_stays_an_end(strategy: str):
     how = {"strategy": strategy, "ends_on_success": True, "compute_terminated": on_the_spot}
     rows = fill(steps=60, lengths=(2, T, 1, 4), **how).sample()
     stored = (rows.t + 1 == rows.end) & (rows.end < T)
     reached = rows.goal_t == rows.t + 1
-    expected = np.where(rows.relabelled, reached, stored)
+    # No stored goal was reached: an end that is stored is a crash
+    expected = np.where(rows.relabelled, reached | stored, stored)
     assert (expected != stored).any()
     np.testing.assert_array_equal(rows.terminated, expected)
 
