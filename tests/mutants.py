@@ -185,7 +185,11 @@ REPLAY = noticed_by(
     (PLAIN, "self.relabelled = args.her_k / (args.her_k + 1)", "self.relabelled = 1.0"),
     (PLAIN, '"final": last - 1', '"final": last - 2'),
     (PLAIN, "self.rng.integers(before, last) + 1", "self.rng.integers(before, last)"),
-    (PLAIN, "reward[:n] = self.envs.compute_reward(end, goal[:n])", "self.envs.compute_reward(*new)"),
+    (
+        PLAIN,
+        "reward[:n] = self.envs.compute_reward(end, goal[:n])",
+        "self.envs.compute_reward(end, goal[:n])",
+    ),
     (PLAIN, 'data["achieved_goal"][slot + 1]', 'data["achieved_goal"][slot]'),
     (PLAIN, 'next_obs = data["obs"][slot + 1]', 'next_obs = data["obs"][slot]'),
     (PLAIN, "terminated[:n][self.envs", "terminated[:0][self.envs"),
