@@ -185,7 +185,7 @@ REPLAY = noticed_by(
     (PLAIN, "self.relabelled = args.her_k / (args.her_k + 1)", "self.relabelled = 1.0"),
     (PLAIN, '"final": last - 1', '"final": last - 2'),
     (PLAIN, "self.rng.integers(before, last) + 1", "self.rng.integers(before, last)"),
-    (
+    (PLAIN, "reward[:n] = self.envs", "reward[:0] = self.envs"),
         PLAIN,
         "reward[:n] = self.envs.compute_reward(end, goal[:n])",
         "self.envs.compute_reward(end, goal[:n])",
