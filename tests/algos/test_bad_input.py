@@ -260,7 +260,11 @@ MODELS = [
     (PLAIN, "--evaluate movie.gif --capture-video", "its name does not end in .pt."),
     (REENGAGE, "--evaluate good.pt", "good.pt is of ddpg_her.py, not of ddpg_her_reengage.py."),
     (DQN, "--evaluate good.pt", "good.pt is of ddpg_her.py, not of dqn_her_reengage_bitflip.py."),
-    (PLAIN, "--evaluate run/checkpoint.pt", "run/checkpoint.pt is of None.py, not of ddpg_her.py."),
+    (
+        PLAIN,
+        "--evaluate run/checkpoint.pt",
+        "run/checkpoint.pt is no model, such as model.pt in a run's folder.",
+    ),
     (PLAIN, "--evaluate good.pt --env-id ContinuousSeek5-v0", "where it is 'ContinuousSeek2-v0'."),
     (
         PLAIN,
@@ -401,7 +405,7 @@ def drop(*keys: str) -> Callable[[dict], None]:
 
 WEIGHT = "net.0.weight"
 CRAFTED = {
-    "no script": (drop("script"), "is of None.py"),
+    "no script": (drop("script"), "is no model, such as model.pt"),
     "a list for a script": (set_in("script", to=[1]), "is of [1].py"),
     "another script": (set_in("script", to="sac_her_reengage"), "is of sac_her_reengage.py"),
     "no settings": (drop("settings"), "does not hold what this version"),

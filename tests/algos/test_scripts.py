@@ -646,4 +646,4 @@ def test_help_shows_in_groups_what_the_environment_brings(capsys: pytest.Capture
     assert places == sorted(places)
     batch_size = text[text.index("--batch-size") :]
     assert re.search(r"\(default: (\S+)\)", batch_size)[1] == "1024"
-    assert places[1] < text.index("--batch-size") < places[2] < text.index("--alpha ")
+    assert places[1] < text.index("--batch-size") < places[2] < text.index("--alpha FLOAT")
