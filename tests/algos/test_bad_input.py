@@ -800,3 +800,9 @@ def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path
     sentence = "--track does not work here: KeyError: 'api_key'\n"
     assert (ended.returncode, ended.stderr) == (2, sentence)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_new_flag_of_a_fork_needs_no_range():
+    launch.check_ranges(types.SimpleNamespace(my_coefficient=0.5, hidden_dims=(16,)))
+    with pytest.raises(ValueError, match="--my-coefficient nan"):
+        launch.check_ranges(types.SimpleNamespace(my_coefficient=math.nan, hidden_dims=(16,)))

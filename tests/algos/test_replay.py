@@ -15,7 +15,14 @@ from conftest import vector_of
 from numerics import CPU
 from scipy.stats import chisquare
 
-from algos import ddpg_her, ddpg_her_reengage, dqn_her_reengage_bitflip, sac_her_reengage
+from algos import (
+    ddpg_her,
+    ddpg_her_reengage,
+    ddpg_multi_reengage,
+    dqn_her_reengage_bitflip,
+    sac_her_reengage,
+)
+from algos.ddpg_multi_reengage import GoalSetReplayBuffer
 from envs.run_folder import buffer_state, restore_buffer
 
 torch.set_num_threads(1)
@@ -431,3 +438,20 @@ def test_batches_from_real_environments_are_consistent(script: ModuleType):
     assert reached.any()
     assert not reached.all()
     assert not batch.terminated.any()  # only the time limit ends these episodes
+
+
+def test_an_episode_of_goal_sets_that_was_unfinished_is_none_after_a_resume():
+    envs = vector_of("DriveSeek5-v0", 1, seed=0)
+    args = ddpg_multi_reengage.Args(buffer_size=400)
+    buffers = []
+    for _ in range(2):
+        buffers.append(GoalSetReplayBuffer(envs, args, np.random.default_rng(0)))
+    before, after = buffers
+    step = {"state": np.ones(6), "action": 0.5, "reward": 1.0, "terminated": 0.0}
+    for t in range(45):  # an episode of 40 steps, and five of the next
+        before.add(step, np.ones(15), np.ones(6), t == 39)
+    restore_buffer(after, buffer_state(before))
+    assert (after.current, after.data["length"][0], after.data["length"][1]) == (1, 40, 0)
+    for _ in range(40):
+        after.add(step, np.ones(15), np.ones(6), False)  # there is room for a whole episode
+    assert after.data["length"][1] == 40
