@@ -78,13 +78,13 @@ def test_two_ranks_with_a_batch_each_equal_one_process_of_the_plain_script_on_bo
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
 
 
-def torchrun(script: Path, run_dir: Path) -> subprocess.CompletedProcess[str]:
+def torchrun(script: Path, run_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(script)]
     command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60".split()
     command += "--batch-size 16 --hidden-dims 16 --total-timesteps 240".split()
     command += "--eval-frequency 120 --eval-episodes 4".split()
-    command += ["--run-dir", str(run_dir)]
+    command += ["--run-dir", str(run_dir), *more]
     environ = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environ, text=True, capture_output=True, timeout=300)
 
@@ -154,3 +154,20 @@ def test_the_plain_script_refuses_torchrun(tmp_path: Path) -> None:
     result = torchrun(ROOT / "algos" / "ddpg_her_reengage.py", tmp_path / "run")
     assert result.returncode != 0 and not (tmp_path / "run").exists()
     assert "use ddpg_her_reengage_torchrun.py" in result.stderr
+
+
+def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights(tmp_path: Path) -> None:
+    """Then one rank has new episodes for the normaliser where the other has none."""
+    script = tmp_path / "corridor.py"
+    script.write_text(
+        "import runpy, sys\n"
+        f"sys.path[:0] = [{str(ROOT / 'tests')!r}]\n"
+        "import conftest\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    )
+    more = ("--env-id", "Corridor-v0", "--alpha", "auto", "--total-timesteps", "600")
+    result = torchrun(script, tmp_path / "run", *more)
+    assert result.returncode == 0, result.stdout + result.stderr
+    model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    assert model["global_step"] == 600
+    assert model["actor"]["normalizer.sums"][0, 0] > 0
