@@ -103,28 +103,6 @@ class VectorEnv:
         for stream, its_state in zip(self.streams, states, strict=True):
             stream.bit_generator.state = its_state
 
-    def play(self, policy: Callable[[Obs], ndarray]) -> dict[str, float]:
-        """Plays one episode in every copy, all side by side.
-
-        Returns:
-            Means over the episodes of success_rate (success at the last step), success_once (at any
-            step) and episodic_return (undiscounted).
-        """
-        obs = self.reset()
-        ended = np.zeros(self.num_envs, bool)
-        success_once = np.zeros(self.num_envs)
-        episodic_return = np.zeros(self.num_envs)
-        while not ended.all():
-            obs, reward, terminated, truncated, success = self.step(policy(obs))
-            ended = terminated | truncated
-            success_once = np.maximum(success_once, success)
-            episodic_return += reward
-        return {
-            "success_rate": float(success.mean()),
-            "success_once": float(success_once.mean()),
-            "episodic_return": float(episodic_return.mean()),
-        }
-
     def close(self) -> None:
         """Ends threads and environments."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
 import envs
+from algos.ddpg_her import evaluate
 from envs.drawing import DARK, GREEN, ORANGE, WHITE
 from envs.tasks.bit_flip import BitFlip
 from envs.vector_env import BatchVectorEnv
@@ -134,7 +135,8 @@ def test_play_counts_success_at_any_step_and_at_the_last_one():
         # The first wrong bit; bit 0 if none is
         return np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
 
-    metrics = vector_of("BitFlip10-v0", 400, seed=0, action_space=Discrete).play(solve)
+    vector = vector_of("BitFlip10-v0", 400, seed=0, action_space=Discrete)
+    metrics = evaluate(vector, solve, 400)
     # At most ten bits are wrong, and ten steps long is an episode
     assert metrics["success_once"] == 1.0
     # At the goal bit 0 is flipped and flipped back until the end

@@ -5,6 +5,7 @@ import pytest
 from conftest import vector_of
 
 import envs
+from algos.ddpg_her import evaluate
 
 
 def corridor_policy(obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -106,15 +107,18 @@ def test_play_tells_success_at_the_last_step_from_success_at_any_step_and_adds_u
         "success_once": np.mean(goals != 3),
         "episodic_return": np.mean(np.select([goals == 1, goals == 2], [-2.0, -1.0], -5.0)),
     }
-    assert vector_of("Corridor-v0", n, seed=3).play(corridor_policy) == pytest.approx(expected)
+    metrics = evaluate(vector_of("Corridor-v0", n, seed=3), corridor_policy, n)
+    assert metrics == pytest.approx(expected)
 
 
 def test_each_play_has_new_episodes():
     vector = vector_of("ContinuousSeek2-v0", 4, seed=0)
     goals = []
     for _ in range(2):
-        vector.play(
-            lambda obs: (goals.append(obs["desired_goal"]), np.zeros((4, 2), np.float32))[1]
+        evaluate(
+            vector,
+            lambda obs: (goals.append(obs["desired_goal"]), np.zeros((4, 2), np.float32))[1],
+            4,
         )
     assert (
         len(goals) == 20
