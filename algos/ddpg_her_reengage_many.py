@@ -36,8 +36,9 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
 from envs import launch, make, many_runs
+from envs.graphs import graphed
 from envs.many_runs import GridArgs, GroupFolders, Run
-from envs.on_device import DeviceTask, Obs, Streams, below, graphed, inspect_for_device
+from envs.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
 
 
 @dataclass

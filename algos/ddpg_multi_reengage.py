@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
 from envs import RunArgs, RunFolder, VectorEnv, Video, launch, make_vector
+from envs.graphs import graphed_by_length
 
 
 @dataclass
@@ -119,6 +120,7 @@ class Goals(NamedTuple):
 
     row: Tensor  # (present,) int64, which of the n sets a goal belongs to
     cell: Tensor  # (present, 2)
+    gate: Tensor  # (present,), 1; 0 where `pack` had to fill up
 
 
 class GoalSetBatch(NamedTuple):
@@ -138,18 +140,32 @@ def state_of(obs: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([obs["observation"], obs["achieved_goal"]], axis=1)
 
 
-def pack(goal: np.ndarray, device: torch.device) -> tuple[Goals, np.ndarray]:
-    """Goal sets (n, 3 n_max) -> their present goals, and the slots of those, (present,)."""
-    slots = goal.reshape(len(goal), -1, 3)  # (n, n_max, 3): gate, x, y
-    row, slot = np.nonzero(slots[..., 0])
-    cell = torch.from_numpy(slots[row, slot, 1:])
-    return Goals(torch.from_numpy(row).to(device), cell.to(device)), slot
+def pack(goal: Tensor, length: int) -> Goals:
+    """The present goals of goal sets (n, 3 n_max), of which there are `length` or fewer.
+
+    Fewer are filled up with goals whose gate is 0: no shape depends on a value, as a CUDA graph
+    needs it.
+    """
+    slots = goal.view(-1, 3)  # (n n_max, 3): gate, x, y
+    is_present = slots[:, 0] != 0
+    count = is_present.cumsum(0)
+    place = torch.where(is_present, count - 1, length)  # absent ones: behind the end
+    every_slot = torch.arange(len(slots), device=goal.device)
+    slot = every_slot.new_zeros(length + 1).scatter_(0, place, every_slot)[:length]
+    gate = (torch.arange(length, device=goal.device) < count[-1]).to(goal)
+    row = slot // (len(slots) // len(goal))
+    return Goals(row, slots[slot, 1:], gate)
+
+
+def goals_in(goal: np.ndarray) -> int:
+    """How many goals are present in goal sets (..., 3 n_max)."""
+    return np.count_nonzero(goal[..., ::3])
 
 
 class GoalSetReplayBuffer:
     """Whole episodes, each with its goal set. A full buffer overwrites its oldest episode."""
 
-    def __init__(self, envs: VectorEnv, args: Args, rng: np.random.Generator):
+    def __init__(self, envs: VectorEnv, args: Args, rng: np.random.Generator, device: torch.device):
         self.envs = envs
         self.rng = rng
         self.max_steps = envs.max_episode_steps
@@ -161,10 +177,11 @@ class GoalSetReplayBuffer:
         shape = self.capacity, self.max_steps + 1
         floats = sum(dims.values()) + envs.goal_dim // self.max_steps
         launch.check_buffer(args, envs, self.capacity * (self.max_steps + 1), floats)
-        self.data = {"goal": np.zeros((self.capacity, envs.goal_dim), np.float32)}
+        arrays = {key: np.zeros((*shape, dim), np.float32) for key, dim in dims.items()}
+        arrays["goal"] = np.zeros((self.capacity, envs.goal_dim), np.float32)
+        self.data = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
         self.data["length"] = np.zeros(self.capacity, np.int64)  # the unfinished one's so far
-        for key, dim in dims.items():
-            self.data[key] = np.zeros((*shape, dim), np.float32)
+        self.data["goals"] = np.zeros(self.capacity, np.int64)  # present ones
         self.stored = 1  # episodes
         self.current = 0  # the unfinished one
 
@@ -172,11 +189,12 @@ class GoalSetReplayBuffer:
         """Adds a step of the one environment; next_state precedes any reset."""
         episode = self.current
         t = self.data["length"][episode]
-        self.data["goal"][episode] = goal
+        self.data["goal"][episode] = torch.from_numpy(goal)
         for key, value in step.items():
-            self.data[key][episode, t] = value
-        self.data["state"][episode, t + 1] = next_state
+            self.data[key][episode, t] = torch.as_tensor(value)
+        self.data["state"][episode, t + 1] = torch.from_numpy(next_state)
         self.data["length"][episode] += 1
+        self.data["goals"][episode] = goals_in(goal)
         if ended:
             self.current = (episode + 1) % self.capacity
             self.data["length"][self.current] = 0
@@ -187,26 +205,42 @@ class GoalSetReplayBuffer:
         episode = self.rng.integers(self.stored, size=n)
         return episode, self.rng.integers(self.max_steps, size=n)
 
-    def sample(self, batch_size: int, device: torch.device) -> GoalSetBatch:
-        """Draws transitions uniformly with replacement, from the unfinished episode too."""
+    def choose(self, batch_size: int) -> tuple[Tensor, int]:
+        """Draws transitions uniformly with replacement, from the unfinished episode too.
+
+        Their episodes and steps, (2, batch), and how many goals they have together.
+        """
         episode, t = self.draw(batch_size)
         beyond = t >= self.data["length"][episode]
         while beyond.any():  # an episode with fewer steps: draw again
             episode[beyond], t[beyond] = self.draw(beyond.sum())
             beyond = t >= self.data["length"][episode]
+        where = torch.from_numpy(np.stack([episode, t]))
+        return where, int(self.data["goals"][episode].sum())
+
+    def gather(self, where: Tensor, length: int) -> GoalSetBatch:
+        """The transitions at `where`, (2, batch), with their goals as `pack` gives them."""
+        episode, t = where
         next_state = self.data["state"][episode, t + 1]
-        goal = self.data["goal"][episode]
-        goals, slot = pack(goal, device)
-        item_reward = self.envs.unwrapped.compute_item_rewards(next_state[:, -2:], goal)
-        item_reward = item_reward[goals.row.cpu(), slot]
-        rows = {"item_reward": item_reward, "next_state": next_state}
-        for name in ("state", "action"):
-            rows[name] = self.data[name][episode, t]
-        for name in ("reward", "terminated"):
-            rows[name] = self.data[name][episode, t, 0]
-        for name, array in rows.items():
-            rows[name] = torch.from_numpy(array).to(device)
-        return GoalSetBatch(goals=goals, **rows)
+        goals = pack(self.data["goal"][episode], length)
+        return GoalSetBatch(
+            state=self.data["state"][episode, t],
+            goals=goals,
+            action=self.data["action"][episode, t],
+            reward=self.data["reward"][episode, t, 0],
+            item_reward=self.item_rewards(next_state[:, -2:], goals),
+            next_state=next_state,
+            terminated=self.data["terminated"][episode, t, 0],
+        )
+
+    def item_rewards(self, achieved_goal: Tensor, goals: Goals) -> Tensor:
+        """R_item of each goal, (present,): of a set that holds it alone."""
+        achieved_goal = achieved_goal[goals.row]
+        goal = torch.cat([goals.gate[:, None], goals.cell], dim=1)  # (present, 3)
+        compute = self.envs.unwrapped.compute_item_rewards
+        if goal.device.type != "cpu":  # there the environment is given tensors
+            return compute(achieved_goal, goal)[:, 0]
+        return torch.from_numpy(compute(achieved_goal.numpy(), goal.numpy()))[:, 0]
 
     def used(self) -> int:
         """Rows of `data` that hold anything."""
@@ -271,8 +305,9 @@ class CnnEncoder(nn.Module):
     def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
         x, y = (goals.cell.long() + 10).unbind(1)
         grid = gates.new_zeros(len(state), 21, 21)
-        grid = grid.index_put((goals.row, x, y), gates.square())
-        middle = grid.new_tensor([0, 0, 1, 1, 1, 1, 0, 0])  # of the 8 pixels of a cell
+        grid = grid.index_put((goals.row, x, y), gates.square(), accumulate=True)
+        pixel = torch.arange(8, device=grid.device)
+        middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
         pixels = grid[:, :, None, :, None]
         pixels = pixels * middle[:, None, None] * middle  # (n, 21, 8, 21, 8)
         position = state[:, :2]
@@ -312,9 +347,9 @@ class GoalSetActor(nn.Module):
         """Observations of n environments -> actions without noise, (n, action_dim)."""
         device = self.head[0].weight.device
         state = torch.from_numpy(state_of(obs)).to(device)
-        goals, _ = pack(obs["desired_goal"], device)
-        gates = torch.ones_like(goals.cell[:, 0])
-        return self(state, self.encoder(state, goals, gates)).cpu().numpy()
+        goal = torch.from_numpy(obs["desired_goal"]).to(device)
+        goals = pack(goal, goals_in(obs["desired_goal"]))
+        return self(state, self.encoder(state, goals, goals.gate)).cpu().numpy()
 
 
 class GoalSetCritic(nn.Module):
@@ -386,7 +421,12 @@ class Agent:
         self.target_params = [*target_own.parameters(), *self.target_critic.parameters()]
         for parameter in self.target_params:
             parameter.requires_grad_(False)
-        adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
+        adam = partial(
+            torch.optim.Adam,
+            lr=args.learning_rate,
+            fused=True,
+            capturable=device.type == "cuda",
+        )
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
         self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
@@ -396,7 +436,7 @@ def multi_reengage_critic_loss(
     agent: Agent, batch: GoalSetBatch, args: Args
 ) -> tuple[Tensor, Tensor, dict]:
     """Eq. (19); also the critic's embedding of the goal sets, (batch, embedding_dim)."""
-    gates = torch.ones_like(batch.item_reward).requires_grad_(args.alpha != 0)  # (present,)
+    gates = batch.goals.gate.clone().requires_grad_(args.alpha != 0)  # (present,)
     next_z = agent.target_critic.encoder(batch.next_state, batch.goals, gates)
     policy_z = next_z  # (batch, embedding_dim)
     if not args.share_encoder:
@@ -429,8 +469,7 @@ def multi_actor_loss(agent: Agent, batch: GoalSetBatch, z: Tensor, args: Args) -
     """Eq. (5): -Q(s, pi(s, z), z), z a constant: the critic alone trains its encoder."""
     policy_z = z
     if not args.share_encoder:
-        gates = torch.ones_like(batch.item_reward)
-        policy_z = agent.actor.encoder(batch.state, batch.goals, gates)
+        policy_z = agent.actor.encoder(batch.state, batch.goals, batch.goals.gate)
     action = agent.actor(batch.state, policy_z)  # (batch, action_dim)
     return -agent.critic(batch.state, z, action).mean()
 
@@ -452,6 +491,17 @@ def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict:
 def polyak(agent: Agent, tau: float) -> None:
     """target = (1 - tau) target + tau online."""
     torch._foreach_lerp_(agent.target_params, agent.actor_params + agent.critic_params, tau)
+
+
+def learn(
+    agent: Agent, buffer: GoalSetReplayBuffer, args: Args, where: Tensor, length: int
+) -> dict:
+    """A gradient step and the targets' on the transitions at `where`; what it was made of."""
+    batch = buffer.gather(where, length)
+    info = update(agent, batch, args)
+    polyak(agent, args.tau)
+    numbers = {name: value for name, value in info.items() if isinstance(value, Tensor)}
+    return info | {name: value.detach() for name, value in numbers.items()}  # no autograd graph
 
 
 def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, float]:
@@ -497,7 +547,8 @@ if __name__ == "__main__":
             sys.exit()
         envs = make_vector(make_env, 1, args.seed)
         rng = np.random.default_rng(args.seed)
-        buffer = GoalSetReplayBuffer(envs, args, rng)
+        buffer = GoalSetReplayBuffer(envs, args, rng, device)
+        learn_at = graphed_by_length(partial(learn, agent, buffer, args), device)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
         folder = RunFolder(args, device)
         count = folder.begin(agent, buffer, [envs, eval_envs], rng)
@@ -526,11 +577,10 @@ if __name__ == "__main__":
 
         # Update
         if count.global_step >= args.learning_starts:
-            batch = buffer.sample(args.batch_size, device)
-            info = update(agent, batch, args)
+            where, goals = buffer.choose(args.batch_size)
+            info = learn_at(where, goals)
             folder.watch(info)
             count.updates += 1
-            polyak(agent, args.tau)
             folder.check_finite(info["value_loss"])
 
         # Log

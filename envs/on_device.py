@@ -4,7 +4,6 @@ ContinuousSeek is arithmetic on the device; simulators step on the CPU. Either t
 from the run's own stream or seed, so a run does not depend on the runs beside it.
 """
 
-import itertools
 import math
 import re
 from collections.abc import Callable
@@ -183,30 +182,3 @@ class Simulators:
             array = np.stack([obs[key] for obs in observations])  # (run, env, dim)
             gathered[key] = torch.from_numpy(array).to(self.device)
         return gathered
-
-
-def graphed(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """`work` itself on a CPU; on a GPU its kernels as one CUDA graph, from the third call on.
-
-    The first two calls are the warm-up that a capture needs, and count as work.
-    """
-    if device.type != "cuda":
-        return work
-    graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.Stream()
-    calls = itertools.count()
-
-    def call() -> None:
-        number = next(calls)
-        if number < 2:
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                work()
-            torch.cuda.current_stream().wait_stream(stream)
-            return
-        if number == 2:
-            with torch.cuda.graph(graph, stream=stream):  # records, and executes nothing
-                work()
-        graph.replay()
-
-    return call

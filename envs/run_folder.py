@@ -104,7 +104,7 @@ class RunFolder:
 
         Args:
             agent: an object whose attributes with a `state_dict` are learned or train.
-            buffer: the replay buffer: arrays in a dict `data`, numbers as attributes.
+            buffer: the replay buffer: arrays or tensors in a dict `data`, numbers as attributes.
             envs: the `VectorEnv`s; their random streams go on where they were.
             rng: the script's own random stream.
         """
@@ -529,8 +529,8 @@ def buffer_state(buffer: Any) -> dict[str, Any]:
     """What is stored in a replay buffer, not the zeros behind it."""
     arrays = {}
     for name, array in buffer.data.items():
-        rows = array[: buffer.used()]
-        arrays[name] = torch.from_numpy(rows[: filled(rows)])
+        rows = torch.as_tensor(array[: buffer.used()]).cpu()
+        arrays[name] = rows[: filled(rows)]
     return {"numbers": whole_numbers(buffer), "arrays": arrays}
 
 
@@ -539,13 +539,13 @@ def whole_numbers(buffer: Any) -> dict[str, int]:
     return {name: value for name, value in vars(buffer).items() if type(value) is int}
 
 
-def filled(rows: np.ndarray) -> int:
+def filled(rows: Tensor) -> int:
     """How many there are up to the last one with anything but zeros: (n, ...) -> 0 .. n.
 
     Arrays with a row for each episode are as long as those with one for each step.
     """
-    is_filled = rows.reshape(len(rows), -1).any(axis=1)
-    return len(rows) - int(is_filled[::-1].argmax()) if is_filled.any() else 0
+    is_filled = rows.reshape(len(rows), -1).any(1)
+    return int(is_filled.nonzero()[-1]) + 1 if is_filled.any() else 0
 
 
 def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
@@ -554,7 +554,7 @@ def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:
         setattr(buffer, name, state["numbers"][name])
     for name, array in buffer.data.items():
         rows = state["arrays"][name]
-        array[: len(rows)] = rows.numpy()
+        torch.as_tensor(array)[: len(rows)] = rows  # in place, whatever holds it
     if "length" in buffer.data:  # of the unfinished episode too
         buffer.data["length"][buffer.current] = 0
 

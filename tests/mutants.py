@@ -162,6 +162,8 @@ LOSSES += noticed_by(
     (MULTI, "index_add(0, goals.row, gated) / self.n_max", "index_add(0, goals.row, gated)"),
     (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
+    (MULTI, "< count[-1]).to(goal)", "<= count[-1]).to(goal)"),
+    (MULTI, "gates.square(), accumulate=True)", "gates.square())"),
     (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
 )
 LOSSES += noticed_by(
@@ -269,7 +271,7 @@ ENVS += noticed_by(
     (DRIVE, "angle = state[:, 2] + 0.5 * turn", "angle = state[:, 2] + turn"),
     (DRIVE, "% (2 * edge) - edge", "% (2 * edge + 1) - edge"),
     ("envs/tasks/noisy_seek.py", "np.maximum(length, 1)", "np.maximum(length, 0.1)"),
-    ("envs/tasks/goal_set.py", "(slots[..., 0] * reached)", "(1 * reached)"),
+    ("envs/tasks/goal_set.py", "slots[..., 0] * reached", "1 * reached"),
 )
 ENVS += noticed_by(
     "tests/envs/test_robotics.py -k gradient",

@@ -179,14 +179,15 @@ def padded_multi(steps: int) -> float:
     envs = make_vector(functools.partial(make, "DriveSeek-v0"), 1, seed=1)
     rng = np.random.default_rng(1)
     args = multi.Args(n_max=200, buffer_size=10_000)
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
+    cpu = torch.device("cpu")
+    buffer = multi.GoalSetReplayBuffer(envs, args, rng, cpu)
     play_at_random(buffer, envs, rng, multi.state_of)
-    agent = multi.Agent(envs, args, torch.device("cpu"))
+    agent = multi.Agent(envs, args, cpu)
     networks = agent.critic, agent.target_critic, agent.target_actor
     for step in range(steps + 2):
         if step == 2:
             start = time.perf_counter()
-        batch = buffer.sample(256, torch.device("cpu"))
+        batch = buffer.gather(*buffer.choose(256))
         agent.critic_optimizer.zero_grad()
         agent.actor_optimizer.zero_grad()
         loss = padded_critic_loss(*networks, batch, args)

@@ -39,7 +39,7 @@ class GoalSetEnv(BatchEnv):
         slots = desired_goal.reshape(*batch, -1, 3)
         is_equal = slots[..., 1:] == achieved_goal[..., None, :]
         reached = is_equal.all(-1)
-        return (slots[..., 0] * reached).astype(np.float32)
+        return slots[..., 0] * reached
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         """Eq. (14), the sum of the item rewards: (..., 2), (..., 3 n_max) -> (...)."""

@@ -15,8 +15,10 @@ from algos.ddpg_multi_reengage import (
     Args,
     CnnEncoder,
     GoalEncoder,
+    Goals,
     GoalSetBatch,
     GoalSetReplayBuffer,
+    goals_in,
     mlp,
     multi_actor_loss,
     multi_reengage_critic_loss,
@@ -62,9 +64,10 @@ class Problem:
 
     def repack(self) -> None:
         """Makes the batch of `goal` again; rewards stay with their goals."""
-        goals, slot = pack(self.goal, CPU)
-        item_reward = self.item_rewards()[goals.row, slot]
-        self.batch = self.batch._replace(goals=goals, item_reward=item_reward)
+        goals = pack(torch.from_numpy(self.goal), goals_in(self.goal))
+        self.batch = self.batch._replace(goals=goals)
+        present = self.present() != 0
+        self.batch = self.batch._replace(item_reward=self.item_rewards()[present])
 
     def item_rewards(self) -> Tensor:
         """R_item of each slot, (batch, n_max): 1 where a present goal is achieved."""
@@ -232,6 +235,45 @@ def test_absent_goals_have_no_influence_whatever_their_coordinates():
     np.testing.assert_array_equal(*actions)
 
 
+@every_case
+@pytest.mark.parametrize("extra", [1, 40])
+def test_goals_that_fill_up_a_batch_have_no_influence(case: str, extra: int):
+    problem = make_problem(**CASES[case])
+    loss, gradient, actor_loss = problem.loss()[0], problem.gradient(), problem.actor_loss()
+    present = len(problem.batch.goals.row)
+    goals = pack(torch.from_numpy(problem.goal), present + extra)
+    assert goals.gate.tolist() == [1] * present + [0] * extra
+    for ours, expected in zip(goals, problem.batch.goals, strict=True):
+        assert torch.equal(ours[:present], expected)
+    item_reward = torch.cat([problem.batch.item_reward, torch.zeros(extra)])
+    problem.batch = problem.batch._replace(goals=goals, item_reward=item_reward)
+    close(problem.loss()[0], loss, 1e-12)
+    close(problem.gradient(), gradient, 1e-12)
+    close(problem.actor_loss(), actor_loss, 1e-12)
+
+
+def test_goals_that_fill_up_a_batch_are_not_in_the_cnns_picture():
+    goal = np.float32([[1, -10, 10, 1, 3, 4, 0, 0, 0]])
+    state = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
+    encoder = CnnEncoder(2)
+    encoder.net = nn.Identity()
+    pictures = []
+    for length in (2, 7):
+        goals = pack(torch.from_numpy(goal), length)
+        pictures.append(encoder(state, goals, goals.gate))
+    assert torch.equal(*pictures) and pictures[0][:, 0].sum() == 32
+
+
+def test_a_batch_filled_up_has_the_rewards_of_its_goals_and_0_behind_them():
+    buffer = play(200, capacity=4)
+    where, present = buffer.choose(50)
+    exact, filled_up = buffer.gather(where, present), buffer.gather(where, 4096)
+    assert len(exact.item_reward) == present and exact.item_reward.any()
+    assert torch.equal(filled_up.item_reward[:present], exact.item_reward)
+    assert len(filled_up.item_reward) == 4096 and not filled_up.item_reward[present:].any()
+    assert torch.equal(exact.goals.gate, torch.ones(present))
+
+
 def test_the_order_of_goals_changes_nothing():
     problem = make_problem()
     loss, gradient = problem.loss()[0], problem.gradient()
@@ -307,7 +349,8 @@ def test_encoding_in_pieces_equals_encoding_at_once():
     encoder = GoalEncoder(mlp((2 + STATE_DIM, 8, 8, Z_DIM)), n_max=3000).double()
     goal = np.random.default_rng(0).integers(-9, 9, (1, 3000, 3)).astype(float)
     goal[..., 0] = 1
-    state, (goals, _) = torch.randn(1, STATE_DIM).double(), pack(goal.reshape(1, -1), CPU)
+    state = torch.randn(1, STATE_DIM).double()
+    goals = pack(torch.from_numpy(goal.reshape(1, -1)), 3000)
     gates = torch.rand(3000).double()
     items = encoder.net(torch.cat([goals.cell, state.expand(3000, -1)], 1))
     expected = (gates[:, None] ** 2 * items).sum(0, keepdim=True) / 3000
@@ -322,7 +365,9 @@ def test_medium_precision_encodes_in_bfloat16_and_stays_near_float32():
     fields = problem.batch._asdict()
     goals = fields.pop("goals")
     fields = {name: field.float() for name, field in fields.items()}
-    problem.batch = GoalSetBatch(goals=goals._replace(cell=goals.cell.float()), **fields)
+    problem.batch = GoalSetBatch(
+        goals=Goals(goals.row, goals.cell.float(), goals.gate.float()), **fields
+    )
     agent.critic.encoder.net.register_forward_hook(lambda _, __, z: dtypes.append(z.dtype))
     loss, expected = problem.loss()[0], problem.gradient()
     assert set(dtypes) == {torch.float32}
@@ -360,7 +405,7 @@ def picture_of(goal: np.ndarray, state: list[float]) -> Tensor:
     """What the CNN sees of one goal set: (3, 168, 168)."""
     encoder = CnnEncoder(2)
     encoder.net = nn.Identity()
-    goals, _ = pack(goal[None], CPU)
+    goals = pack(torch.from_numpy(goal[None]), goals_in(goal))
     return encoder(torch.tensor([state]), goals, torch.ones(len(goals.row)))[0]
 
 
@@ -397,7 +442,7 @@ def test_the_cnns_gate_gradients_equal_finite_differences():
     torch.manual_seed(0)
     encoder = CnnEncoder(Z_DIM).double()
     goal = np.float64([1, -10, 10, 1, 0, 0, 1, 3, -4, 0, 0, 0])
-    goals, _ = pack(goal[None], CPU)
+    goals = pack(torch.from_numpy(goal[None]), goals_in(goal))
     state = torch.tensor([[1.2, -3.4, 0.6, 0.8, 1.0, -3.0]]).double()
 
     def value(gates: Tensor) -> Tensor:
@@ -416,7 +461,7 @@ def test_the_cnns_gate_gradients_equal_finite_differences():
 def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
     """A buffer filled by random play in DriveSeek as the script fills it."""
     envs, rng = vector_of("DriveSeek30-v0", 1, seed=0), np.random.default_rng(0)
-    buffer = GoalSetReplayBuffer(envs, Args(buffer_size=capacity * 40), rng)
+    buffer = GoalSetReplayBuffer(envs, Args(buffer_size=capacity * 40), rng, CPU)
     obs = envs.reset()
     for _ in range(steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
@@ -428,9 +473,13 @@ def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
     return buffer
 
 
+def sample(buffer: GoalSetReplayBuffer, batch_size: int) -> GoalSetBatch:
+    return buffer.gather(*buffer.choose(batch_size))
+
+
 @pytest.mark.parametrize("steps", [15, 40, 41, 130, 1000])
 def test_sampled_transitions_are_whole_with_their_own_goals_and_rewards(steps: int):
-    batch = play(steps, capacity=4).sample(400, CPU)
+    batch = sample(play(steps, capacity=4), 400)
     angle = torch.atan2(batch.state[:, 3], batch.state[:, 2]) + 0.5 * batch.action[:, 0]
     moved = batch.state[:, :2] + torch.stack([angle.cos(), angle.sin()], 1)
     moved = (moved + 10.5) % 21 - 10.5
@@ -447,7 +496,7 @@ def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_
     buffer = play(40 * 5 + 7, capacity=3)  # episodes 3 and 4 and seven steps of episode 5 are left
     length = buffer.data["length"]
     assert sorted(length) == [7, 40, 40]
-    drawn = {tuple(state) for state in buffer.sample(5000, CPU).state.numpy().tolist()}
+    drawn = {tuple(state) for state in sample(buffer, 5000).state.numpy().tolist()}
     stored = set()
     for i in range(3):
         stored |= {tuple(state) for state in buffer.data["state"][i, : length[i]].tolist()}
@@ -462,7 +511,7 @@ def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(episodes
     assert fresh.current == saved.current
     for buffer in (saved, fresh):
         buffer.rng = np.random.default_rng(1)
-    ours, theirs = fresh.sample(100, CPU), saved.sample(100, CPU)
+    ours, theirs = sample(fresh, 100), sample(saved, 100)
     for name in ours._fields[:1] + ours._fields[2:]:
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
     assert torch.equal(ours.goals.cell, theirs.goals.cell)

@@ -445,7 +445,7 @@ def test_an_episode_of_goal_sets_that_was_unfinished_is_none_after_a_resume():
     args = ddpg_multi_reengage.Args(buffer_size=400)
     buffers = []
     for _ in range(2):
-        buffers.append(GoalSetReplayBuffer(envs, args, np.random.default_rng(0)))
+        buffers.append(GoalSetReplayBuffer(envs, args, np.random.default_rng(0), CPU))
     before, after = buffers
     step = {"state": np.ones(6), "action": 0.5, "reward": 1.0, "terminated": 0.0}
     for t in range(45):  # an episode of 40 steps, and five of the next

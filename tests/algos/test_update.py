@@ -134,7 +134,7 @@ def make_batch(script: ModuleType, seed: int, dense: bool) -> Any:
     action = random(BATCH, ACTION_DIM).tanh()
     if script is ddpg_multi_reengage:
         row = torch.arange(BATCH).repeat_interleave(torch.arange(BATCH) % N_MAX + 1)
-        goals = script.Goals(row, random(len(row), 2))
+        goals = script.Goals(row, random(len(row), 2), torch.ones(len(row)).double())
         item_reward = torch.rand(len(row)).double()
         reward = torch.zeros(BATCH).double().index_add(0, row, item_reward)
         states = random(BATCH, STATE_DIM), random(BATCH, STATE_DIM)
