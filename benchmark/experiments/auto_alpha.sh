@@ -60,14 +60,15 @@ if [ "$*" = long ]; then
     done
     exit
 fi
+for seed in 1 2 3 4 5 6 7 8 9 10; do
+    auto continuous_seek_d5 0.1 $seed ${seek}5-v0
+    auto bit_flip_d20 0.3 $seed ${bits}20-v0
+done
 for seed in 1 2 3 4 5; do
-    for d in 5 10; do
-        auto continuous_seek_d$d 0.1 $seed ${seek}$d-v0
-    done
+    auto continuous_seek_d10 0.1 $seed ${seek}10-v0
+    auto bit_flip_d20 0.1 $seed ${bits}20-v0
     for ratio in 0.1 0.3; do
-        for d in 20 40; do
-            auto bit_flip_d$d $ratio $seed ${bits}$d-v0
-        done
+        auto bit_flip_d40 $ratio $seed ${bits}40-v0
     done
     for ratio in 1 3; do
         auto drive_seek_small $ratio $seed $drive

@@ -18,7 +18,6 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +37,10 @@ HEADLINE = [  # README's rows: the first two methods of these sections
     "bit_flip_d40",
     "hand_reach_short",
     "drive_seek_short",
+    "auto_alpha_continuous_seek_d10",
 ]
+OURS = "auto_alpha_"  # begins the sections that are not the paper's
+BLANK = "\n\n"  # between sections
 START, END = "<!-- results: benchmark/tools/report.py -->", "<!-- end of results -->"
 
 
@@ -93,14 +95,31 @@ def csv_files(folder: str) -> list[Path]:
     return sorted((RESULTS / folder).glob("*.csv"), key=lambda path: int(path.stem))
 
 
-def measure(method: Method) -> Measured | None:
-    """What was run; None if nothing was."""
-    paths = csv_files(method.folder)
-    if not paths:
-        return None
-    steps, values = read_curve(Curve(method.label, paths), method.metric)
-    settings = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
-    return Measured(steps, values, minutes_of(paths), settings)
+def runs_of(methods: list[Method]) -> dict[Method, list[Path]]:
+    """The files of a section's methods, where it is ours of those seeds alone that all have."""
+    runs = {method: csv_files(method.folder) for method in methods}
+    if methods[0].section.startswith(OURS):
+        shared = set.intersection(*({path.stem for path in paths} for paths in runs.values()))
+        for method, paths in runs.items():
+            runs[method] = [path for path in paths if path.stem in shared]
+    return runs
+
+
+def measure(methods: list[Method]) -> dict[Method, Measured | None]:
+    """What was run of a section; None for a method of which nothing was."""
+    measured: dict[Method, Measured | None] = {}
+    for method, paths in runs_of(methods).items():
+        measured[method] = None
+        if paths:
+            steps, values = read_curve(Curve(method.label, paths), method.metric)
+            settings = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+            measured[method] = Measured(steps, values, minutes_of(paths), settings)
+    if methods[0].section.startswith(OURS) and all(measured.values()):
+        shortest = min(len(found.steps) for found in measured.values())
+        for method, found in measured.items():
+            steps, values = found.steps[:shortest], found.values[:, :shortest]
+            measured[method] = found._replace(steps=steps, values=values)
+    return measured
 
 
 def minutes_of(paths: list[Path]) -> float:
@@ -186,8 +205,10 @@ def table(head: str, rows: list[list[str]]) -> str:
 def section(methods: list[Method]) -> str:
     """Picture, numbers and verdicts of the methods of one section."""
     first = methods[0]
-    measured = {method: measure(method) for method in methods}
+    measured = measure(methods)
     parts = [f"## {first.title}", place_in_paper(first.figure)]
+    if first.section.startswith(OURS):
+        parts = [f"### {first.title}"]
     if any(found and method.drawn == "yes" for method, found in measured.items()):
         parts.append(f"![{first.title}](figures/{first.section}.png)")
     is_success = first.metric.startswith("success")
@@ -325,17 +346,24 @@ def cost_of(runs: int, steps: int, like: str) -> str:
     return f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
 
 
-def headline() -> str:
-    """README's table."""
+def read_sections() -> dict[str, list[Method]]:
     sections: dict[str, list[Method]] = {}
     for method in read_table("table.csv", Method):
         sections.setdefault(method.section, []).append(method)
+    return sections
+
+
+def headline() -> str:
+    """README's table."""
+    sections = read_sections()
     rows = []
     for name in HEADLINE:
+        measured = measure(sections[name])
         without, with_term = sections[name][:2]
-        row = [name_of(without._replace(label=without.title)), seeds_of(without)]
+        seeds = str(len(measured[without].values))
+        row = [name_of(without._replace(label=without.title)), seeds]
         for method in (without, with_term):
-            finals, areas = final_and_area(measure(method).values)
+            finals, areas = final_and_area(measured[method].values)
             row += [f"{finals.mean():.3f}", as_value(method.final)]
             row += [f"{areas.mean():.3f}", as_value(method.area)]
         rows.append(row)
@@ -343,14 +371,10 @@ def headline() -> str:
     return table(head, rows)
 
 
-def seeds_of(method: Method) -> str:
-    return str(len(csv_files(method.folder)))
-
-
 def report() -> str:
-    methods = read_table("table.csv", Method)
-    groups = groupby(methods, lambda method: method.section)
-    sections = "\n\n".join(section(list(group)) for _, group in groups)
+    ours, papers = [], []
+    for name, methods in read_sections().items():
+        (ours if name.startswith(OURS) else papers).append(section(methods))
     missing = [not_run(planned) for planned in read_table("not_run.csv", NotRun)]
     missing = [row for row in missing if row]
     return f"""# Results
@@ -367,7 +391,7 @@ four steps. The commands are the lines that the script prints: `python benchmark
 benchmark/experiments/SCRIPT`. The time of a run is the median of what passed on the clock, two
 runs at a time and with other work going on.
 
-{sections}
+{BLANK.join(papers)}
 
 ## NoisySeek, greedy agent
 
@@ -389,6 +413,13 @@ Table 5 of the paper. `speed/runtime.sh`
 
 {run_times()}
 
+## The weight that finds itself: --alpha auto
+
+Not in the paper: [the rule, and where it loses](../docs/auto_alpha.md). The rows of a table have
+the same seeds and end at the same step.
+
+{BLANK.join(ours)}
+
 ## Not run
 
 The cost is what the time of similar runs here makes of it: upper bounds, because those shared
@@ -400,17 +431,16 @@ their machine with other work.
 
 def draw_all() -> None:
     """Every section's picture, as .svg and .png."""
-    for name, group in groupby(read_table("table.csv", Method), lambda method: method.section):
+    for name, methods in read_sections().items():
         curves = []
-        for method in group:
-            paths = csv_files(method.folder)
+        for method, paths in runs_of(methods).items():
             if method.drawn == "yes" and paths:
                 pairs = [pair.split(":") for pair in method.means.split()]
                 means = {float(step): float(mean) for step, mean in pairs}
                 curves.append(Curve(method.label, paths, means))
         if curves:
-            print(method.title)
-            figure = draw(curves, [method.metric], method.title)
+            print(methods[0].title)
+            figure = draw(curves, [methods[0].metric], methods[0].title)
             save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
 
 
