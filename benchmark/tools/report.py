@@ -1,4 +1,5 @@
-"""Writes what the results say: RESULTS.md, the pictures in figures/, and the table of README.md.
+"""Writes what the results say: RESULTS.md, the pictures in figures/, and the tables of README.md
+and docs/auto_alpha.md.
 
     python benchmark/tools/report.py
 
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from grids import agreement, draw_grid, grid_table, read_grids
+from matplotlib.figure import Figure
 from plot import Curve, draw, read_curve, read_metrics, save
 from scipy.stats import bootstrap
 
@@ -413,6 +416,8 @@ Table 5 of the paper. `speed/runtime.sh`
 
 {run_times()}
 
+{BLANK.join(grids())}
+
 ## The weight that finds itself: --alpha auto
 
 Not in the paper: [the rule, and where it loses](../docs/auto_alpha.md). The rows of a table have
@@ -440,19 +445,63 @@ def draw_all() -> None:
                 curves.append(Curve(method.label, paths, means))
         if curves:
             print(methods[0].title)
-            figure = draw(curves, [methods[0].metric], methods[0].title)
-            save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
+            save_both(draw(curves, [methods[0].metric], methods[0].title), name)
+    for name, _, curves in read_grids():
+        save_both(draw_grid(curves), f"{name}_grid")
 
 
-def with_headline(readme: str) -> str:
-    """README.md with the table between its two marks renewed."""
-    before, _, rest = readme.partition(START)
+def save_both(figure: Figure, name: str) -> None:
+    save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
+
+
+def grids() -> list[str]:
+    """A section for each search of which something was run."""
+    sections = []
+    for name, settings, curves in read_grids():
+        first = settings[0]
+        parts = [
+            f"## {first.title}",
+            place_in_paper(first.figure),
+            f"![{first.title}](figures/{name}_grid.png)",
+            "The final value of every setting, trained by `ddpg_her_reengage_many.py` with the "
+            "commands of `tools/gpu_queue.sh`; the circles are the paper's.",
+            table(*grid_table(settings, curves)),
+            agreement(settings, curves),
+        ]
+        sections.append(BLANK.join(parts))
+    return sections
+
+
+def auto_alpha() -> str:
+    """The table of docs/auto_alpha.md: the weight that finds itself beside none and the best."""
+    rows = []
+    for name, methods in read_sections().items():
+        measured = measure(methods)
+        if name.startswith(OURS) and all(measured.values()):
+            title = methods[0].title.removesuffix(", alpha auto")
+            row = [name_of(methods[0]._replace(label=title))]
+            row.append(str(len(measured[methods[0]].values)))
+            for method in methods:  # none, auto, best
+                finals, areas = final_and_area(measured[method].values)
+                row += [f"{finals.mean():.3f}", f"{areas.mean():.3f}"]
+            rows.append([*row, methods[2].label.removeprefix("alpha ").partition(" ")[0]])
+    head = "task|seeds|alpha 0: final|area|auto: final|area|best alpha: final|area|which"
+    return table(head, rows)
+
+
+def renewed(text: str, table: str) -> str:
+    """The text of a file with the table between its two marks renewed."""
+    before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    return f"{before}{START}\n{headline()}\n{END}{after}"
+    return f"{before}{START}\n{table}\n{END}{after}"
+
+
+TABLES = {"README.md": headline, "docs/auto_alpha.md": auto_alpha}  # what is between their marks
 
 
 if __name__ == "__main__":
     draw_all()
     (BENCHMARK / "RESULTS.md").write_text(report())
-    readme = BENCHMARK.parent / "README.md"
-    readme.write_text(with_headline(readme.read_text()))
+    for name, make_table in TABLES.items():
+        path = BENCHMARK.parent / name
+        path.write_text(renewed(path.read_text(), make_table()))

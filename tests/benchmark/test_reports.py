@@ -11,6 +11,7 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
 import collect
+import grids
 import report
 import run
 
@@ -36,10 +37,15 @@ def test_an_interval_lies_around_the_mean_and_a_single_seed_has_none():
     assert report.with_interval(np.array([0.5]))[0] == "0.500"
 
 
-def test_results_md_and_readmes_table_are_what_the_report_makes_of_the_curves_that_are_there():
+def test_results_md_is_what_the_report_makes_of_the_curves_that_are_there():
     assert (BENCHMARK / "RESULTS.md").read_text() == report.report()
-    readme = (ROOT / "README.md").read_text()
-    assert readme == report.with_headline(readme) and report.headline() in readme
+
+
+@pytest.mark.parametrize("name", report.TABLES)
+def test_a_files_table_is_what_the_report_makes_of_the_curves_that_are_there(name: str):
+    text = (ROOT / name).read_text()
+    made = report.TABLES[name]()
+    assert text == report.renewed(text, made) and made in text
 
 
 def test_every_picture_that_results_md_shows_is_there_and_small():
@@ -51,6 +57,7 @@ def test_every_picture_that_results_md_shows_is_there_and_small():
 
 def test_every_curve_stands_in_the_table_and_has_its_settings_beside_it():
     folders = {method.folder for method in METHODS}
+    folders |= {setting.folder() for setting in grids.read_settings()}
     for path in RESULTS.glob("*/*/*.csv"):
         folder = str(path.parent.relative_to(RESULTS))
         assert folder in folders or folder.startswith("runtime/")
@@ -187,3 +194,31 @@ def test_a_run_that_is_no_evidence_is_refused_before_anything_is_copied(
     code, error = collected(capsys, good, write_run(tmp_path / name, last, **settings))
     assert code == 2 and error.endswith(sentence + "\n") and error.count("\n") == 1
     assert sorted(path.name for path in results.rglob("*.*")) == ["1.csv", "1.json", "alpha0.1"]
+
+
+def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(grids, "BENCHMARK", tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "grids.csv").write_text(
+        "figure,title,experiment,batch_size,learning_rate,alpha,final,area\n"
+        "10,search,seek,128,0.001,0,0.5,0.2\n"
+        "10,search,seek,128,0.001,0.1,0.9,0.4\n"
+        "10,search,seek,512,0.01,0,0.7,0.3\n"
+    )
+    for alpha, last in (("0", 0.4), ("0.1", 0.95)):
+        folder = tmp_path / "results" / "seek_batch128_grid" / f"alpha{alpha}_lr0.001"
+        folder.mkdir(parents=True)
+        for seed in (1, 2):
+            values = f"global_step,success_once\n0,0.0\n100,{last}\n"
+            (folder / f"{seed}.csv").write_text(values)
+    ((name, settings, curves),) = grids.read_grids()
+    assert name == "seek" and len(settings) == 3
+    _, rows = grids.grid_table(settings, curves)
+    assert rows == [["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"]]
+    text = grids.agreement(settings, curves)
+    assert text.startswith("2 of 3 settings were run.")
+    assert "The final differs from the paper's by -0.025 in the mean over settings" in text
+    assert "-0.100 at most (learning rate 0.001, batch 128, alpha 0)" in text
+    assert len(grids.draw_grid(curves).axes) == 1

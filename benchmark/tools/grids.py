@@ -1,0 +1,136 @@
+"""The paper's searches over learning rate, batch size and alpha: a picture and a table of each.
+
+For `report.py`. experiments/grids.csv names every setting, with the final value and the area that
+the paper's figure shows; its runs are results/<experiment>_batch<B>_grid/alpha<A>_lr<L>/<seed>, the
+names that `algos/ddpg_her_reengage_many.py` gives to those of tools/gpu_queue.sh.
+"""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from plot import COLOURS, STYLES, Curve, read_curve
+
+BENCHMARK = Path(__file__).resolve().parents[1]
+
+
+class Setting(NamedTuple):
+    """A line of grids.csv."""
+
+    figure: str  # of the paper
+    title: str
+    experiment: str
+    batch_size: str
+    learning_rate: str
+    alpha: str
+    final: str  # the paper's
+    area: str
+
+    def folder(self) -> str:
+        method = f"alpha{self.alpha}_lr{self.learning_rate}"
+        return f"{self.experiment}_batch{self.batch_size}_grid/{method}"
+
+
+Curves = dict[Setting, tuple[np.ndarray, np.ndarray]]  # steps (n,), values (seeds, n)
+
+
+def read_settings() -> list[Setting]:
+    with open(BENCHMARK / "experiments" / "grids.csv", newline="") as file:
+        return [Setting(**row) for row in csv.DictReader(file)]
+
+
+def read_grids() -> list[tuple[str, list[Setting], Curves]]:
+    """Each search's experiment and settings, and the curves of those that were run."""
+    experiments: dict[str, list[Setting]] = {}
+    for setting in read_settings():
+        experiments.setdefault(setting.experiment, []).append(setting)
+    grids = []
+    for name, settings in experiments.items():
+        curves = {}
+        for setting in settings:
+            paths = sorted((BENCHMARK / "results" / setting.folder()).glob("*.csv"))
+            if paths:
+                curves[setting] = read_curve(Curve(setting.folder(), paths), "success_once")
+        if curves:
+            grids.append((name, settings, curves))
+    return grids
+
+
+def values_of(settings: list[Setting], name: str) -> list[str]:
+    """All that occur, numbers in their order."""
+    return sorted({getattr(setting, name) for setting in settings}, key=float)
+
+
+def draw_grid(curves: Curves) -> Figure:
+    """A panel for each learning rate and batch size, a line for each alpha; circles: the paper's
+    final value."""
+    settings = list(curves)
+    batch_sizes = values_of(settings, "batch_size")
+    rates = values_of(settings, "learning_rate")
+    alphas = values_of(settings, "alpha")
+    size = (2.7 * len(rates) + 0.5, 2.2 * len(batch_sizes) + 0.8)
+    figure, panels = plt.subplots(
+        len(batch_sizes), len(rates), figsize=size, layout="constrained", squeeze=False,
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    for setting, (steps, values) in curves.items():
+        row = batch_sizes.index(setting.batch_size)
+        column = rates.index(setting.learning_rate)
+        look = alphas.index(setting.alpha)
+        axes = panels[row, column]
+        line = {"color": COLOURS[look], "linestyle": STYLES[look]}
+        axes.plot(steps, values.mean(0), label=f"alpha {setting.alpha}", **line)
+        dot = {"marker": "o", "markerfacecolor": "none", "clip_on": False}
+        axes.plot(steps[-1], float(setting.final), color=COLOURS[look], **dot)
+        title = f"learning rate {setting.learning_rate}, batch {setting.batch_size}"
+        axes.set_title(title, fontsize=9)
+        axes.set_ylim(-0.02, 1.02)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.3)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("success once")
+    for axes in panels[-1]:
+        axes.set_xlabel("environment steps")
+    lines, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(alphas), frameon=False)
+    return figure
+
+
+def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
+    """Head and rows: the final value of every setting that was run, here and in the paper."""
+    alphas = values_of(settings, "alpha")
+    head = "learning rate|batch|seeds"
+    for alpha in alphas:
+        head += f"|alpha {alpha}|paper"
+    rows: dict[tuple[str, str], list[str]] = {}
+    for setting in sorted(curves, key=lambda each: tuple(map(float, each[3:6]))):
+        _, values = curves[setting]
+        place = (setting.learning_rate, setting.batch_size)
+        row = rows.setdefault(place, [*place, str(len(values))] + 2 * len(alphas) * [""])
+        column = 3 + 2 * alphas.index(setting.alpha)
+        row[column : column + 2] = [f"{values[:, -1].mean():.3f}", f"{float(setting.final):.3f}"]
+    return head, list(rows.values())
+
+
+def agreement(settings: list[Setting], curves: Curves) -> str:
+    """How far the final values and the areas are from the paper's, over all settings."""
+    sentences = []
+    for what in ("final", "area"):
+        differences = {}
+        for setting, (_, values) in curves.items():
+            ours = values[:, -1].mean() if what == "final" else values.mean()
+            differences[setting] = ours - float(getattr(setting, what))
+        worst = max(differences, key=lambda setting: abs(differences[setting]))
+        mean = sum(differences.values()) / len(differences)
+        place = (
+            f"learning rate {worst.learning_rate}, batch {worst.batch_size}, alpha {worst.alpha}"
+        )
+        sentences.append(
+            f"The {what} differs from the paper's by {mean:+.3f} in the mean over settings and by "
+            f"{differences[worst]:+.3f} at most ({place})."
+        )
+    return f"{len(curves)} of {len(settings)} settings were run. " + " ".join(sentences)
