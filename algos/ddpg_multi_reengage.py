@@ -120,7 +120,7 @@ class Goals(NamedTuple):
 
     row: Tensor  # (present,) int64, which of the n sets a goal belongs to
     cell: Tensor  # (present, 2)
-    gate: Tensor  # (present,), 1; 0 where `pack` had to fill up
+    gate: Tensor  # (present,), 1; 0 for absent goals behind them, see `pack`
 
 
 class GoalSetBatch(NamedTuple):
@@ -141,20 +141,17 @@ def state_of(obs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def pack(goal: Tensor, length: int) -> Goals:
-    """The present goals of goal sets (n, 3 n_max), of which there are `length` or fewer.
+    """The present goals of goal sets (n, 3 n_max); the first `length` slots, present ones first.
 
-    Fewer are filled up with goals whose gate is 0: no shape depends on a value, as a CUDA graph
-    needs it.
+    On a GPU that is more than there are present ones, and the rest has gate 0: no shape depends on
+    a value, as a CUDA graph needs it.
     """
-    slots = goal.view(-1, 3)  # (n n_max, 3): gate, x, y
+    slots = goal.reshape(-1, 3)  # (n n_max, 3): gate, x, y
     is_present = slots[:, 0] != 0
-    count = is_present.cumsum(0)
-    place = torch.where(is_present, count - 1, length)  # absent ones: behind the end
-    every_slot = torch.arange(len(slots), device=goal.device)
-    slot = every_slot.new_zeros(length + 1).scatter_(0, place, every_slot)[:length]
-    gate = (torch.arange(length, device=goal.device) < count[-1]).to(goal)
+    present_first = is_present.byte().argsort(descending=True, stable=True)
+    slot = present_first[:length]
     row = slot // (len(slots) // len(goal))
-    return Goals(row, slots[slot, 1:], gate)
+    return Goals(row, slots[slot, 1:], is_present[slot].to(goal))
 
 
 def goals_in(goal: np.ndarray) -> int:
@@ -177,11 +174,12 @@ class GoalSetReplayBuffer:
         shape = self.capacity, self.max_steps + 1
         floats = sum(dims.values()) + envs.goal_dim // self.max_steps
         launch.check_buffer(args, envs, self.capacity * (self.max_steps + 1), floats)
+        # NumPy's zeros take memory when they are written to, PyTorch's at once
         arrays = {key: np.zeros((*shape, dim), np.float32) for key, dim in dims.items()}
         arrays["goal"] = np.zeros((self.capacity, envs.goal_dim), np.float32)
         self.data = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
         self.data["length"] = np.zeros(self.capacity, np.int64)  # the unfinished one's so far
-        self.data["goals"] = np.zeros(self.capacity, np.int64)  # present ones
+        self.data["goal_count"] = np.zeros(self.capacity, np.int64)
         self.stored = 1  # episodes
         self.current = 0  # the unfinished one
 
@@ -194,7 +192,7 @@ class GoalSetReplayBuffer:
             self.data[key][episode, t] = torch.as_tensor(value)
         self.data["state"][episode, t + 1] = torch.from_numpy(next_state)
         self.data["length"][episode] += 1
-        self.data["goals"][episode] = goals_in(goal)
+        self.data["goal_count"][episode] = goals_in(goal)
         if ended:
             self.current = (episode + 1) % self.capacity
             self.data["length"][self.current] = 0
@@ -216,7 +214,7 @@ class GoalSetReplayBuffer:
             episode[beyond], t[beyond] = self.draw(beyond.sum())
             beyond = t >= self.data["length"][episode]
         where = torch.from_numpy(np.stack([episode, t]))
-        return where, int(self.data["goals"][episode].sum())
+        return where, int(self.data["goal_count"][episode].sum())
 
     def gather(self, where: Tensor, length: int) -> GoalSetBatch:
         """The transitions at `where`, (2, batch), with their goals as `pack` gives them."""
@@ -304,8 +302,9 @@ class CnnEncoder(nn.Module):
 
     def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
         x, y = (goals.cell.long() + 10).unbind(1)
-        grid = gates.new_zeros(len(state), 21, 21)
-        grid = grid.index_put((goals.row, x, y), gates.square(), accumulate=True)
+        pixel = (goals.row * 21 + x) * 21 + y  # of all pictures in a line
+        grid = gates.new_zeros(len(state) * 21 * 21).index_add(0, pixel, gates.square())
+        grid = grid.view(-1, 21, 21)
         pixel = torch.arange(8, device=grid.device)
         middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
         pixels = grid[:, :, None, :, None]
@@ -500,8 +499,9 @@ def learn(
     batch = buffer.gather(where, length)
     info = update(agent, batch, args)
     polyak(agent, args.tau)
-    numbers = {name: value for name, value in info.items() if isinstance(value, Tensor)}
-    return info | {name: value.detach() for name, value in numbers.items()}  # no autograd graph
+    tensors = {name: value for name, value in info.items() if isinstance(value, Tensor)}
+    # An autograd graph that outlives its update would be captured into the next one's CUDA graph
+    return info | {name: value.detach() for name, value in tensors.items()}
 
 
 def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, float]:
@@ -577,8 +577,8 @@ if __name__ == "__main__":
 
         # Update
         if count.global_step >= args.learning_starts:
-            where, goals = buffer.choose(args.batch_size)
-            info = learn_at(where, goals)
+            where, present = buffer.choose(args.batch_size)
+            info = learn_at(where, present)
             folder.watch(info)
             count.updates += 1
             folder.check_finite(info["value_loss"])

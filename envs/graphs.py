@@ -45,7 +45,7 @@ def graphed(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
 def graphed_by_length(
     work: Callable[[Tensor, int], T], device: torch.device
 ) -> Callable[[Tensor, int], T]:
-    """`work` itself on a CPU; on a GPU a CUDA graph for each length, rounded up to 4096s.
+    """`work` itself on a CPU; on a GPU a CUDA graph for each length, which is rounded up.
 
     For work on a tensor of one shape that says where to read, and on `length` things that are
     found there: a graph has fixed shapes, so `work` must be able to do with a few too many.
@@ -55,7 +55,8 @@ def graphed_by_length(
     graphs: dict[int, tuple[Tensor, Callable[[], T]]] = {}
 
     def call(where: Tensor, length: int) -> T:
-        length = 4096 * math.ceil(length / 4096)
+        step = max(4096, 2 ** (length.bit_length() - 3))  # an eighth to a quarter: few graphs
+        length = step * math.ceil(length / step)
         if length not in graphs:
             read = where.to(device)
             graphs[length] = read, graphed(partial(work, read, length), device)

@@ -127,6 +127,8 @@ def one_sentence() -> Iterator[None]:
         yield
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+    except torch.OutOfMemoryError:
+        refuse("The GPU's memory is too small: lower --buffer-size or --batch-size.")
     except (ValueError, ImportError, MemoryError) as error:
         refuse(str(error) or type(error).__name__)
 

@@ -3,6 +3,7 @@
 What `launch` and `run_folder` are to a script with one run.
 """
 
+import gc
 import hashlib
 import inspect
 import itertools
@@ -235,6 +236,7 @@ class Grid:
                 sys.exit(f"The memory is too small for {len(group)} runs: lower --group-size.")
             except (ValueError, OSError) as error:  # of an environment, of the disk
                 sys.exit(str(error))
+            gc.collect()  # a CUDA graph holds the group that holds it
             seconds = (time.time() - group_begin) / len(group)
             self.say_complete(first + len(group))
 

@@ -529,8 +529,9 @@ def buffer_state(buffer: Any) -> dict[str, Any]:
     """What is stored in a replay buffer, not the zeros behind it."""
     arrays = {}
     for name, array in buffer.data.items():
-        rows = torch.as_tensor(array[: buffer.used()]).cpu()
-        arrays[name] = rows[: filled(rows)]
+        rows = torch.as_tensor(array[: buffer.used()]).cpu().numpy()
+        # Of NumPy's view: PyTorch saves a view of its own with all that lies behind it
+        arrays[name] = torch.from_numpy(rows[: filled(rows)])
     return {"numbers": whole_numbers(buffer), "arrays": arrays}
 
 
@@ -539,13 +540,13 @@ def whole_numbers(buffer: Any) -> dict[str, int]:
     return {name: value for name, value in vars(buffer).items() if type(value) is int}
 
 
-def filled(rows: Tensor) -> int:
+def filled(rows: np.ndarray) -> int:
     """How many there are up to the last one with anything but zeros: (n, ...) -> 0 .. n.
 
     Arrays with a row for each episode are as long as those with one for each step.
     """
-    is_filled = rows.reshape(len(rows), -1).any(1)
-    return int(is_filled.nonzero()[-1]) + 1 if is_filled.any() else 0
+    is_filled = rows.reshape(len(rows), -1).any(axis=1)
+    return len(rows) - int(is_filled[::-1].argmax()) if is_filled.any() else 0
 
 
 def restore_buffer(buffer: Any, state: dict[str, Any]) -> None:

@@ -130,6 +130,42 @@ def test_an_episode_of_many_runs_and_its_updates_can_be_captured(alpha: tuple, h
             group.play(args.learning_starts)
 
 
+def losses_of(how: dict, device: torch.device, graph: Callable) -> list[float]:
+    """Eight updates of Multi-ReenGAGE on goal sets, filled up to one or the other length."""
+    torch.manual_seed(0)
+    script = ddpg_multi_reengage
+    args = script.Args(n_max=20, hidden_dim=8, buffer_size=400, **how)
+    envs = vector_of("DriveSeek20-v0", 1, seed=0)
+    rng = np.random.default_rng(0)
+    buffer = script.GoalSetReplayBuffer(envs, args, rng, device)
+    for _ in range(5):
+        obs = envs.reset()
+        step = {"action": np.zeros(1), "reward": 1.0, "terminated": 0.0}
+        step["state"] = script.state_of(obs)[0]
+        buffer.add(step, obs["desired_goal"][0], step["state"], True)
+    agent = script.Agent(envs, args, device)
+    learn = graph(partial(script.learn, agent, buffer, args), device)
+    losses = []
+    for i in range(8):
+        where, present = buffer.choose(512)
+        info = learn(where.to(device), present + 4096 * (i % 2))
+        losses.append(info["value_loss"].item())
+    return losses
+
+
+HAS_GPU = torch.cuda.is_available()
+CNN = pytest.param({"encoder": "cnn"}, marks=pytest.mark.skipif(not HAS_GPU, reason="slow there"))
+
+
+@pytest.mark.parametrize("how", [{}, {"alpha": "auto"}, CNN], ids=str)
+def test_graphs_of_two_lengths_give_the_numbers_of_the_work_itself(how: dict):
+    device = torch.device("cuda" if HAS_GPU else "cpu")
+    itself = losses_of(how, device, lambda work, _: work)
+    assert itself[-1] < itself[0]
+    graphed = losses_of(how, device, graphed_by_length)
+    torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=0)
+
+
 def test_without_a_gpu_the_work_itself_is_called():
     cpu = torch.device("cpu")
 

@@ -26,6 +26,7 @@ from algos.ddpg_multi_reengage import (
     state_of,
 )
 from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
+from envs.files import pack as file_of
 from envs.run_folder import buffer_state, curves_of, restore_buffer
 
 torch.set_num_threads(1)
@@ -236,13 +237,16 @@ def test_absent_goals_have_no_influence_whatever_their_coordinates():
 
 
 @every_case
-@pytest.mark.parametrize("extra", [1, 40])
-def test_goals_that_fill_up_a_batch_have_no_influence(case: str, extra: int):
+@pytest.mark.parametrize("length", [BATCH * N_MAX // 2 + 4, BATCH * N_MAX, 4096])
+def test_goals_that_fill_up_a_batch_have_no_influence(case: str, length: int):
     problem = make_problem(**CASES[case])
+    slots = problem.goal.reshape(BATCH, N_MAX, 3)
+    slots[..., 1:][slots[..., 0] == 0] = 123.0  # wherever the absent ones are
     loss, gradient, actor_loss = problem.loss()[0], problem.gradient(), problem.actor_loss()
     present = len(problem.batch.goals.row)
-    goals = pack(torch.from_numpy(problem.goal), present + extra)
-    assert goals.gate.tolist() == [1] * present + [0] * extra
+    goals = pack(torch.from_numpy(problem.goal), length)
+    extra = min(length, BATCH * N_MAX) - present
+    assert extra > 0 and goals.gate.tolist() == [1] * present + [0] * extra
     for ours, expected in zip(goals, problem.batch.goals, strict=True):
         assert torch.equal(ours[:present], expected)
     item_reward = torch.cat([problem.batch.item_reward, torch.zeros(extra)])
@@ -270,7 +274,8 @@ def test_a_batch_filled_up_has_the_rewards_of_its_goals_and_0_behind_them():
     exact, filled_up = buffer.gather(where, present), buffer.gather(where, 4096)
     assert len(exact.item_reward) == present and exact.item_reward.any()
     assert torch.equal(filled_up.item_reward[:present], exact.item_reward)
-    assert len(filled_up.item_reward) == 4096 and not filled_up.item_reward[present:].any()
+    assert len(filled_up.item_reward) == 50 * 30  # all slots
+    assert not filled_up.item_reward[present:].any()
     assert torch.equal(exact.goals.gate, torch.ones(present))
 
 
@@ -516,6 +521,11 @@ def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(episodes
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
     assert torch.equal(ours.goals.cell, theirs.goals.cell)
     assert torch.equal(ours.goals.row, theirs.goals.row)
+
+
+def test_a_checkpoint_is_as_large_as_what_is_stored_whatever_the_buffer_could_hold():
+    small, large = (len(file_of(buffer_state(play(130, capacity)))) for capacity in (5, 500))
+    assert large == pytest.approx(small, rel=0.02)
 
 
 def test_a_buffer_that_cannot_hold_two_episodes_is_refused():
