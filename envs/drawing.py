@@ -1,5 +1,6 @@
 """The colours and the drawing of the tasks' pictures: all of them (height, width, 3) uint8."""
 
+import importlib.util
 import os
 import sys
 
@@ -16,6 +17,11 @@ BLUE = np.uint8([0, 90, 200])
 NAVY = np.uint8([0, 70, 200])
 CYAN = np.uint8([90, 215, 235])
 MAGENTA = np.uint8([215, 60, 170])
+
+# OSMesa and Triton, which PyTorch loads with its first optimiser if it is there, both bring LLVM:
+# Triton behind OSMesa, which comes with MuJoCo, is a segmentation fault
+if os.environ.get("MUJOCO_GL") == "osmesa" and importlib.util.find_spec("triton"):
+    importlib.import_module("triton")
 
 
 def has_display() -> bool:
