@@ -302,8 +302,8 @@ class CnnEncoder(nn.Module):
 
     def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
         x, y = (goals.cell.long() + 10).unbind(1)
-        pixel = (goals.row * 21 + x) * 21 + y  # of all pictures in a line
-        grid = gates.new_zeros(len(state) * 21 * 21).index_add(0, pixel, gates.square())
+        cell = (goals.row * 21 + x) * 21 + y  # of all pictures in a line
+        grid = gates.new_zeros(len(state) * 21 * 21).index_add(0, cell, gates.square())
         grid = grid.view(-1, 21, 21)
         pixel = torch.arange(8, device=grid.device)
         middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
@@ -500,7 +500,7 @@ def learn(
     info = update(agent, batch, args)
     polyak(agent, args.tau)
     tensors = {name: value for name, value in info.items() if isinstance(value, Tensor)}
-    # An autograd graph that outlives its update would be captured into the next one's CUDA graph
+    # An autograd graph that outlived this would tie the next capture to the stream of this one
     return info | {name: value.detach() for name, value in tensors.items()}
 
 

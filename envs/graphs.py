@@ -1,6 +1,5 @@
 """Work on a GPU as CUDA graphs: its kernels are recorded once, then started by one call."""
 
-import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -22,30 +21,37 @@ def graphed(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
         return work
     graph = torch.cuda.CUDAGraph()
     stream = torch.cuda.Stream()
-    calls = itertools.count()
-    captured: list[T] = []
+    calls = 0
+    result: T
 
     def call() -> T:
-        number = next(calls)
-        if number < 2:
+        nonlocal calls, result
+        calls += 1
+        if calls <= 2:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 result = work()
             torch.cuda.current_stream().wait_stream(stream)
             return result
-        if number == 2:
+        if calls == 3:
             with torch.cuda.graph(graph, stream=stream):  # records, and executes nothing
-                captured.append(work())
+                result = work()
         graph.replay()
-        return captured[0]
+        return result
 
     return call
+
+
+def rounded_up(length: int) -> int:
+    """To one of a few lengths: multiples of 4096, of an eighth to a quarter of large ones."""
+    step = max(4096, 2 ** (length.bit_length() - 3))
+    return step * math.ceil(length / step)
 
 
 def graphed_by_length(
     work: Callable[[Tensor, int], T], device: torch.device
 ) -> Callable[[Tensor, int], T]:
-    """`work` itself on a CPU; on a GPU a CUDA graph for each length, which is rounded up.
+    """`work` itself on a CPU; on a GPU a CUDA graph for each length, which is `rounded_up`.
 
     For work on a tensor of one shape that says where to read, and on `length` things that are
     found there: a graph has fixed shapes, so `work` must be able to do with a few too many.
@@ -55,8 +61,7 @@ def graphed_by_length(
     graphs: dict[int, tuple[Tensor, Callable[[], T]]] = {}
 
     def call(where: Tensor, length: int) -> T:
-        step = max(4096, 2 ** (length.bit_length() - 3))  # an eighth to a quarter: few graphs
-        length = step * math.ceil(length / step)
+        length = rounded_up(length)
         if length not in graphs:
             read = where.to(device)
             graphs[length] = read, graphed(partial(work, read, length), device)

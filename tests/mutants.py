@@ -163,7 +163,7 @@ LOSSES += noticed_by(
     (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
     (MULTI, "is_present[slot].to(goal)", "torch.ones_like(slots[slot, 0])"),
-    (MULTI, "pixel = (goals.row * 21 + x) * 21 + y", "pixel = (goals.row * 21 + y) * 21 + x"),
+    (MULTI, "cell = (goals.row * 21 + x) * 21 + y", "cell = (goals.row * 21 + y) * 21 + x"),
     (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
 )
 LOSSES += noticed_by(

@@ -806,3 +806,10 @@ def test_a_new_flag_of_a_fork_needs_no_range():
     launch.check_ranges(types.SimpleNamespace(my_coefficient=0.5, hidden_dims=(16,)))
     with pytest.raises(ValueError, match="--my-coefficient nan"):
         launch.check_ranges(types.SimpleNamespace(my_coefficient=math.nan, hidden_dims=(16,)))
+
+
+def test_a_gpu_that_is_too_small_is_one_sentence(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended, launch.one_sentence():
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 8 GiB")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

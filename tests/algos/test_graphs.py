@@ -7,6 +7,7 @@ value raises there, and every operation is looked at for a tensor of the CPU.
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from algos import ddpg_her_reengage_many, ddpg_multi_reengage
 from envs import many_runs
-from envs.graphs import graphed, graphed_by_length
+from envs.graphs import graphed, graphed_by_length, rounded_up
 from envs.on_device import inspect_for_device
 from envs.registry import make
 
@@ -103,7 +104,7 @@ def test_a_multi_reengage_update_can_be_captured(how: dict, monkeypatch: pytest.
     where = torch.zeros(2, 7, dtype=torch.int64, device=META)
     with captured():
         info = script.learn(agent, buffer, args, where, length=4096)
-    assert info["value_loss"].shape == ()
+    assert info["value_loss"].shape == () and not info["value_loss"].requires_grad
     assert all(parameter.grad is not None for parameter in agent.critic_params)
 
 
@@ -164,6 +165,35 @@ def test_graphs_of_two_lengths_give_the_numbers_of_the_work_itself(how: dict):
     assert itself[-1] < itself[0]
     graphed = losses_of(how, device, graphed_by_length)
     torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=0)
+
+
+def test_a_length_is_rounded_up_by_little_to_one_of_few():
+    lengths = range(1, 60_000)
+    for length in lengths:
+        assert 0 <= rounded_up(length) - length < max(4096, length / 4)
+    assert len(set(map(rounded_up, lengths))) <= 14
+    assert len({rounded_up(length) for length in range(400_000, 500_000, 10)}) <= 3
+
+
+def test_work_is_done_twice_then_captured_and_every_call_replays_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    done = []
+    stream = SimpleNamespace(wait_stream=lambda _: None)
+    graph = SimpleNamespace(replay=lambda: done.append("replayed"))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: graph)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: contextlib.nullcontext())
+
+    def work() -> int:
+        done.append("work")
+        return len(done)
+
+    call = graphed(work, torch.device("cuda"))
+    assert [call() for _ in range(5)] == [1, 2, 3, 3, 3]
+    assert done == ["work", "work", "work", "replayed", "replayed", "replayed"]
 
 
 def test_without_a_gpu_the_work_itself_is_called():

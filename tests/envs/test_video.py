@@ -1,12 +1,15 @@
 """Films of episodes."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import imageio
 import numpy as np
 import pytest
-from conftest import Corridor
+from conftest import ROOT, Corridor
 
 import envs
 from envs import Video
@@ -49,3 +52,12 @@ def test_an_environment_that_cannot_be_rendered_is_refused_at_once(monkeypatch: 
     monkeypatch.setattr(Corridor, "render", render)
     with pytest.raises(ValueError, match="Corridor-v0 cannot be rendered here .*no display"):
         Video(partial(envs.make, "Corridor-v0"), seed=0)
+
+
+@pytest.mark.parametrize(("backend", "printed"), [("osmesa", "loaded\n"), ("egl", "")])
+def test_triton_is_loaded_before_osmesa_and_only_there(tmp_path: Path, backend: str, printed: str):
+    (tmp_path / "triton.py").write_text("print('loaded')\n")
+    variables = os.environ | {"MUJOCO_GL": backend, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, ROOT / "envs" / "drawing.py"]
+    result = subprocess.run(command, env=variables, text=True, capture_output=True, check=True)
+    assert result.stdout == printed
