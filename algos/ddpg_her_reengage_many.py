@@ -376,8 +376,8 @@ class GradientWeights:
 
 def write_critic_gradient(
     networks: Networks, batch: Batches, weights: GradientWeights, args: Args
-) -> Tensor:
-    """Writes the gradient of Eq. (9) by every critic; returns the value losses, (run,)."""
+) -> dict[str, Tensor]:
+    """Writes the gradient of Eq. (9) by every critic; returns both losses and alpha, (run,)."""
     batch_size, obs_dim = batch.obs.shape[1:]
     goal_dim = batch.goal.shape[2]
     goals = slice(obs_dim, obs_dim + goal_dim)  # of the input: obs, goal, action
@@ -405,7 +405,7 @@ def write_critic_gradient(
     if weights.are_zero:
         mixed = [c * h_k for h_k in h]
         write_gradient(networks.critic_gradient, mixed, deltas, c)
-        return value_loss
+        return {"value_loss": value_loss}
 
     # grad_g y: straight, and through the target policy's action
     next_deltas = backward(networks.target_critic, next_h, slope)
@@ -420,13 +420,13 @@ def write_critic_gradient(
     sparse_mask = (batch.reward == -1) * batch.goal_slope
     difference = sparse_mask * (q_grad - target_grad)
     grad_loss = difference.square().mean((1, 2))  # 1[R = -1] ||...||^2
-    alpha = weights(value_loss, grad_loss).view(-1, 1, 1)
-    r = 2 * alpha / (batch_size * goal_dim) * sparse_mask * difference
+    alpha = weights(value_loss, grad_loss)
+    r = 2 * alpha.view(-1, 1, 1) / (batch_size * goal_dim) * sparse_mask * difference
     mixed_x = c * x
     mixed_x[:, :, goals] += r
     mixed = masked_linear(networks.critic, h, mixed_x, c)
     write_gradient(networks.critic_gradient, mixed, deltas, c)
-    return value_loss
+    return {"value_loss": value_loss, "grad_loss": grad_loss, "alpha": alpha}
 
 
 def write_actor_gradient(networks: Networks, batch: Batches, action_l2: float) -> None:
@@ -457,7 +457,6 @@ class Group:
         self.buffers = HerReplayBuffers(args, task, self.streams)
         self.normalizers = Normalizers(len(runs), task.obs_dim + task.goal_dim, device)
         self.weights = GradientWeights(runs, args.alpha_ratio, device)
-        self.value_loss = torch.zeros(len(runs), device=device)
         self.envs = task.make(args.num_envs, keys, self.streams)
         eval_keys = [key + 1 for key in keys]
         self.eval_envs = task.make(args.eval_episodes, eval_keys, self.streams)
@@ -485,9 +484,10 @@ class Group:
         noisy = action + self.args.exploration_noise * noise
         return torch.where(choice < 2 * random_prob - 1, uniform, noisy.clamp(-1, 1))
 
-    def play(self, global_step: int) -> None:
-        """One episode in every environment, and the updates that belong to it."""
+    def play(self, global_step: int) -> dict[str, Tensor]:
+        """One episode in every environment, and its updates; of the last one what `learn` tells."""
         args = self.args
+        info = {}
         steps = []
         obs = self.envs.reset()
         for t in range(1, self.task.max_steps + 1):
@@ -500,7 +500,8 @@ class Group:
                 steps.append(obs | {"action": torch.zeros_like(action)})
                 self.store(steps)
             if global_step >= args.learning_starts and t % args.train_frequency == 0:
-                self.learn()
+                info = self.learn()
+        return info
 
     def store(self, steps: list[Obs]) -> None:
         self.buffers.add(steps)
@@ -521,13 +522,13 @@ class Group:
         _, goal_slope = slope.split(dims, 2)
         return batch._replace(obs=obs, goal=goal, next_obs=next_obs, goal_slope=goal_slope)
 
-    def learn(self) -> None:
-        """A round of updates."""
+    def learn(self) -> dict[str, Tensor]:
+        """A round of updates; of the last one its losses and alphas, (run,)."""
         args = self.args
         networks = self.networks
         for step in range(1, args.gradient_steps + 1):
             batch = self.normalized(self.buffers.sample(args.batch_size))
-            value_loss = write_critic_gradient(networks, batch, self.weights, args)
+            info = write_critic_gradient(networks, batch, self.weights, args)
             if not args.simultaneous_updates:
                 networks.critic_optimizer.step()
             write_actor_gradient(networks, batch, args.action_l2)
@@ -536,7 +537,7 @@ class Group:
                 networks.critic_optimizer.step()
             if step % args.target_network_frequency == 0:
                 networks.target.lerp_(networks.online, args.tau)  # Polyak
-        self.value_loss.copy_(value_loss)
+        return info
 
     def evaluate(self) -> list[dict[str, float]]:
         """Means over eval_episodes episodes of each run, without noise."""
@@ -559,22 +560,22 @@ def train_group(args: Args, task: DeviceTask, device: torch.device, runs: list[R
     group = Group(args, task, runs, device)
     folders = GroupFolders(args, runs, device)
     steps = task.max_steps * args.num_envs  # an episode everywhere
+    info = {}
 
     for global_step in range(0, args.total_timesteps + 1, steps):
         # Evaluate: before the first step, every eval_frequency steps, and at the end
         is_over = global_step == args.total_timesteps
         if is_over or global_step % args.eval_frequency == 0:
-            folders.add_rows(global_step, group.evaluate())
-            folders.check_finite(group.value_loss)
+            folders.add_rows(global_step, group.evaluate(), info)
         folders.show(global_step)
 
         # Act, store, update
         if is_over:
             break
         if global_step < args.learning_starts:
-            group.play(global_step)
+            info = group.play(global_step)
         else:
-            group.play_learning()
+            info = group.play_learning()
     folders.close()
 
 

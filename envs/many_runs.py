@@ -20,12 +20,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from envs import launch
 from envs.files import lock, say, write, write_rows
 from envs.on_device import DeviceTask
 from envs.registry import resolve
+from envs.run_folder import CURVES
 from envs.versions import versions
 
 A = TypeVar("A", bound="GridArgs")
@@ -45,6 +47,8 @@ class GridArgs:
     """folder of the runs' folders (default: runs/{env_id}__{script})"""
     group_size: int = 0
     """runs that train side by side; 0: as many as stay in the cache"""
+    tensorboard: bool = False
+    """curves of each run for TensorBoard, a point at each evaluation"""
     minutes: float = 0.0
     """start no group of runs that will not finish within so many minutes; 0: no limit"""
     cuda: bool = True
@@ -55,7 +59,9 @@ class GridArgs:
     """of matrix products; high is TF32, where a GPU has it"""
 
 
-OF_THE_CALL = ("seeds", "run_dir", "group_size", "minutes", "cuda", "num_threads")  # not of a run
+OF_THE_CALL = (  # not of a run
+    "seeds", "run_dir", "group_size", "tensorboard", "minutes", "cuda", "num_threads",
+)  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -248,7 +254,8 @@ class Grid:
 class GroupFolders:
     """The folders of runs that train side by side, and what is shown of them.
 
-    Each gets args.json at once and metrics.csv at each evaluation.
+    Each gets args.json at once and metrics.csv at each evaluation, and with --tensorboard the same
+    numbers, the losses and alpha as curves.
     """
 
     def __init__(self, args: Any, runs: list[Run], device: torch.device):
@@ -260,9 +267,14 @@ class GroupFolders:
         for run in runs:
             folder = run.folder(args)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "metrics.csv").unlink(missing_ok=True)  # it would seem to be this run's
+            stale = [*folder.glob("metrics.csv"), *folder.glob("events.out.tfevents.*")]
+            for path in stale:
+                path.unlink()  # it would seem to be this run's
             text = json.dumps(settings_of(args, run) | about, indent=2)
             write(folder / "args.json", text + "\n")
+        self.writers = []
+        if args.tensorboard:
+            self.writers = [SummaryWriter(run.folder(args)) for run in runs]
         self.rows: list[list[dict[str, float]]] = [[] for _ in runs]
         steps_a_round = args.train_frequency * args.num_envs
         self.updates_a_step = len(runs) * args.gradient_steps / steps_a_round
@@ -275,19 +287,24 @@ class GroupFolders:
             leave=False,
         )
 
-    def speed(self, global_step: int) -> str:
-        """Of all runs together, since they began."""
+    def speed(self, global_step: int) -> float:
+        """Updates a second of all runs together, since they began."""
         learning = max(0, global_step - self.args.learning_starts)
-        updates = self.updates_a_step * learning
-        return f"{updates / (time.time() - self.begin):.0f} updates/s"
+        return self.updates_a_step * learning / (time.time() - self.begin)
 
     def show(self, global_step: int) -> None:
         """Moves the progress bar, on a terminal."""
-        self.bar.set_postfix_str(self.speed(global_step), refresh=False)
+        self.bar.set_postfix_str(f"{self.speed(global_step):.0f} updates/s", refresh=False)
         self.bar.update(global_step - self.bar.n)
 
-    def add_rows(self, global_step: int, metrics: list[dict[str, float]]) -> None:
-        """An evaluation of each run: a row of its metrics.csv, and a printed line for all."""
+    def add_rows(
+        self, global_step: int, metrics: list[dict[str, float]], info: dict[str, Tensor]
+    ) -> None:
+        """An evaluation of each run: a row of its metrics.csv, and a printed line for all.
+
+        Args:
+            info: of the last update, (run,) each: its losses, alpha; empty before the first one.
+        """
         wall_time = round(time.time() - self.begin, 3)
         for run, rows, values in zip(self.runs, self.rows, metrics, strict=True):
             row = {"global_step": global_step, **values, "wall_time": wall_time}
@@ -296,13 +313,20 @@ class GroupFolders:
         success = sum(values["success_once"] for values in metrics) / len(metrics)
         done = f"global_step {global_step} ({global_step / self.args.total_timesteps:.0%})"
         speed = self.speed(global_step)
-        say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed}")
-
-    def check_finite(self, losses: Tensor) -> None:
-        """Says which run's loss, (run,), is no number any more; the others go on."""
-        for run, loss in zip(self.runs, losses.tolist(), strict=True):
-            if not math.isfinite(loss):
+        say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed:.0f} updates/s")
+        last_update = {name: values.tolist() for name, values in info.items()}
+        for run, loss in zip(self.runs, last_update.get("value_loss", ()), strict=False):
+            if not math.isfinite(loss):  # the others go on
                 say(f"{run.folder(self.args)}: the critic's loss is {loss}.")
+        for index, writer in enumerate(self.writers):
+            scalars = {f"eval/{name}": value for name, value in metrics[index].items()}
+            scalars |= {CURVES[name]: values[index] for name, values in last_update.items()}
+            scalars["charts/updates_per_second"] = speed / len(self.runs)
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, global_step)
+            writer.flush()
 
     def close(self) -> None:
         self.bar.close()
+        for writer in self.writers:
+            writer.close()

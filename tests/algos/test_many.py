@@ -152,7 +152,7 @@ def test_critic_gradient_is_that_of_the_plain_scripts_loss_for_several_alphas_at
 ) -> None:
     problem = Problem(Args(**SMALL | CASES[case]))
     networks, split = problem.networks, problem.split()
-    value_loss = many.write_critic_gradient(
+    ours = many.write_critic_gradient(
         networks, problem.normalized(), problem.weights(problem.runs), problem.args
     )
     assert not networks.gradient[:, :split].any()  # the actor's stays alone
@@ -163,7 +163,10 @@ def test_critic_gradient_is_that_of_the_plain_scripts_loss_for_several_alphas_at
         expected = as_row(torch.autograd.grad(loss, list(agent.critic.net.parameters())))
         assert expected.abs().max() > 0.01
         torch.testing.assert_close(networks.gradient[run, split:], expected, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(value_loss[run], info["value_loss"], rtol=1e-12, atol=1e-12)
+        names = ["value_loss"] if ALPHAS[run] == 0 else ["value_loss", "grad_loss", "alpha"]
+        for name in names:
+            expected = torch.as_tensor(info[name], dtype=torch.float64)
+            torch.testing.assert_close(ours[name][run], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -217,7 +220,6 @@ def test_rounds_of_updates_leave_the_parameters_that_the_plain_scripts_steps_lea
         weights=problem.weights(problem.runs),
         buffers=SimpleNamespace(sample=lambda batch_size: problem.batch),
         normalized=lambda batch: problem.normalized(),
-        value_loss=torch.zeros(len(ALPHAS)),
     )
     before = problem.networks.online.clone()
     Group.learn(group)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import MANY, ROOT, run_script
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
@@ -64,6 +65,38 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
     header, *rows = text.split("\n")
     assert header == "global_step,success_rate,success_once,episodic_return,wall_time"
     assert "\r" not in text and [row.split(",")[0] for row in rows] == ["0", "20", "40", "60", ""]
+
+
+def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_alpha(
+    tmp_path: Path,
+) -> None:
+    grid = ["--alpha", "0", "auto", "--seeds", "2", "--tensorboard"]
+    stale = tmp_path / "runs" / "alpha0_lr0.001" / "1" / "events.out.tfevents.1"
+    stale.parent.mkdir(parents=True)
+    stale.write_text("of a run that was stopped")
+    assert run_script(MANY, *SMALL, *grid, cwd=tmp_path).returncode == 0
+    assert not stale.exists()
+    for name in ("alpha0_lr0.001/1", "alphaauto_lr0.001/2"):
+        folder = tmp_path / "runs" / name
+        curves = EventAccumulator(str(folder)).Reload()
+        with open(folder / "metrics.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for metric in ("success_rate", "success_once", "episodic_return"):
+            points = curves.Scalars(f"eval/{metric}")
+            assert [point.step for point in points] == [0, 20, 40, 60]
+            expected = [float(row[metric]) for row in rows]
+            assert [point.value for point in points] == pytest.approx(expected)
+        for curve in ("losses/value", "losses/gradient", "gradient/alpha"):  # once it learns
+            points = curves.Scalars(curve)
+            assert [point.step for point in points] == [40, 60]
+        assert all(point.value > 0 for point in curves.Scalars("losses/value"))
+        assert {point.value for point in curves.Scalars("gradient/alpha")} == {0.0}  # auto waits
+
+    only_zero = ["--alpha", "0", "--seeds", "1", "--tensorboard", "--run-dir", "zero"]
+    assert run_script(MANY, *SMALL, *only_zero, cwd=tmp_path).returncode == 0
+    curves = EventAccumulator(str(tmp_path / "zero" / "alpha0_lr0.001" / "1")).Reload()
+    losses = [name for name in curves.Tags()["scalars"] if not name.startswith("eval/")]
+    assert sorted(losses) == ["charts/updates_per_second", "losses/value"]  # no gradient is taken
 
 
 def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -> None:
