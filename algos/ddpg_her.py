@@ -116,14 +116,14 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, learning_rate=5e-4),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1e-3, batch_size=512),
     r"ContinuousSeek20-v0": dict(total_timesteps=400_000),
-    r"Hand(Reach|Manipulate)\w*-v\d": ROBOTICS,
-    r"HandManipulate\w+-v\d": BLOCK,
-    r"Hand\w+Dense-v\d": dict(clip_target=False),
+    r"HandReach(Dense)?-v\d": ROBOTICS,
+    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK,
+    r"Hand(Reach|Manipulate(Block|Egg|Pen)\w*)Dense-v\d": dict(clip_target=False),
 }
 OTHER_SETTINGS = {  # not in the paper
     r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS,
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
-    r"Fetch\w+Dense-v\d": dict(clip_target=False),
+    r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,

@@ -122,14 +122,14 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     r"ContinuousSeek20-v0": SEEK_20,
-    r"Hand(Reach|Manipulate)\w*-v\d": ROBOTICS,
-    r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
-    r"Hand\w+Dense-v\d": dict(clip_target=False),
+    r"HandReach(Dense)?-v\d": ROBOTICS,
+    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
+    r"Hand(Reach|Manipulate(Block|Egg|Pen)\w*)Dense-v\d": dict(clip_target=False),
 }
 OTHER_SETTINGS = {  # not in the paper
     r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS,
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
-    r"Fetch\w+Dense-v\d": dict(clip_target=False),
+    r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
 }
 UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
 

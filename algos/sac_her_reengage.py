@@ -121,8 +121,8 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"ContinuousSeek20-v0": dict(total_timesteps=400_000, batch_size=8192, alpha=0.2),
 }
 OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DDPG
-    r"(Hand(Reach|Manipulate)|Fetch(Reach|Push|Slide|PickAndPlace))\w*-v\d": ROBOTICS,
-    r"HandManipulate\w+-v\d": BLOCK | dict(alpha=0.001),
+    r"(HandReach|Fetch(Reach|Push|Slide|PickAndPlace))(Dense)?-v\d": ROBOTICS,
+    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
 # For any other environment, which nobody has tuned

@@ -8,8 +8,9 @@ import gymnasium as gym
 import numpy as np
 from numpy import ndarray
 
-from envs.registry import in_one_line
+from envs.registry import in_one_line, is_own_task
 from envs.rewards import GoalFunction
+from envs.wrappers import KEYS, has_reward_gradient
 
 STEPS = 100  # of random play
 HOLD = 25  # in the second half an action is held for so long: it leads farther, into a wall perhaps
@@ -38,9 +39,16 @@ class Task(NamedTuple):
     """sentences to print before training"""
 
 
+CHANGES_GOALS = (
+    "cannot be learned from in hindsight: its desired goal changes within an episode, and an "
+    "episode is stored with one goal."
+)
+
+
 class Play(NamedTuple):
     """Steps of random play, n of them."""
 
+    observation: ndarray  # (n, obs_dim) float32
     achieved_goal: ndarray  # (n, goal_dim) float32
     desired_goal: ndarray  # (n, goal_dim) float32
     reward: ndarray  # (n,)
@@ -65,20 +73,21 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
         rewards_for = partial(computed_rewards, compute_reward, env, play)
         rewards = rewards_for(play.desired_goal)
         elsewhere = rewards_for(other_goals(play))
-        at_itself = rewards_for(play.achieved_goal.copy())
-        seen = np.concatenate([rewards, elsewhere, at_itself])
-        is_dense, low, high = kind_of_reward(env, seen)
+        at_itself = rewards_for(play.achieved_goal)
+        is_dense, low, high = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
         notes = [
             *note_slow(compute_reward),
             *note_other_parts(rewards, play.reward),
             *note_values(is_dense, low, high),
-            *note_success(is_dense, play.infos),
+            *note_success(is_dense or low == high, play.infos),
+            *note_ends(env, is_dense, high),
+            *note_large(play),
         ]
         return Task(
             is_dense=is_dense,
             reward_low=low,
             reward_high=high,
-            has_reward_gradient=env.has_wrapper_attr("compute_reward_gradient"),
+            has_reward_gradient=has_reward_gradient(env),
             ends_on_success=ends_on_success(env, play),
             notes=tuple(f"{env.spec.id}: {note}" for note in notes),
         )
@@ -102,26 +111,49 @@ def random_play(env: gym.Env, seed: int) -> Play:
     """STEPS steps of uniform actions, over as many episodes as it takes; ValueError if it fails."""
     rng = np.random.default_rng(seed)
     steps = []
+    is_changed = False
     try:
-        env.reset(seed=seed)
+        obs, _ = env.reset(seed=seed)
+        check_observation(env, obs)
+        goal = np.array(obs["desired_goal"])
         for step in range(STEPS):
             if step < STEPS // 2 or step % HOLD == 0:
                 action = random_action(env.action_space, rng)
             obs, reward, terminated, truncated, info = env.step(action)
-            steps.append((obs["achieved_goal"], obs["desired_goal"], reward, info))
+            check_observation(env, obs)
+            if not np.isfinite(reward):
+                raise ValueError(f"its reward is {reward}")
+            vectors = [np.array(obs[key], np.float32) for key in KEYS]  # copies
+            steps.append((*vectors, float(reward), info))
+            is_changed = is_changed or not np.array_equal(obs["desired_goal"], goal)
             if terminated or truncated:
-                env.reset(seed=seed + 1 + step)
+                obs, _ = env.reset(seed=seed + 1 + step)
+                goal = np.array(obs["desired_goal"])
     except Exception as error:  # an environment may fail in any way of its own
         raise ValueError(
             f"{env.spec.id} fails when it is played at random: {in_one_line(error)}"
         ) from None
-    achieved_goal, desired_goal, reward, infos = zip(*steps, strict=True)
+    if is_changed:
+        raise ValueError(f"{env.spec.id} {CHANGES_GOALS}")
+    observation, achieved_goal, desired_goal, reward, infos = zip(*steps, strict=True)
     return Play(
-        np.array(achieved_goal, np.float32),
-        np.array(desired_goal, np.float32),
+        np.stack(observation),
+        np.stack(achieved_goal),
+        np.stack(desired_goal),
         np.array(reward, np.float32),
         infos,
     )
+
+
+def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
+    """Raises ValueError where an observation is not what its space promises, or not finite."""
+    for key in KEYS:
+        found = np.asarray(obs[key])
+        shape = env.observation_space[key].shape
+        if found.shape != shape:
+            raise ValueError(f"its '{key}' has the shape {found.shape} and its space {shape}")
+        if not np.isfinite(found).all():
+            raise ValueError(f"its '{key}' has numbers that are not finite")
 
 
 def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
@@ -140,11 +172,14 @@ def computed_rewards(
     """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
 
     Raises:
-        ValueError: it fails, needs an info, or gives something else than a number for each row.
+        ValueError: it fails, needs an info, changes the goals, or gives something else than a
+            number for each row.
     """
     name = env.spec.id
+    goals = np.stack([play.achieved_goal, desired_goal])
+    given = goals.copy()
     try:
-        rewards = compute_reward(play.achieved_goal, desired_goal)
+        rewards = compute_reward(*given)
     except Exception as error:  # a reward function may fail in any way of its own
         reason = in_one_line(error)
         if works_with_info(compute_reward, play):
@@ -156,6 +191,10 @@ def computed_rewards(
             f"{name} cannot be trained on: its compute_reward fails for the goals of a random step "
             f"({reason})."
         ) from None
+    if not np.array_equal(given, goals):
+        raise ValueError(
+            f"{name} cannot be trained on: its compute_reward changes the goals that it is given."
+        )
     if rewards.shape != play.reward.shape:
         raise ValueError(
             f"{name} cannot be trained on: its compute_reward gives an array of shape "
@@ -178,16 +217,22 @@ def other_goals(play: Play) -> ndarray:
     return np.roll(play.desired_goal, STEPS // 2, axis=0)
 
 
-def kind_of_reward(env: gym.Env, rewards: ndarray) -> tuple[bool, float, float]:
-    """Whether rewards (n,) are dense, and the two values of `Task`."""
+def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[bool, float, float]:
+    """Whether rewards are dense, and the two values of `Task`.
+
+    Args:
+        rewards: for goals of the environment's own, (n,).
+        at_itself: for goals that are achieved goals, (m,).
+    """
     rewards = rewards.astype(np.float32) + 0.0  # no -0
-    values, counts = np.unique(rewards, return_counts=True)
+    values = np.unique(np.concatenate([rewards, at_itself.astype(np.float32) + 0.0]))
+    usual, counts = np.unique(rewards, return_counts=True)
     reward_type = getattr(env.unwrapped, "reward_type", None)
     low, high = float(values[0]), float(values[-1])
     is_dense = reward_type == "dense" or len(values) > 2
     if reward_type == "sparse" and len(values) > 2 and counts.max() >= len(rewards) / 4:
         is_dense = False  # many values, but the same one wherever the goal is out of reach
-        low = float(values[counts.argmax()])
+        low = float(usual[counts.argmax()])
     return is_dense, low, high
 
 
@@ -234,10 +279,33 @@ def note_values(is_dense: bool, low: float, high: float) -> list[str]:
     return [f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."]
 
 
-def note_success(is_dense: bool, infos: tuple[dict[str, Any], ...]) -> list[str]:
-    """A sentence where the environment does not say itself what success is."""
-    if "is_success" in infos[0] or "success" in infos[0]:
+def note_success(is_unknown: bool, infos: tuple[dict[str, Any], ...]) -> list[str]:
+    """A sentence where the environment does not say itself what success is.
+
+    Args:
+        is_unknown: its reward does not say it either.
+    """
+    if any("is_success" in info or "success" in info for info in infos):
         return []
-    if is_dense:
+    if is_unknown:
         return ["it does not say what success is, so success is unknown (nan)."]
     return ["it does not say what success is, so the upper reward counts as success."]
+
+
+def note_ends(env: gym.Env, is_dense: bool, high: float) -> list[str]:
+    """A sentence where values would come out too high if episodes ended on success."""
+    if is_dense or high <= 0 or is_own_task(env) or env.has_wrapper_attr("compute_terminated"):
+        return []
+    return [
+        f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
+        "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
+        "would go on there."
+    ]
+
+
+def note_large(play: Play) -> list[str]:
+    """A sentence where numbers are beyond what the normalisers take."""
+    largest = max(float(np.abs(vectors).max(initial=0.0)) for vectors in play[:3])
+    if largest <= 200:
+        return []
+    return [f"its numbers reach {largest:g}, and --normalize clips them at 200: scale them."]

@@ -203,8 +203,9 @@ def say_settings(args: Any, applied: dict[str, Any]) -> None:
 def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
     """What an environment's name brings: every pattern that matches the whole of it, in turn."""
     found = {}
+    name = env_id.rpartition(":")[2]  # of module:name
     for pattern, values in settings.items():
-        if re.fullmatch(pattern, env_id):
+        if re.fullmatch(pattern, name):
             found |= values
     return found or untuned
 
@@ -405,10 +406,7 @@ def start(
     args: RunArgs, action_space: type[gym.Space] = gym.spaces.Box, rank: int = 0
 ) -> tuple[torch.device, Callable[..., gym.Env]]:
     """Threads, precision, PyTorch's seed; the device, and a function that makes an environment."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(type(args)):
-        raise ValueError(
-            f"{script_of(type(args))}.py is one process: use ddpg_her_reengage_torchrun.py."
-        )
+    check_one_process(type(args))
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
     torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower
@@ -481,6 +479,12 @@ def check_task(args: RunArgs, task: Task, envs: VectorEnv) -> None:
             f"environment, where an episode has up to {envs.max_episode_steps}: raise "
             "--learning-starts or --train-frequency."
         )
+
+
+def check_one_process(cls: type) -> None:
+    """Raises ValueError for a script under torchrun that does not know of ranks."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(cls):
+        raise ValueError(f"{script_of(cls)}.py is one process: use ddpg_her_reengage_torchrun.py.")
 
 
 def torchrun_ranks() -> tuple[int, int]:

@@ -107,7 +107,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         values = getattr(args, name)
         if len(set(values)) < len(values):
             raise ValueError(f"{launch.flag(name)} has a number twice.")
-    name = args.env_id.rpartition(":")[2]  # of module:name
+    name = args.env_id.rpartition(":")[2].replace("/", "_")  # of module:namespace/name
     args.run_dir = args.run_dir or f"runs/{name}__{launch.script_of(cls)}"
     launch.say_settings(args, applied)
     return args
@@ -138,6 +138,7 @@ def check_args(args: Any, task: DeviceTask) -> None:
 
 def start(args: GridArgs) -> torch.device:
     """Threads, precision, no autograd; the device."""
+    launch.check_one_process(type(args))
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
     torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower

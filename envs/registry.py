@@ -66,6 +66,11 @@ def is_settled(name: str) -> bool:
     return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
 
+def is_own_task(env: gym.Env) -> bool:
+    """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
+    return type(env.unwrapped).__module__.startswith("envs.tasks.")
+
+
 def import_package(module: str, env_id: str) -> None:
     """Imports what stands before the colon of a name; ValueError if that fails."""
     try:
@@ -183,8 +188,20 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
     if not isinstance(space, kind):
         actual = type(space).__name__
         raise ValueError(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
-    if isinstance(space, gym.spaces.Box) and (len(space.shape) != 1 or not space.is_bounded()):
-        raise ValueError(f"{env_id} has actions that are no bounded vector: {space}.")
+    if isinstance(space, gym.spaces.Box) and not can_be_rescaled(space):
+        raise ValueError(
+            f"{env_id} has actions that are no bounded vector of real numbers with room between "
+            f"the bounds: {space}."
+        )
+
+
+def can_be_rescaled(space: gym.spaces.Box) -> bool:
+    """Whether a box is a vector of real numbers that [-1, 1] can stand for."""
+    if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+        return False
+    with np.errstate(over="ignore"):  # the largest bounds that there are
+        width = space.high - space.low
+    return bool(np.all((width > 0) & np.isfinite(width)))
 
 
 def check_window(env: gym.Env, env_id: str) -> None:

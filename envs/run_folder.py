@@ -66,7 +66,7 @@ class RunFolder:
         self.rank = rank
         self.ranks = 1
         self.script = Path(inspect.getfile(type(args))).stem
-        name = args.env_id.rpartition(":")[2]  # of module:name
+        name = args.env_id.rpartition(":")[2].replace("/", "_")  # of module:namespace/name
         default = f"runs/{name}__{self.script}__{args.seed}__{time.time():.0f}"
         self.path = Path(args.resume or args.run_dir or default).absolute()
         if rank == 0:

@@ -19,6 +19,15 @@ def is_vector(space: gym.Space) -> bool:
     return isinstance(space, kinds)
 
 
+def has_reward_gradient(env: gym.Env) -> bool:
+    """Whether compute_reward_gradient exists, and no wrapper has put another reward above it."""
+    while not hasattr(env, "compute_reward_gradient"):
+        if hasattr(env, "compute_reward") or env is env.unwrapped:
+            return False
+        env = env.env
+    return True
+
+
 class FlattenGoals(gym.ObservationWrapper):
     """Observation and goals of integers, bits or single numbers as vectors of float32.
 
@@ -36,7 +45,10 @@ class FlattenGoals(gym.ObservationWrapper):
             size = int(np.prod(shape))  # 1 for a single number
             spaces[key] = gym.spaces.Box(-np.inf, np.inf, (size,))
         self.observation_space = gym.spaces.Dict(spaces)
-        for name in ("compute_reward", "compute_reward_gradient", "compute_terminated"):
+        names = ["compute_reward", "compute_terminated"]
+        if has_reward_gradient(env):
+            names.append("compute_reward_gradient")
+        for name in names:
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
                 setattr(self, name, self._of_vectors(function))

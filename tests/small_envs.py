@@ -186,6 +186,95 @@ class WithoutRenderMode(Walk):
         super().__init__()
 
 
+class InPlace(Walk):
+    """Observes one array that it changes in place."""
+
+    def step(self, action: ndarray) -> Step:
+        self.position += np.asarray(action, np.float32)
+        reward = float(self.compute_reward(self.position, self.goal, {}))
+        return self.observe(), reward, False, False, {"is_success": reward == 0}
+
+
+class WrongShape(Walk):
+    """Observes more than its space says."""
+
+    def observe(self) -> Obs:
+        return as_obs(np.zeros(3, np.float32), self.position, self.goal)
+
+
+class NotANumber(Walk):
+    """Its simulator has diverged."""
+
+    def observe(self) -> Obs:
+        return as_obs(self.position * np.nan, self.position, self.goal)
+
+
+class RewardIsNan(Walk):
+    """Its reward is no number."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return np.nan * super().compute_reward(achieved_goal, desired_goal, info)
+
+
+class ChangesGoals(Walk):
+    """Its reward function works in place on what it is given."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        if achieved_goal is not self.position:
+            achieved_goal -= desired_goal
+            return -(np.linalg.norm(achieved_goal, axis=-1) > 0.5).astype(np.float32)
+        return super().compute_reward(achieved_goal, desired_goal, info)
+
+
+class NextGoal(Walk):
+    """Sets another goal within an episode."""
+
+    def step(self, action: ndarray) -> Step:
+        self.goal = self.goal + np.float32(0.25)
+        return super().step(action)
+
+
+class LateGoal(Walk):
+    """The same far from the origin alone, where random actions hardly lead."""
+
+    def step(self, action: ndarray) -> Step:
+        if self.position[0] > 6:
+            self.goal = self.goal + np.float32(0.25)
+        return super().step(action)
+
+
+class Unreachable(Keyless):
+    """Says nothing of success, and rewards nothing."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return -np.ones(achieved_goal.shape[:-1], np.float32)
+
+
+class Millimetres(Walk):
+    """Its numbers are large."""
+
+    def observe(self) -> Obs:
+        return as_obs(1000 * self.position, self.position, self.goal)
+
+
+class OtherActions(Walk):
+    """Its actions are a box of another kind.
+
+    Args:
+        kind: "integers", "no room" (two equal bounds), "all floats" (the largest bounds).
+    """
+
+    def __init__(self, kind: str, render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        largest = np.finfo(np.float32).max
+        boxes = {
+            "integers": Box(0, 10, (2,), np.int64),
+            "no room": Box(np.float32([-1, 2]), np.float32([1, 2])),
+            "all floats": Box(-largest, largest, (2,)),
+        }
+        self.action_space = boxes[kind]
+
+
 class Image(Walk):
     """Observes pixels."""
 
@@ -266,6 +355,13 @@ class TenfoldReward(gym.Wrapper):
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         return 10 * self.env.unwrapped.compute_reward(achieved_goal, desired_goal, info)
+
+
+class DistanceReward(TenfoldReward):
+    """Puts a dense reward above one that calls itself sparse."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
 
 
 class Sites(gym.Env):
@@ -385,6 +481,16 @@ for cls in (
     CostOfActions,
     SystemRandomness,
     WithoutRenderMode,
+    InPlace,
+    WrongShape,
+    NotANumber,
+    RewardIsNan,
+    ChangesGoals,
+    NextGoal,
+    LateGoal,
+    Unreachable,
+    Millimetres,
+    OtherActions,
     Image,
     Text,
     TwoSizes,

@@ -31,7 +31,7 @@ small_unit="${seek}5-v0 --env-kwargs '{\"scale\": 0.01}' --normalize --raw-goal-
 metres="ddpg_her_reengage --env-id FetchReach-v4 --raw-goal-gradient"
 metres="$metres --total-timesteps 9000 --eval-frequency 1000"
 hand="ddpg_her_reengage --env-id HandReach-v3 --total-timesteps 1900000"
-push="ddpg_her_reengage --env-id FetchPush-v4"
+push="ddpg_her_reengage --env-id FetchPush-v4 --total-timesteps 1900000"
 
 if [ "$*" = ratios ]; then
     for seed in 1 2 3; do

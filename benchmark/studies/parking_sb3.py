@@ -2,15 +2,13 @@
 
     python benchmark/studies/parking_sb3.py --seed 1 > 1.csv
 
-Prints rows of metrics.csv: evaluated as `ddpg_her.py` evaluates, in the same number of episodes.
-Beside it:
-
-    python algos/ddpg_her.py --env-id highway_env:parking-v0 --max-episode-steps 100 --gamma 0.95 \\
-        --no-normalize --random-action-prob 0 --eval-frequency 5000 --eval-episodes 20 --seed 1
+Prints rows of metrics.csv: evaluated as `ddpg_her.py` evaluates, in as many episodes. What it is
+compared with: `bash benchmark/experiments/parking.sh`.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import gymnasium as gym
@@ -23,26 +21,35 @@ from stable_baselines3.common.noise import NormalActionNoise
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos.ddpg_her import evaluate
 from envs import make, make_vector
+from envs.vector_env import VectorEnv
 
 ENV_ID = "highway_env:parking-v0"
 EVAL_FREQUENCY = 5000
 
 
 class Evaluate(BaseCallback):
-    """Prints a row of metrics.csv every EVAL_FREQUENCY steps."""
+    """Prints a row of metrics.csv before training and every EVAL_FREQUENCY steps."""
 
     def __init__(self, episodes: int):
         super().__init__()
         self.episodes = episodes
-        self.envs = make_vector(lambda: make(ENV_ID, max_episode_steps=100), 4, seed=1000)
+        make_env = partial(make, ENV_ID, max_episode_steps=100)
+        self.envs = make_vector(make_env, 4, seed=1000)
+        self.first_envs = make_vector(make_env, 4, seed=2000)
 
     def act(self, obs: dict) -> np.ndarray:
         return self.model.predict(obs, deterministic=True)[0]
 
+    def print_row(self, envs: VectorEnv) -> None:
+        metrics = evaluate(envs, self.act, self.episodes)
+        print(self.num_timesteps, *metrics.values(), sep=",", flush=True)
+
+    def _on_training_start(self) -> None:
+        self.print_row(self.first_envs)
+
     def _on_step(self) -> bool:
         if self.num_timesteps % EVAL_FREQUENCY == 0:
-            metrics = evaluate(self.envs, self.act, self.episodes)
-            print(self.num_timesteps, *metrics.values(), sep=",", flush=True)
+            self.print_row(self.envs)
         return True
 
 

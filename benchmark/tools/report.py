@@ -484,7 +484,9 @@ def auto_alpha() -> str:
             for method in methods:  # none, auto, best
                 finals, areas = final_and_area(measured[method].values)
                 row += [f"{finals.mean():.3f}", f"{areas.mean():.3f}"]
-            rows.append([*row, methods[2].label.removeprefix("alpha ").partition(" ")[0]])
+            best = methods[2:]  # none where nobody has tuned alpha
+            row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
+            rows.append(row)
     head = "task|seeds|alpha 0: final|area|auto: final|area|best alpha: final|area|which"
     return table(head, rows)
 

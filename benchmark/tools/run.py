@@ -144,7 +144,10 @@ def settings_of(run: Run) -> dict[str, list[str]]:
         if word.startswith("--"):
             flag, equals, value = word[2:].partition("=")
             words = [value] if equals else []
-            settings[flag.replace("-", "_")] = words
+            name = flag.replace("-", "_")
+            if name.startswith("no_"):
+                name, words = name.removeprefix("no_"), ["False"]
+            settings[name] = words
         else:
             words.append(word)
     return settings

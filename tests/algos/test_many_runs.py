@@ -172,6 +172,14 @@ def test_bad_input_ends_with_one_sentence_before_anything_is_written(
     assert not any(tmp_path.iterdir())
 
 
+def test_torchrun_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    result = run_script(MANY, *SMALL, cwd=tmp_path)
+    assert result.returncode != 0 and not (tmp_path / "runs").exists()
+    last = result.stderr.splitlines()[-1]
+    assert last == f"{MANY}.py is one process: use ddpg_her_reengage_torchrun.py."
+
+
 def test_a_folder_with_a_run_of_other_settings_is_refused(tmp_path: Path) -> None:
     assert run_script(MANY, *SMALL, "--seeds", 1, cwd=tmp_path).returncode == 0
     before = metrics_of(tmp_path / "runs")

@@ -603,17 +603,26 @@ def test_targets_of_dense_rewards_are_not_clipped(module: ModuleType, env_id: st
     assert args.normalize is ("Seek" not in env_id)  # all else as with the sparse reward
 
 
+OTHERS = [
+    "MyFetchLike-v0",
+    "MyHandReach-v3",
+    "BitFlipper40-v0",
+    "ContinuousSeek5-v0x-v0",
+    "HandManipulateMine-v0",
+    "FetchMineDense-v0",
+    "HandMineDense-v0",
+]
+
+
 @pytest.fixture
 def other_peoples_names() -> None:
-    for name in ("MyFetchLike-v0", "MyHandReach-v3", "BitFlipper40-v0", "ContinuousSeek5-v0x-v0"):
+    for name in OTHERS:
         if name not in gym.registry:
             gym.register(name, "conftest:Corridor", max_episode_steps=5)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-@pytest.mark.parametrize(
-    "env_id", ["MyFetchLike-v0", "MyHandReach-v3", "BitFlipper40-v0", "ContinuousSeek5-v0x-v0"]
-)
+@pytest.mark.parametrize("env_id", OTHERS)
 def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_unknown(
     script: str, env_id: str, other_peoples_names: None, capsys: pytest.CaptureFixture
 ) -> None:
@@ -624,6 +633,13 @@ def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_un
     for name, value in (("normalize", True), ("alpha", "auto"), ("eval_episodes", 0)):
         assert args.get(name, value) == value
     assert capsys.readouterr().out.startswith(f"settings of {env_id}: ")
+
+
+def test_a_module_before_the_name_takes_no_setting_away() -> None:
+    prefixed = vars(parse(ddpg_her, "--env-id", "gymnasium_robotics:FetchReach-v4"))
+    plain = vars(parse(ddpg_her, "--env-id", "FetchReach-v4"))
+    assert prefixed == plain | {"env_id": "gymnasium_robotics:FetchReach-v4"}
+    assert plain["num_envs"] == 2
 
 
 def test_the_settings_that_apply_are_printed_and_those_a_flag_replaced_are_not(

@@ -458,6 +458,19 @@ def test_slurm_without_sbatch_is_one_sentence(tmp_path: Path):
     assert result.stderr == "--slurm needs SLURM's sbatch, which this machine does not have.\n"
 
 
+def test_a_flag_that_is_switched_off_means_what_args_json_records(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    run = importlib.import_module("run")
+    command = ["python", "algos/ddpg_her.py", "--no-normalize", "--clip-target", "--run-dir", "a"]
+    settings = run.settings_of(run.Run(" ".join(command), command, "a", Path("a")))
+    assert settings["normalize"] == ["False"] and settings["clip_target"] == []
+    for recorded in (False, True):
+        assert run.is_same("normalize", settings["normalize"], recorded) is not recorded
+        assert run.is_same("clip_target", settings["clip_target"], recorded) is recorded
+
+
 WORDS = {
     "auto_alpha.sh": ("ratios", "long"),
     "continuous_seek.sh": ("5", "10", "20", "grid"),

@@ -16,6 +16,7 @@ from numpy import ndarray
 import envs
 from envs import Task, inspect_task
 from envs.vector_env import BatchVectorEnv, CopiesVectorEnv
+from envs.wrappers import FlattenGoals, has_reward_gradient
 
 
 def inspected(env_id: str, **how) -> Task:
@@ -24,7 +25,8 @@ def inspected(env_id: str, **how) -> Task:
 
 def sentence_of(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
-    assert len(text.splitlines()) == 1 and text.endswith((".", "?", "sense")), text
+    assert len(text.splitlines()) == 1, text
+    assert text.endswith((".", "?", "sense", "space (2,)", "not finite", "reward is nan")), text
     return text
 
 
@@ -43,6 +45,10 @@ def sentence_of(error: pytest.ExceptionInfo) -> str:
         ("Walk-v0", {"action_space": Discrete}, "has a Box action space, not a Discrete"),
         ("no_such_module:Walk-v0", {}, "importing 'no_such_module' failed .*PYTHONPATH"),
         ("small_envs:Run-v0", {}, "No environment 'small_envs:Run-v0'"),
+        *[
+            ("OtherActions-v0", {"env_kwargs": {"kind": kind}}, "actions that are no bounded vec")
+            for kind in ("integers", "no room", "all floats")
+        ],
     ],
 )
 def test_what_cannot_be_made_is_refused_with_one_sentence(env_id: str, how: dict, complaint: str):
@@ -217,6 +223,42 @@ def test_the_gradient_of_the_reward_is_looked_for():
     assert not inspected("KeylessDense-v0").has_reward_gradient
 
 
+def test_a_gradient_below_another_reward_is_not_that_rewards():
+    make_env = partial(gym.make, envs.resolve("ContinuousSeek2Dense-v0"))
+    assert has_reward_gradient(make_env())
+    assert not has_reward_gradient(small_envs.TenfoldReward(make_env()))
+    integers = small_envs.TenfoldReward(make_env())
+    assert not has_reward_gradient(FlattenGoals(integers))
+
+
+def test_what_a_dense_reward_is_put_above_does_not_say_its_kind():
+    def make_env() -> gym.Env:
+        return small_envs.DistanceReward(envs.make("FetchReach-v4"))
+
+    assert make_env().unwrapped.reward_type == "sparse" and inspect_task(make_env).is_dense
+
+
+def test_an_array_that_an_environment_changes_in_place_is_not_taken_for_later_steps():
+    assert inspected("InPlace-v0") == inspected("Walk-v0")
+
+
+def test_a_goal_that_changes_within_an_episode_ends_the_run_in_one_sentence():
+    assert inspected("LateGoal-v0").notes == ()  # random actions do not show it
+    vector = vector_of("LateGoal-v0", 3, 0)
+    vector.reset()
+    with pytest.raises(SystemExit, match="LateGoal-v0 .*goal changes within an episode"):
+        for _ in range(8):
+            vector.step(np.ones((3, 2), np.float32))
+
+
+def test_an_end_at_a_positive_reward_is_asked_for_and_large_numbers_are_told():
+    assert any("compute_terminated" in note for note in inspected("ZeroOne-v0").notes)
+    assert any("clips them at 200" in note for note in inspected("Millimetres-v0").notes)
+    for env_id in ("RotationSparse3-v0", "PointMaze_UMaze-v3", "HandReach-v3"):
+        told = " ".join(inspected(env_id).notes)
+        assert "compute_terminated" not in told and "200" not in told
+
+
 @pytest.mark.parametrize("env_id", ["ScalarReward-v0", "FirstAxisReward-v0"])
 def test_a_reward_for_single_goals_is_called_row_by_row_and_said_to_be_slow(env_id: str):
     assert any("slow" in note for note in inspected(env_id).notes)
@@ -240,6 +282,11 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
         ("BrokenReward-v0", "compute_reward fails .* the table of rewards is missing"),
         ("TwoSizes-v0", r"achieved goal has the shape \(3,\), its desired goal \(2,\)"),
         ("DriveSeek5-v0", r"achieved goal has the shape \(2,\), its desired goal \(15,\)"),
+        ("WrongShape-v0", r"its 'observation' has the shape \(3,\) and its space \(2,\)"),
+        ("NotANumber-v0", "its 'observation' has numbers that are not finite"),
+        ("RewardIsNan-v0", "its reward is nan"),
+        ("ChangesGoals-v0", "its compute_reward changes the goals that it is given"),
+        ("NextGoal-v0", "its desired goal changes within an episode"),
     ],
 )
 def test_what_cannot_be_learned_from_in_hindsight_is_refused(env_id: str, complaint: str):
@@ -302,6 +349,13 @@ def test_success_of_a_dense_reward_without_a_key_is_unknown():
     vector.reset()
     assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
     assert any("unknown" in note for note in inspected("KeylessDense-v0").notes)
+
+
+def test_success_is_unknown_where_no_reward_says_it():
+    vector = vector_of("Unreachable-v0", 2, 0)
+    vector.reset()
+    assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
+    assert any("unknown" in note for note in inspected("Unreachable-v0").notes)
 
 
 def test_the_key_success_counts_too():

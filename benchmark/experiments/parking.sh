@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# parking-v0 of highway-env, which is not in the paper: prints the training commands, one a line.
+# Stable-Baselines3 at the same settings: studies/parking_sb3.py.
+set -u
+if [ $# -gt 0 ]; then
+    echo "parking.sh: '$*' is not one of its words: it has none." >&2
+    exit 2
+fi
+
+for seed in 1 2; do
+    echo "python algos/ddpg_her.py --env-id highway_env:parking-v0 --max-episode-steps 100" \
+        "--gamma 0.95 --no-normalize --random-action-prob 0 --eval-frequency 5000" \
+        "--eval-episodes 20 --seed $seed --run-dir runs/parking/ddpg_her/$seed"
+done
