@@ -121,8 +121,7 @@ def random_play(env: gym.Env, seed: int) -> Play:
                 action = random_action(env.action_space, rng)
             obs, reward, terminated, truncated, info = env.step(action)
             check_observation(env, obs)
-            if not np.isfinite(reward):
-                raise ValueError(f"its reward is {reward}")
+            check_numbers(reward, info)
             vectors = [np.array(obs[key], np.float32) for key in KEYS]  # copies
             steps.append((*vectors, float(reward), info))
             is_changed = is_changed or not np.array_equal(obs["desired_goal"], goal)
@@ -143,6 +142,15 @@ def random_play(env: gym.Env, seed: int) -> Play:
         np.array(reward, np.float32),
         infos,
     )
+
+
+def check_numbers(reward: Any, info: dict[str, Any]) -> None:
+    """Raises ValueError where a step's reward or success is not one number."""
+    if np.ndim(reward) > 0 or not np.isfinite(reward):
+        raise ValueError(f"its reward is {reward}, which is not a finite number")
+    for key in ("is_success", "success"):
+        if np.ndim(info.get(key)) > 0:
+            raise ValueError(f"its info has an array under '{key}'")
 
 
 def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
@@ -173,7 +181,7 @@ def computed_rewards(
 
     Raises:
         ValueError: it fails, needs an info, changes the goals, or gives something else than a
-            number for each row.
+            finite number for each row.
     """
     name = env.spec.id
     goals = np.stack([play.achieved_goal, desired_goal])
@@ -200,14 +208,19 @@ def computed_rewards(
             f"{name} cannot be trained on: its compute_reward gives an array of shape "
             f"{rewards.shape} for {len(play.reward)} pairs of goals."
         )
+    if not np.isfinite(rewards).all():
+        raise ValueError(
+            f"{name} cannot be trained on: its compute_reward gives {rewards.min()} for the goals "
+            "of a random step, or for one that is reached."
+        )
     return rewards
 
 
-def works_with_info(compute_reward: GoalFunction, play: Play) -> bool:
-    """Whether a reward function that fails without an info succeeds with the step's own."""
+def works_with_info(function: GoalFunction, play: Play) -> bool:
+    """Whether a function of goals that fails without an info succeeds with the step's own."""
     try:
-        compute_reward.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
-    except Exception:  # a reward function may fail in any way of its own
+        function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
+    except Exception:  # it may fail in any way of its own
         return False
     return True
 
@@ -237,15 +250,24 @@ def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[
 
 
 def ends_on_success(env: gym.Env, play: Play) -> bool:
-    """Whether the environment's own compute_terminated depends on the goal."""
+    """Whether the environment's own compute_terminated depends on the goal.
+
+    Raises:
+        ValueError: it needs a step's info.
+    """
     if not env.has_wrapper_attr("compute_terminated"):
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
     try:
         at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
         elsewhere = compute_terminated(play.achieved_goal, other_goals(play))
-    except Exception:  # an abstract method, or one that needs an info
-        return False
+    except Exception as error:  # an abstract method, or one that needs an info
+        if not works_with_info(compute_terminated, play):
+            return False
+        raise ValueError(
+            f"{env.spec.id} cannot be learned from in hindsight: its compute_terminated needs a "
+            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
+        ) from None
     return bool(np.any(at_itself & ~elsewhere))
 
 

@@ -111,6 +111,10 @@ RANGES = {
     "total_timesteps": (1, 10**12),
     "train_frequency": (1, 10**9),
 }
+KWARGS_OF_FLAGS = {  # arguments of gymnasium.make that are given otherwise
+    "render_mode": "--capture-video or --render",
+    "max_episode_steps": "--max-episode-steps",
+}
 MOST_WEIGHTS = 10**8  # between the hidden layers of a network
 MOST_NUMBERS = 10**5  # of an observation and its goal
 BESIDE_RESUME = {"resume", "total_timesteps"}
@@ -257,6 +261,9 @@ def check_ranges(args: Any) -> None:
         kwargs = None
     if not isinstance(kwargs, dict):
         raise ValueError(f'--env-kwargs {args.env_kwargs[:60]} is no JSON object like {{"a": 1}}.')
+    for name, instead in KWARGS_OF_FLAGS.items():
+        if name in kwargs:
+            raise ValueError(f"--env-kwargs cannot say {name}: {instead} does.")
 
 
 def check_training(args: RunArgs) -> None:

@@ -1,5 +1,6 @@
 """Many copies of one environment, stepped in lockstep: two classes with one interface."""
 
+import functools
 import json
 import os
 import sys
@@ -15,12 +16,19 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
+from envs.files import say
 from envs.inspection import CHANGES_GOALS, inspect_task
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
+
+
+ENDS_AT_GOALS = (
+    "ends an episode at its goal, and has no compute_terminated(achieved_goal, desired_goal, info) "
+    "that would end relabelled ones at theirs: they go on there."
+)
 
 
 class VectorEnv:
@@ -185,6 +193,7 @@ class CopiesVectorEnv(VectorEnv):
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
         self.tells_success = True  # until an info does not
+        self.ends_are_told = env.has_wrapper_attr("compute_terminated")  # for any goal, or once
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -260,10 +269,13 @@ class CopiesVectorEnv(VectorEnv):
             self.tells_success = False
             self.success[i] = np.nan
         else:
-            self.success[i] = bool(success)
+            self.success[i] = success if np.isnan(success) else bool(success)
+            if terminated and success and not self.ends_are_told:
+                self.ends_are_told = True
+                say_once(f"{self.env.spec.id} {ENDS_AT_GOALS}")
         goal = self.obs["desired_goal"][i].copy()
         self._store(i, obs)
-        if not np.array_equal(goal, self.obs["desired_goal"][i], equal_nan=True):
+        if (goal != self.obs["desired_goal"][i]).any():
             sys.exit(f"{self.env.spec.id} {CHANGES_GOALS}")
 
     def _judge_success(self) -> None:
@@ -318,6 +330,12 @@ def success_reward(make_env: Callable[[], gym.Env]) -> float:
         return np.nan
     is_known = not task.is_dense and task.reward_low < task.reward_high
     return task.reward_high if is_known else np.nan
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Prints a line, the first time that a process says it."""
+    say(line)
 
 
 def is_plain_batch(env: gym.Env) -> bool:

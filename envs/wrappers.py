@@ -75,7 +75,7 @@ def as_vector(element: Any) -> ndarray:
 def as_element(vector: ndarray, space: gym.Space) -> ndarray:
     """Vectors (..., dim) as what the space holds, in its type: (..., *space.shape)."""
     batch = np.shape(vector)[:-1]
-    return np.reshape(vector, batch + space.shape).astype(space.dtype)
+    return np.reshape(vector, batch + space.shape).astype(space.dtype)[()]  # a number, not array(5)
 
 
 def append_achieved_goal(env: gym.Env) -> gym.Env:

@@ -257,6 +257,46 @@ class Millimetres(Walk):
         return as_obs(1000 * self.position, self.position, self.goal)
 
 
+class NanAtGoal(Walk):
+    """Its reward function divides by the distance, which is 0 at the goal."""
+
+    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
+        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
+        with np.errstate(invalid="ignore"):
+            return -(distance > 0.5).astype(np.float32) * (distance / distance)
+
+
+class ManyKeys(Walk):
+    """Says for each direction whether it is a success."""
+
+    def step(self, action: ndarray) -> Step:
+        *step, _ = super().step(action)
+        return *step, {"is_success": np.abs(self.position - self.goal) < 0.5}
+
+
+class UnknownKey(Walk):
+    """Says that it does not know whether it is a success."""
+
+    def step(self, action: ndarray) -> Step:
+        *step, _ = super().step(action)
+        return *step, {"is_success": np.nan}
+
+
+class EndsNeedInfo(EndsOnSuccess):
+    """Where it ends, only a step knows."""
+
+    def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> bool:
+        return info["is_success"]
+
+
+class EndsAtGoal(Walk):
+    """Ends where the goal is reached, and has no function that says so."""
+
+    def step(self, action: ndarray) -> Step:
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, reward == 0, truncated, info
+
+
 class OtherActions(Walk):
     """Its actions are a box of another kind.
 
@@ -490,6 +530,11 @@ for cls in (
     LateGoal,
     Unreachable,
     Millimetres,
+    NanAtGoal,
+    ManyKeys,
+    UnknownKey,
+    EndsNeedInfo,
+    EndsAtGoal,
     OtherActions,
     Image,
     Text,

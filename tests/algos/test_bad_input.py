@@ -217,6 +217,8 @@ ENVIRONMENTS = [
     (DQN, "--env-id WideBatch-v0", "has a Box action space, not a Discrete."),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is no JSON object"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs [1]", "--env-kwargs [1] is no JSON object"),
+    (PLAIN, '--env-kwargs {"render_mode":"human"}', "cannot say render_mode: --capture-video or"),
+    (PLAIN, '--env-kwargs {"max_episode_steps":3}', "say max_episode_steps: --max-episode-steps "),
     (PLAIN, f"--env-id Walk-v0 --env-kwargs {'[' * 10**5}", "is no JSON object"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"size": -1}'""", "a size of -1 makes no sense"),

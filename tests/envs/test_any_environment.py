@@ -16,7 +16,7 @@ from numpy import ndarray
 import envs
 from envs import Task, inspect_task
 from envs.vector_env import BatchVectorEnv, CopiesVectorEnv
-from envs.wrappers import FlattenGoals, has_reward_gradient
+from envs.wrappers import FlattenGoals, as_element, has_reward_gradient
 
 
 def inspected(env_id: str, **how) -> Task:
@@ -26,7 +26,8 @@ def inspected(env_id: str, **how) -> Task:
 def sentence_of(error: pytest.ExceptionInfo) -> str:
     text = str(error.value)
     assert len(text.splitlines()) == 1, text
-    assert text.endswith((".", "?", "sense", "space (2,)", "not finite", "reward is nan")), text
+    ends = (".", "?", "sense", "space (2,)", "not finite", "finite number", "'is_success'")
+    assert text.endswith(ends), text
     return text
 
 
@@ -129,6 +130,10 @@ def test_integer_goals_become_vectors_and_still_index_the_environments_table(kin
     same = (obs["achieved_goal"] == obs["desired_goal"])[:, 0]
     assert np.array_equal(rewards, np.where(same, 0, -1)) and rewards.dtype == np.float32
     assert inspected("Sites-v0", **how)[:3] == (False, -1, 0)
+
+
+def test_a_discrete_goal_may_be_the_key_of_a_dictionary():
+    assert {3: "here"}[as_element(np.float32([3]), Discrete(5))] == "here"
 
 
 @pytest.mark.parametrize("kind", ["binary", "discrete"])
@@ -284,7 +289,10 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
         ("DriveSeek5-v0", r"achieved goal has the shape \(2,\), its desired goal \(15,\)"),
         ("WrongShape-v0", r"its 'observation' has the shape \(3,\) and its space \(2,\)"),
         ("NotANumber-v0", "its 'observation' has numbers that are not finite"),
-        ("RewardIsNan-v0", "its reward is nan"),
+        ("RewardIsNan-v0", "its reward is nan, which is not a finite number"),
+        ("NanAtGoal-v0", "compute_reward gives nan for the goals of .* or for one that is reached"),
+        ("ManyKeys-v0", "its info has an array under 'is_success'"),
+        ("EndsNeedInfo-v0", "compute_terminated needs a step's info .KeyError: 'is_success'."),
         ("ChangesGoals-v0", "its compute_reward changes the goals that it is given"),
         ("NextGoal-v0", "its desired goal changes within an episode"),
     ],
@@ -322,6 +330,20 @@ def test_an_end_on_success_is_found_and_computed_for_any_goals():
     assert terminated.tolist() == [True, True, False]
 
 
+@pytest.mark.parametrize("env_id, is_told", [("EndsAtGoal-v0", True), ("EndsOnSuccess-v0", False)])
+def test_an_end_at_the_goal_that_no_function_knows_is_told_once(
+    env_id: str, is_told: bool, capsys: pytest.CaptureFixture
+):
+    for _ in range(2):
+        vector = vector_of(env_id, 3, 0)
+        goal = vector.reset()["desired_goal"]
+        for _ in range(4):
+            _, _, terminated, _, success = vector.step(goal - vector.obs["observation"])
+        assert terminated.all() and success.all()
+    printed = capsys.readouterr().out
+    assert printed.count("has no compute_terminated") == is_told
+
+
 def test_mazes_end_on_success_only_where_they_do_not_go_on():
     assert not inspected("PointMaze_UMaze-v3").ends_on_success
     task = inspected("PointMaze_UMaze-v3", env_kwargs={"continuing_task": False})
@@ -356,6 +378,12 @@ def test_success_is_unknown_where_no_reward_says_it():
     vector.reset()
     assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
     assert any("unknown" in note for note in inspected("Unreachable-v0").notes)
+
+
+def test_a_key_that_is_nan_is_no_success():
+    vector = vector_of("UnknownKey-v0", 2, 0)
+    vector.reset()
+    assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
 
 
 def test_the_key_success_counts_too():
