@@ -208,7 +208,7 @@ RANKS = noticed_by(
 # Settings, files and curves
 FILES = noticed_by(
     "tests/algos/test_scripts.py -k settings",
-    (LAUNCH, "if re.fullmatch(pattern, env_id):", "if re.match(pattern, env_id):"),
+    (LAUNCH, "if re.fullmatch(pattern, name):", "if re.match(pattern, name):"),
     (LAUNCH, "            found |= values", "            found = values"),
     (LAUNCH, "return found or untuned", "return found"),
     (LAUNCH, "if getattr(args, name) == value}", "}"),
@@ -249,6 +249,14 @@ ENVS += noticed_by(
     "tests/envs/test_any_environment.py",
     ("envs/inspection.py", "np.any(at_itself & ~elsewhere)", "np.any(at_itself)"),
     ("envs/inspection.py", " or len(values) > 2", ""),
+    ("envs/inspection.py", "if not np.array_equal(given, goals):", "if False:"),
+    ("envs/inspection.py", "if found.shape != shape:", "if False:"),
+    ("envs/inspection.py", "if not np.isfinite(found).all():", "if False:"),
+    ("envs/inspection.py", "if not np.isfinite(rewards).all():", "if False:"),
+    ("envs/inspection.py", "vectors = [np.array(obs[key]", "vectors = [np.asarray(obs[key]"),
+    ("envs/vector_env.py", "success if np.isnan(success) else bool(success)", "bool(success)"),
+    ("envs/vector_env.py", 'if (goal != self.obs["desired_goal"][i]).any():', "if False:"),
+    ("envs/wrappers.py", 'hasattr(env, "compute_reward") or env is', "env is"),
     ("envs/wrappers.py", "lambda action: action + start", "lambda action: action"),
 )
 SEEK = "envs/tasks/continuous_seek.py"

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
@@ -615,10 +615,12 @@ OTHERS = [
 
 
 @pytest.fixture
-def other_peoples_names() -> None:
+def other_peoples_names() -> Iterator[None]:
     for name in OTHERS:
-        if name not in gym.registry:
-            gym.register(name, "conftest:Corridor", max_episode_steps=5)
+        gym.register(name, "conftest:Corridor", max_episode_steps=5)
+    yield
+    for name in OTHERS:
+        del gym.registry[name]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
