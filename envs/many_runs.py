@@ -26,7 +26,7 @@ from tqdm import tqdm
 from envs import launch
 from envs.files import lock, say, write, write_rows
 from envs.on_device import DeviceTask
-from envs.registry import resolve
+from envs.registry import folder_name, resolve
 from envs.run_folder import CURVES
 from envs.versions import versions
 
@@ -107,7 +107,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         values = getattr(args, name)
         if len(set(values)) < len(values):
             raise ValueError(f"{launch.flag(name)} has a number twice.")
-    name = args.env_id.rpartition(":")[2].replace("/", "_")  # of module:namespace/name
+    name = folder_name(args.env_id)
     args.run_dir = args.run_dir or f"runs/{name}__{launch.script_of(cls)}"
     launch.say_settings(args, applied)
     return args

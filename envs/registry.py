@@ -66,6 +66,11 @@ def is_settled(name: str) -> bool:
     return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
 
+def folder_name(env_id: str) -> str:
+    """module:namespace/name without the module, as one folder's name."""
+    return env_id.rpartition(":")[2].replace("/", "_")
+
+
 def is_own_task(env: gym.Env) -> bool:
     """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
     return type(env.unwrapped).__module__.startswith("envs.tasks.")

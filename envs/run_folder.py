@@ -23,7 +23,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from envs.files import load, lock, pack, say, write, write_rows
-from envs.registry import in_one_line
+from envs.registry import folder_name, in_one_line
 from envs.versions import versions
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -66,7 +66,7 @@ class RunFolder:
         self.rank = rank
         self.ranks = 1
         self.script = Path(inspect.getfile(type(args))).stem
-        name = args.env_id.rpartition(":")[2].replace("/", "_")  # of module:namespace/name
+        name = folder_name(args.env_id)
         default = f"runs/{name}__{self.script}__{args.seed}__{time.time():.0f}"
         self.path = Path(args.resume or args.run_dir or default).absolute()
         if rank == 0:

@@ -637,6 +637,17 @@ def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_un
     assert capsys.readouterr().out.startswith(f"settings of {env_id}: ")
 
 
+def test_a_module_and_a_namespace_nest_no_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = parse(ddpg_her, "--env-id", "ContinuousSeek5-v0")
+    args.env_id = "module:space/Walk-v0"
+    path = RunFolder(args, CPU).path
+    assert path.parent == tmp_path / "runs"
+    assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
+
+
 def test_a_module_before_the_name_takes_no_setting_away() -> None:
     prefixed = vars(parse(ddpg_her, "--env-id", "gymnasium_robotics:FetchReach-v4"))
     plain = vars(parse(ddpg_her, "--env-id", "FetchReach-v4"))

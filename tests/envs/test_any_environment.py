@@ -232,8 +232,7 @@ def test_a_gradient_below_another_reward_is_not_that_rewards():
     make_env = partial(gym.make, envs.resolve("ContinuousSeek2Dense-v0"))
     assert has_reward_gradient(make_env())
     assert not has_reward_gradient(small_envs.TenfoldReward(make_env()))
-    integers = small_envs.TenfoldReward(make_env())
-    assert not has_reward_gradient(FlattenGoals(integers))
+    assert not has_reward_gradient(FlattenGoals(small_envs.TenfoldReward(make_env())))
 
 
 def test_what_a_dense_reward_is_put_above_does_not_say_its_kind():
