@@ -66,11 +66,13 @@ for seed in 1 2 3 4 5 6 7 8 9 10; do
 done
 for seed in 1 2 3 4 5; do
     auto continuous_seek_d10 0.1 $seed ${seek}10-v0
-    auto bit_flip_d20 0.1 $seed ${bits}20-v0
+    for ratio in 0.1 1; do
+        auto bit_flip_d20 $ratio $seed ${bits}20-v0
+    done
     for ratio in 0.1 0.3; do
         auto bit_flip_d40 $ratio $seed ${bits}40-v0
     done
-    for ratio in 1 3; do
+    for ratio in 1 3 10; do
         auto drive_seek_small $ratio $seed $drive
         auto noisy_seek_small $ratio $seed $noisy
     done

@@ -17,7 +17,7 @@ import math
 import statistics
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +44,9 @@ HEADLINE = [  # README's rows: the first two methods of these sections
 ]
 OURS = "auto_alpha_"  # begins the sections that are not the paper's
 BLANK = "\n\n"  # between sections
-START, END = "<!-- results: benchmark/tools/report.py -->", "<!-- end of results -->"
+RATIOS = ["0.03", "0.1", "0.3", "1", "3", "10"]  # of --alpha auto, where several were tried
+START = "<!-- results: {} of benchmark/tools/report.py -->"
+END = "<!-- end of results -->"
 
 
 class Method(NamedTuple):
@@ -491,19 +493,60 @@ def auto_alpha() -> str:
     return table(head, rows)
 
 
-def renewed(text: str, table: str) -> str:
+def ratios() -> str:
+    """The table of docs/auto_alpha.md by ratio: areas, of the seeds that all of a row have."""
+    rows = []
+    for name, (without, auto, *best) in read_sections().items():
+        if not name.startswith(OURS):
+            continue
+        task = f"auto_alpha/{name.removeprefix(OURS)}"
+        tried = [f"{task}/auto{ratio}" for ratio in RATIOS]
+        folders = [without.folder, *tried, *(method.folder for method in best)]
+        runs = [whole_runs(folder, int(auto.steps)) for folder in folders]
+        if sum(map(bool, runs[1 : len(tried) + 1])) < 2:
+            continue
+        shared = set.intersection(*(set(seeds) for seeds in runs if seeds))
+        row = [auto.title.removesuffix(", alpha auto"), str(len(shared))]
+        for folder, seeds in zip(folders, runs, strict=True):
+            chosen = [path for seed, path in seeds.items() if seed in shared]
+            area = area_of(chosen, auto.metric)
+            row.append(f"**{area}**" if folder == auto.folder else area)
+        rows.append(row)
+    return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
+
+
+def whole_runs(folder: str, steps: int) -> dict[str, Path]:
+    """The files of the runs that are complete, by their seed."""
+    return {path.stem: path for path in csv_files(folder) if is_run(f"{folder}/{path.stem}", steps)}
+
+
+def area_of(paths: list[Path], metric: str) -> str:
+    """Of some runs together; nothing of none."""
+    if not paths:
+        return ""
+    _, values = read_curve(Curve("", paths), metric)
+    _, areas = final_and_area(values)
+    return f"{areas.mean():.3f}"
+
+
+def renewed(text: str, make_table: Callable[[], str]) -> str:
     """The text of a file with the table between its two marks renewed."""
-    before, _, rest = text.partition(START)
+    start = START.format(make_table.__name__)
+    before, _, rest = text.partition(start)
     _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table}\n{END}{after}"
+    return f"{before}{start}\n{make_table()}\n{END}{after}"
 
 
-TABLES = {"README.md": headline, "docs/auto_alpha.md": auto_alpha}  # what is between their marks
+TABLES = [  # the file, and what is between its marks
+    ("README.md", headline),
+    ("docs/auto_alpha.md", auto_alpha),
+    ("docs/auto_alpha.md", ratios),
+]
 
 
 if __name__ == "__main__":
     draw_all()
     (BENCHMARK / "RESULTS.md").write_text(report())
-    for name, make_table in TABLES.items():
+    for name, make_table in TABLES:
         path = BENCHMARK.parent / name
-        path.write_text(renewed(path.read_text(), make_table()))
+        path.write_text(renewed(path.read_text(), make_table))
