@@ -130,8 +130,9 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
     r"Hand(Reach|Manipulate(Block|Egg|Pen)\w*)Dense-v\d": dict(clip_target=False),
 }
-OTHER_SETTINGS = {  # not in the paper
-    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS,
+OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
+    r"HandManipulate(Egg|Pen)\w*-v\d": dict(alpha="auto"),
+    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS | dict(alpha="auto"),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
 }

@@ -1,8 +1,7 @@
-"""ReenGAGE on DDPG + HER as one run over several processes (ranks) or machines, by torchrun.
+"""`ddpg_her_reengage.py` as one run over several processes (ranks) or machines, by torchrun.
 
-Its diff against `ddpg_her_reengage.py`: each rank has its own environments, buffer and batch;
-gradients, the normaliser's sums and evaluations are averaged. --num-envs and --batch-size count for
-a rank, --total-timesteps for all ranks. --alpha 0 is DDPG + HER. The paper's 19 workers:
+Each rank has its own environments, buffer and batch; gradients, the normaliser's sums and
+evaluations are averaged. --num-envs and --batch-size are a rank's. The paper's 19 workers:
 
     torchrun --nproc-per-node 19 algos/ddpg_her_reengage_torchrun.py --env-id HandReach-v3 \\
         --num-envs 2 --batch-size 256 --num-threads 1
@@ -125,8 +124,9 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
     r"Hand(Reach|Manipulate(Block|Egg|Pen)\w*)Dense-v\d": dict(clip_target=False),
 }
-OTHER_SETTINGS = {  # not in the paper
-    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS,
+OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
+    r"HandManipulate(Egg|Pen)\w*-v\d": dict(alpha="auto"),
+    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS | dict(alpha="auto"),
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
 }

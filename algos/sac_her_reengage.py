@@ -109,7 +109,7 @@ ROBOTICS = dict(
     total_timesteps=4_750_000, gamma=0.98, tau=0.05, batch_size=1024, learning_starts=0,
     num_envs=38, num_threads=2, train_frequency=50, gradient_steps=40, target_network_frequency=40,
     exploration_noise=0.0, normalize=True, observe_achieved_goal=False, xavier_init=True,
-    hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380,
+    hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380, alpha="auto",
 )  # fmt: skip
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
@@ -122,7 +122,7 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
 }
 OTHER_SETTINGS = {  # not in the paper, which has no SAC on robots: after its DDPG
     r"(HandReach|Fetch(Reach|Push|Slide|PickAndPlace))(Dense)?-v\d": ROBOTICS,
-    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
+    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK,
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
 }
 # For any other environment, which nobody has tuned

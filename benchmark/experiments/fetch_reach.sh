@@ -6,9 +6,9 @@ if [ $# -gt 0 ]; then
     exit 2
 fi
 
-train() { # script method
-    echo "python algos/$1.py --env-id FetchReach-v4 --seed 1 --run-dir runs/fetch_reach/$2/1"
+train() { # script method flag
+    echo "python algos/$1.py --env-id FetchReach-v4 --seed 1${3:+ $3} --run-dir runs/fetch_reach/$2/1"
 }
 
 train ddpg_her ddpg_her
-train sac_her_reengage sac_reengage
+train sac_her_reengage sac_reengage "--alpha 0.1"

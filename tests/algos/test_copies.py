@@ -141,7 +141,7 @@ def test_the_gradient_term_imports_nothing_and_assigns_nothing_new_but_settings(
         assert statements(PLAIN, kind) == statements(REENGAGE, kind)
     assigned = statements(PLAIN, ast.Assign) ^ statements(REENGAGE, ast.Assign)
     names = {text.split(" = ")[0] for text in assigned}
-    assert names == {"PAPER_SETTINGS", "SEEK_20", "UNTUNED"}
+    assert names == {"PAPER_SETTINGS", "OTHER_SETTINGS", "SEEK_20", "UNTUNED"}
 
 
 def test_the_main_loop_differs_only_by_the_dense_rewards_gradient() -> None:

@@ -26,6 +26,7 @@ import envs
 from algos import (
     ddpg_her,
     ddpg_her_reengage,
+    ddpg_her_reengage_many,
     ddpg_her_reengage_torchrun,
     ddpg_multi_reengage,
     dqn_her_reengage_bitflip,
@@ -552,7 +553,7 @@ PAPER = [  # script, environment, steps, what else
      SAC_SEEK | dict(learning_rate=2.5e-3, batch_size=1024, alpha=0.1)),
     (sac_her_reengage, "ContinuousSeek20-v0", 400_000,
      SAC_SEEK | dict(learning_rate=2.5e-3, batch_size=8192, alpha=0.2)),
-    (sac_her_reengage, "HandManipulateBlock-v1", 38_000_000, dict(alpha=0.001, normalize=True)),
+    (sac_her_reengage, "HandManipulateBlock-v1", 38_000_000, dict(alpha="auto", normalize=True)),
     (dqn_her_reengage_bitflip, "BitFlip20-v0", 200_000,
      FLIP | dict(eval_frequency=2000, temperature=1.0)),
     (dqn_her_reengage_bitflip, "BitFlip40-v0", 1_600_000,
@@ -580,6 +581,26 @@ def test_an_environments_name_alone_brings_the_papers_settings(
     args = vars(parse(module, "--env-id", env_id))
     assert args["total_timesteps"] == steps
     assert {name: args[name] for name in settings} == settings
+
+
+NOT_IN_THE_PAPER = ["FetchReach-v4", "FetchPush-v4", "FetchSlideDense-v4", "HandManipulateEgg-v1"]
+
+
+@pytest.mark.parametrize(
+    "module, env_id",
+    [(sac_her_reengage, env_id) for env_id in [*NOT_IN_THE_PAPER, "HandReach-v3"]]
+    + [(ddpg_her_reengage, env_id) for env_id in NOT_IN_THE_PAPER]
+    + [(ddpg_her_reengage_torchrun, env_id) for env_id in NOT_IN_THE_PAPER],
+)
+def test_alpha_finds_itself_where_the_paper_has_none(module: ModuleType, env_id: str) -> None:
+    assert parse(module, "--env-id", env_id).alpha == "auto"
+    assert parse(module, "--env-id", env_id, "--alpha", "0.1").alpha == 0.1
+
+
+def test_many_runs_and_torchrun_have_the_settings_of_one_run() -> None:
+    for module in (ddpg_her_reengage_many, ddpg_her_reengage_torchrun):
+        assert module.PAPER_SETTINGS == ddpg_her_reengage.PAPER_SETTINGS
+        assert module.OTHER_SETTINGS == ddpg_her_reengage.OTHER_SETTINGS
 
 
 @pytest.mark.parametrize("module", [ddpg_her, ddpg_her_reengage])
