@@ -249,6 +249,12 @@ def size(dims: tuple[int, ...]) -> int:
     return sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
 
 
+def room(dims: tuple[int, ...], device: torch.device) -> int:
+    """Numbers in a row for it: on a GPU, whose kernels ask for alignment, a multiple of 32."""
+    multiple = 32 if device.type == "cuda" else 1
+    return multiple * math.ceil(size(dims) / multiple)
+
+
 def as_net(parameters: Tensor, dims: tuple[int, ...]) -> Net:
     """Views into the parameters of each run, (run, size(dims))."""
     net = []
@@ -269,8 +275,8 @@ class Networks:
         in_dim = task.obs_dim + task.goal_dim
         actor_dims = (in_dim, *args.hidden_dims, task.action_dim)
         critic_dims = (in_dim + task.action_dim, *args.hidden_dims, 1)
-        split = size(actor_dims)
-        shape = (3, len(runs), split + size(critic_dims))
+        split = room(actor_dims, streams.device)
+        shape = (3, len(runs), split + room(critic_dims, streams.device))
         self.online, self.target, self.gradient = torch.zeros(shape, device=streams.device)
         self.actor = as_net(self.online[:, :split], actor_dims)
         self.critic = as_net(self.online[:, split:], critic_dims)

@@ -1,6 +1,7 @@
 """Work on a GPU as CUDA graphs: its kernels are recorded once, then started by one call."""
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -29,7 +30,8 @@ def graphed(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
         calls += 1
         if calls <= 2:
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
+            with torch.cuda.stream(stream), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*capturable=True")  # not captured, as yet
                 result = work()
             torch.cuda.current_stream().wait_stream(stream)
             return result

@@ -50,7 +50,7 @@ class GridArgs:
     tensorboard: bool = False
     """curves of each run for TensorBoard, a point at each evaluation"""
     minutes: float = 0.0
-    """start no group of runs that will not finish within so many minutes; 0: no limit"""
+    """start no group that will not finish within so many minutes (exit code 3); 0: no limit"""
     cuda: bool = True
     """use a GPU if there is one"""
     num_threads: int = 1
@@ -198,13 +198,12 @@ class Grid:
         self.missing = [run for run in self.runs if not self.is_complete(run)]
 
     def is_complete(self, run: Run) -> bool:
-        """Whether a run is trained to its end."""
+        """Whether a run is trained to its end. ValueError if its folder has another one."""
         folder = run.folder(self.args)
         expected = settings_of(self.args, run)
         try:
             found = json.loads((folder / "args.json").read_text())
             script = found["versions"]["script"]
-            *_, last = (folder / "metrics.csv").read_text().splitlines()
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return False
         if script != launch.script_of(type(self.args)):
@@ -214,41 +213,54 @@ class Grid:
                 raise ValueError(
                     f"{folder} has a run with another {name}: choose another --run-dir."
                 )
+        try:
+            *_, last = (folder / "metrics.csv").read_text().splitlines()
+        except (FileNotFoundError, ValueError):
+            return False
         return last.startswith(f"{expected['total_timesteps']},")
 
     def train(self, group_size: int, train_group: Callable[[list[Run]], None]) -> None:
-        """Trains what is missing, a group after the other; each group ends complete or not at all.
+        """Trains what is missing, a group after the other; what is complete is never lost.
+
+        The process ends with code 1 if a run failed, 3 if --minutes left some out.
 
         Args:
             train_group: trains some runs side by side.
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         begin = time.time()
-        seconds = 0.0  # of a run in a group, unknown as yet
-        self.say_complete(0)
+        seconds = 0.0  # of a group, unknown as yet
+        self.say_complete()
         for first in range(0, len(self.missing), group_size):
             group = self.missing[first : first + group_size]
             group_begin = time.time()
-            end = group_begin + seconds * len(group)
+            end = group_begin + seconds
             limit = self.args.minutes
             if limit > 0 and end > begin + 60 * limit:
                 say(f"The next {len(group)} runs would not finish within --minutes {limit:g}.")
-                break
+                sys.exit(3)
             try:
                 train_group(group)
             except KeyboardInterrupt:
-                self.say_complete(first, "Stopped: ")
+                self.say_complete("Stopped: ")
                 sys.exit(130)
             except torch.OutOfMemoryError:
                 sys.exit(f"The memory is too small for {len(group)} runs: lower --group-size.")
-            except (ValueError, OSError) as error:  # of an environment, of the disk
+            except OSError as error:  # the disk is full, or gone
+                place = f"{self.args.run_dir} ({error.strerror})"
+                sentence = f"Cannot write to {place}; what is complete stays so."
+                print(sentence, file=sys.stderr, flush=True)
+                os._exit(1)  # the event files' threads would add tracebacks of the same kind
+            except ValueError as error:  # of an environment
                 sys.exit(str(error))
             gc.collect()  # a CUDA graph holds the group that holds it
-            seconds = (time.time() - group_begin) / len(group)
-            self.say_complete(first + len(group))
+            seconds = time.time() - group_begin
+            self.say_complete()
+        if not all(map(self.is_complete, self.runs)):
+            sys.exit(1)
 
-    def say_complete(self, trained: int, before: str = "") -> None:
-        complete = len(self.runs) - len(self.missing) + trained
+    def say_complete(self, before: str = "") -> None:
+        complete = sum(map(self.is_complete, self.runs))
         say(f"{before}{complete} of {len(self.runs)} runs are complete.")
 
 
@@ -266,8 +278,11 @@ class GroupFolders:
         script = Path(inspect.getfile(type(args))).stem
         about = {"versions": {"script": script} | versions(device)}
         for run in runs:
+            run.folder(args).mkdir(parents=True, exist_ok=True)
+        self.locks = [lock(run.folder(args)) for run in runs]  # until they are trained
+        self.diverged: set[Run] = set()
+        for run in runs:
             folder = run.folder(args)
-            folder.mkdir(parents=True, exist_ok=True)
             stale = [*folder.glob("metrics.csv"), *folder.glob("events.out.tfevents.*")]
             for path in stale:
                 path.unlink()  # it would seem to be this run's
@@ -306,23 +321,36 @@ class GroupFolders:
         Args:
             info: of the last update, (run,) each: its losses, alpha; empty before the first one.
         """
+        last_update = {name: values.tolist() for name, values in info.items()}
+        for run, loss in zip(self.runs, last_update.get("value_loss", ()), strict=False):
+            if not math.isfinite(loss) and run not in self.diverged:
+                self.diverged.add(run)
+                say(f"{run.folder(self.args)}: the critic's loss is {loss}, so its file ends here.")
+        self.add_points(global_step, metrics, last_update)
+        # Last: with its last row a run is complete
         wall_time = round(time.time() - self.begin, 3)
         for run, rows, values in zip(self.runs, self.rows, metrics, strict=True):
-            row = {"global_step": global_step, **values, "wall_time": wall_time}
-            rows.append(row)
-            write_rows(run.folder(self.args) / "metrics.csv", rows)
+            if run not in self.diverged:
+                row = {"global_step": global_step, **values, "wall_time": wall_time}
+                rows.append(row)
+                write_rows(run.folder(self.args) / "metrics.csv", rows)
         success = sum(values["success_once"] for values in metrics) / len(metrics)
         done = f"global_step {global_step} ({global_step / self.args.total_timesteps:.0%})"
         speed = self.speed(global_step)
         say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed:.0f} updates/s")
-        last_update = {name: values.tolist() for name, values in info.items()}
-        for run, loss in zip(self.runs, last_update.get("value_loss", ()), strict=False):
-            if not math.isfinite(loss):  # the others go on
-                say(f"{run.folder(self.args)}: the critic's loss is {loss}.")
+
+    def add_points(
+        self, global_step: int, metrics: list[dict[str, float]], last_update: dict[str, list[float]]
+    ) -> None:
+        """A point of every curve, with --tensorboard."""
         for index, writer in enumerate(self.writers):
+            update = {name: values[index] for name, values in last_update.items()}
             scalars = {f"eval/{name}": value for name, value in metrics[index].items()}
-            scalars |= {CURVES[name]: values[index] for name, values in last_update.items()}
-            scalars["charts/updates_per_second"] = speed / len(self.runs)
+            scalars |= {CURVES[name]: value for name, value in update.items()}
+            if "grad_loss" in update and update["value_loss"] > 0:
+                weighted = update["alpha"] * update["grad_loss"]
+                scalars["gradient/ratio"] = weighted / update["value_loss"]
+            scalars["charts/updates_per_second"] = self.speed(global_step) / len(self.runs)
             for name, value in scalars.items():
                 writer.add_scalar(name, value, global_step)
             writer.flush()
@@ -331,3 +359,5 @@ class GroupFolders:
         self.bar.close()
         for writer in self.writers:
             writer.close()
+        for descriptor in self.locks:
+            os.close(descriptor)

@@ -158,7 +158,7 @@ class Simulators:
 
     def __init__(self, num_envs: int, task: DeviceTask, seeds: list[int], device: torch.device):
         self.device = device
-        threads = max(1, available_cores() // len(seeds))
+        threads = math.ceil(available_cores() / len(seeds))
         self.envs = [make_vector(task.make_env, num_envs, seed, threads) for seed in seeds]
         self.pool = ThreadPoolExecutor(len(seeds))
 

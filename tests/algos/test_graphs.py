@@ -167,6 +167,42 @@ def test_graphs_of_two_lengths_give_the_numbers_of_the_work_itself(how: dict):
     torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=0)
 
 
+def parameters_of(env_id: str, steps: int, device: torch.device) -> Tensor:
+    """Of two runs side by side after six episodes."""
+    script = ddpg_her_reengage_many
+    args = script.Args(
+        env_id=env_id, alpha=(0.1, "auto"), seeds=1, batch_size=16, hidden_dims=(8, 8),
+        learning_starts=steps, total_timesteps=10 * steps, eval_episodes=1,
+    )  # fmt: skip
+    task = inspect_for_device(partial(make, env_id, observe_achieved_goal=True))
+    runs = [many_runs.Run(weight, 0.001, 1) for weight in args.alpha]
+    with torch.no_grad():
+        group = script.Group(args, task, runs, device)
+        group.play(0)
+        for _ in range(5):
+            group.play_learning()
+    return group.networks.online
+
+
+@pytest.mark.parametrize("env_id, steps", [("ContinuousSeek5-v0", 10), ("FetchReach-v4", 50)])
+def test_graphs_of_many_runs_give_the_numbers_of_the_work_itself(
+    env_id: str, steps: int, monkeypatch: pytest.MonkeyPatch
+):
+    device = torch.device("cuda" if HAS_GPU else "cpu")
+    graphed = parameters_of(env_id, steps, device)
+    monkeypatch.setattr(ddpg_her_reengage_many, "graphed", lambda work, _: work)
+    itself = parameters_of(env_id, steps, device)
+    torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=1e-6)
+
+
+def test_on_a_gpu_the_parameters_of_every_network_begin_at_a_multiple_of_128_bytes():
+    dims = (15, 256, 256, 5)
+    room, size = ddpg_her_reengage_many.room, ddpg_her_reengage_many.size
+    assert room(dims, torch.device("cpu")) == size(dims)
+    assert size(dims) < room(dims, torch.device("cuda")) < size(dims) + 32
+    assert room(dims, torch.device("cuda")) % 32 == 0
+
+
 def test_a_length_is_rounded_up_by_little_to_one_of_few():
     lengths = range(1, 60_000)
     for length in lengths:

@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from envs import many_runs
+from envs.files import lock
 from envs.on_device import DeviceTask
 
 SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
@@ -86,7 +87,7 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
             assert [point.step for point in points] == [0, 20, 40, 60]
             expected = [float(row[metric]) for row in rows]
             assert [point.value for point in points] == pytest.approx(expected)
-        for curve in ("losses/value", "losses/gradient", "gradient/alpha"):  # once it learns
+        for curve in ("losses/value", "losses/gradient", "gradient/alpha", "gradient/ratio"):
             points = curves.Scalars(curve)
             assert [point.step for point in points] == [40, 60]
         assert all(point.value > 0 for point in curves.Scalars("losses/value"))
@@ -117,6 +118,49 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     assert third.stdout == "4 of 4 runs are complete.\n"
 
 
+def test_a_run_that_diverges_is_not_complete_and_its_neighbours_are(tmp_path: Path) -> None:
+    flags = [
+        *SMALL,
+        "--alpha",
+        0.1,
+        "--hidden-dims",
+        *6 * ["8"],
+        "--learning-rate",
+        1e3,
+        1e-3,
+        "--seeds",
+        1,
+    ]
+    result = run_script(MANY, *flags, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert result.stdout.count("the critic's loss is nan") == 1
+    assert result.stdout.endswith("1 of 2 runs are complete.\n")
+    lines = {name: len(rows) for name, rows in metrics_of(tmp_path / "runs").items()}
+    assert lines["alpha0.1_lr1000.0/1"] < lines["alpha0.1_lr0.001/1"] == 5
+
+
+def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "alpha0.1_lr0.001" / "1"
+    folder.mkdir(parents=True)
+    held = lock(folder)
+    result = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
+    os.close(held)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Another process is writing to ")
+    assert not any(folder.iterdir())
+
+
+def test_a_plain_run_that_has_no_evaluation_yet_is_not_overwritten(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "alpha0.1_lr0.001" / "1"
+    folder.mkdir(parents=True)
+    text = json.dumps({"versions": {"script": "ddpg_her_reengage"}})
+    (folder / "args.json").write_text(text)
+    result = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "has a run of ddpg_her_reengage.py: choose another --run-dir." in result.stderr
+    assert (folder / "args.json").read_text() == text
+
+
 def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
     flags = [*SMALL, "--total-timesteps", "3000", "--eval-frequency", "1000", "--seeds", "40"]
     flags += ["--group-size", "1"]
@@ -136,7 +180,7 @@ def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
 def test_minutes_start_no_runs_that_will_not_finish(tmp_path: Path) -> None:
     flags = [*SMALL, "--group-size", "1", "--seeds", "3", "--minutes", "0.0001"]
     result = run_script(MANY, *flags, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 3, result.stderr
     assert result.stdout.count("would not finish within --minutes 0.0001.") == 1
     assert len(metrics_of(tmp_path / "runs")) <= 1  # the first group's time is not known before
 
