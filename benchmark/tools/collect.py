@@ -40,15 +40,21 @@ def target_of(run_dir: Path, method: str) -> Path:
     return RESULTS / experiment / name / f"{seed}.csv"
 
 
-def check_settings(run_dir: Path, target: Path) -> None:
-    """ValueError if a setting differs from those of the seeds that are there."""
+def check_settings(run_dir: Path, targets: dict[Path, Path]) -> None:
+    """ValueError if a setting differs from those of the other seeds, replaced ones aside."""
     args = read_args(run_dir)
-    for path in sorted(target.parent.glob("*.json")):
+    target = targets[run_dir]
+    stay = sorted(target.parent.glob("*.json"))
+    stay = [path for path in stay if path.with_suffix(".csv") not in targets.values()]
+    runs = list(targets)
+    before = [run for run in runs[: runs.index(run_dir)] if targets[run].parent == target.parent]
+    for path in stay + [run / "args.json" for run in before]:
         other = json.loads(path.read_text())
         for name in sorted(args.keys() & other.keys() - MAY_DIFFER - {"versions"}):
             if args[name] != other[name]:
                 flag = name.replace("_", "-")
-                values = f"{json.dumps(args[name])}, in {path.name} {json.dumps(other[name])}"
+                there = path.name if path.parent == target.parent else path
+                values = f"{json.dumps(args[name])}, in {there} {json.dumps(other[name])}"
                 raise ValueError(
                     f"{run_dir} differs from {target.parent.name}: --{flag} is {values}."
                 )
@@ -80,8 +86,9 @@ def main() -> None:
             if target.exists() and not args.replace:
                 name = target.relative_to(RESULTS)
                 raise ValueError(f"{name} is there already: --replace overwrites it.")
-            check_settings(run_dir, target)
             targets[run_dir] = target
+        for run_dir in targets:
+            check_settings(run_dir, targets)
         for run_dir, target in targets.items():
             copy(run_dir, target)
     except ValueError as error:

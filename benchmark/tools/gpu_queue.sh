@@ -3,10 +3,9 @@
 # minutes that one H100 and 16 cores should need. They are estimates: 85,000 updates a second at
 # batch 256 by a prototype of many runs at once, 0.43 ms a HandReach step on a core, and what the
 # plain scripts needed on an H200.
-#   bash benchmark/tools/gpu_queue.sh           prints them
-#   bash benchmark/tools/gpu_queue.sh | bash    works them off; called again, what is missing
-# Every command skips its complete runs, so the queue may be stopped at any time and go on elsewhere
-# with the same runs/. It needs no network, and nothing but requirements.txt.
+#   python benchmark/tools/run.py benchmark/tools/gpu_queue.sh --workers 1 --minutes 60
+# works them off for an hour; called again, also on another machine with the same runs/, it goes on.
+# It needs no network, and nothing but requirements.txt.
 set -u
 if [ $# -gt 0 ]; then
     echo "gpu_queue.sh: '$*' is not one of its words: it has none." >&2
@@ -26,9 +25,8 @@ best() { # learning-rate batch-size alphas: figure 8's best settings, 20 seeds
 minutes() { # minutes command: the command with its minutes behind it
     echo "${*:2}  # $1 minutes"
 }
-plain() { # minutes workers script words: runs of the plain scripts
-    minutes "$1" "python benchmark/tools/run.py benchmark/experiments/$3.sh${4:+ $4}" \
-        "--workers $2 --minutes $1"
+plain() { # minutes-a-run script words: runs of the plain scripts
+    bash "$(dirname "$0")/../experiments/$2.sh" "${@:3}" | sed "s/\$/  # $1 minutes/"
 }
 
 # Figure 10's grid, figure 9's grid
@@ -44,14 +42,14 @@ minutes 3 "$(best 0.0005 256 0)"
 # Figure 3: HandReach, 50 epochs, five seeds of DDPG+HER and of alpha 0.1 side by side
 minutes 45 "$many --env-id HandReach-v3 --seeds 5 --alpha 0 0.1 --batch-size 4864" \
     "--run-dir runs/hand_reach_many"
-# Figures 4, 16 and 17 at full size: 40 minutes a run
-plain 1600 1 drive_seek
-plain 1200 1 noisy_seek
-# Figure 12: SAC at d = 20, batches up to 8192
-plain 1200 5 continuous_seek_sac 20
+# Figures 4, 16 and 17 at full size
+plain 40 drive_seek
+plain 40 noisy_seek
+# Figure 12: SAC at d = 20, batches up to 8192; less a run where several share the GPU (--workers 5)
+plain 150 continuous_seek_sac 20
 # Figure 8's grid
 minutes 20 "$(grid 20 128)"
 minutes 30 "$(grid 20 256)"
 minutes 95 "$(grid 20 512)"
 # Figure 11a: HandManipulateBlock
-plain 6000 4 hand_manipulate_block
+plain 800 hand_manipulate_block

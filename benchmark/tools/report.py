@@ -461,12 +461,15 @@ def grids() -> list[str]:
     sections = []
     for name, settings, curves in read_grids():
         first = settings[0]
+        paths = [path for setting in curves for path in csv_files(setting.folder())]
+        found = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+        precisions = counted(map(precision, found))
         parts = [
             f"## {first.title}",
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
-            "The final value of every setting, trained by `ddpg_her_reengage_many.py` with the "
-            "commands of `tools/gpu_queue.sh`; the circles are the paper's.",
+            "The final value of every setting, trained by `ddpg_her_reengage_many.py` in "
+            f"{precisions}; the circles are the paper's. `tools/gpu_queue.sh` prints the commands.",
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
         ]

@@ -12,6 +12,7 @@ What it finds in a run's folder decides:
     metrics.csv has reached total_timesteps      complete: skipped
     not complete, with a checkpoint.pt           resumed
     not complete, without one                    put aside and run anew
+    of ddpg_her_reengage_many.py, many runs      called: the script trains what is missing
 
 A failed run does not stop the others. SIGTERM, SIGINT (Ctrl-C) or the end of --minutes let the runs
 write their checkpoints, then list what is left; a second signal ends everything at once. The exit
@@ -38,6 +39,7 @@ from pathlib import Path
 NOT_COMPARED = {"run_dir", "num_threads", "cuda"}  # where and on what, not what is trained
 PR_SET_PDEATHSIG = 1  # of Linux' prctl
 SLURM_WARNING = 120  # seconds before its time limit that a job is told
+TIME_IS_OVER = 3  # exit code of many runs at once, some of which --minutes left out
 LIBC = ctypes.CDLL(None)
 RUNNER = os.getpid()
 
@@ -54,6 +56,11 @@ class Run:
     is_resumed: bool = False
     checkpoint_before: int = 0  # when it was started: checkpoint_time()
     is_waited_for: bool = False  # another process trains it, and that was said
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether the folder is one of many runs, trained by one process."""
+        return program_of(self)[-1].endswith("_many.py")
 
     @property
     def log(self) -> Path:
@@ -97,7 +104,7 @@ def read_runs(script: str, arguments: list[str]) -> list[Run]:
 
 def read_run(line: str, script: str) -> Run:
     try:
-        command = shlex.split(line)
+        command = shlex.split(line.split(" # ")[0])
     except ValueError as error:
         raise ValueError(f"{script} prints a line that is no command ({error}): {line}") from None
     if "--run-dir" not in command[:-1]:
@@ -244,6 +251,8 @@ def steps_asked(run: Run) -> float:
 
 
 def is_complete(run: Run) -> bool:
+    if run.is_grid:
+        return run.process is not None and run.process.poll() == 0
     return last_step(run.folder) >= steps_asked(run) and not changed_setting(run)
 
 
@@ -270,8 +279,10 @@ def end_with_the_runner() -> None:
             os._exit(128 + signal.SIGTERM)
 
 
-def begin(run: Run) -> str:
+def begin(run: Run, minutes: float) -> str:
     """Starts the run if it needs to be. Returns "started", "complete" or "elsewhere".
+
+    Many runs at once are told the minutes that are left, so that they begin no group in vain.
 
     Two locks keep a folder to one process. The log's is taken before anything is decided, and the
     training process inherits it as its standard output: of two runners one decides, and a process
@@ -283,12 +294,12 @@ def begin(run: Run) -> str:
     if log is None:
         return "elsewhere"
     try:
-        return begin_locked(run, log)
+        return begin_locked(run, log, minutes)
     finally:
         os.close(log)  # the process has its own
 
 
-def begin_locked(run: Run, log: int) -> str:
+def begin_locked(run: Run, log: int, minutes: float) -> str:
     if run.folder.exists():
         folder = lock(run.folder, os.O_RDONLY)
         if folder is None:
@@ -296,17 +307,15 @@ def begin_locked(run: Run, log: int) -> str:
         try:
             if is_complete(run):
                 return "complete"
-            reason = changed_setting(run)
-            if not reason and checkpoint_time(run.folder) == 0:
-                reason = "it was interrupted and has no checkpoint"
+            reason = "" if run.is_grid else why_anew(run)
             if reason:
                 put_aside(run, reason)
         finally:
             os.close(folder)
-    run.is_resumed = run.folder.exists()
+    run.is_resumed = run.folder.exists() and not run.is_grid
     run.checkpoint_before = checkpoint_time(run.folder)
     run.process = subprocess.Popen(
-        command_for(run),
+        command_for(run, minutes),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
@@ -317,7 +326,15 @@ def begin_locked(run: Run, log: int) -> str:
     return "started"
 
 
-def command_for(run: Run) -> list[str]:
+def why_anew(run: Run) -> str:
+    """Why a run that is not complete cannot go on; empty if it can."""
+    reason = changed_setting(run)
+    if not reason and checkpoint_time(run.folder) == 0:
+        reason = "it was interrupted and has no checkpoint"
+    return reason
+
+
+def command_for(run: Run, minutes: float) -> list[str]:
     """The command to start the run with, or to resume it with, whose settings its folder knows."""
     command = run.command.copy()
     if run.is_resumed:
@@ -326,6 +343,8 @@ def command_for(run: Run) -> list[str]:
             command += ["--total-timesteps", steps]
     elif "num_threads" not in settings_of(run):
         command += ["--num-threads", "1"]
+    if run.is_grid and minutes < float("inf"):
+        command += ["--minutes", f"{minutes:.2f}"]
     if command[0] == "python":
         command[0] = sys.executable
     return command
@@ -352,21 +371,26 @@ def is_live(folder: Path) -> bool:
 class Batch:
     """Runs that are trained side by side, `workers` at a time."""
 
-    def __init__(self, runs: list[Run], workers: int):
+    def __init__(self, runs: list[Run], workers: int, minutes: float):
         self.start_time = time.time()
+        self.minutes = minutes
         self.workers = workers
         self.waiting = runs.copy()
         self.running: list[Run] = []
         self.ended: list[Run] = []
         self.failed: list[Run] = []
+        self.put_off: list[Run] = []  # what is left of them does not fit into the minutes
         self.is_stopping = False
+
+    def minutes_left(self) -> float:
+        return self.minutes - (time.time() - self.start_time) / 60
 
     def start(self) -> None:
         """Starts runs until all workers are busy; runs that live elsewhere keep their place."""
         for run in self.waiting.copy():
             if self.is_stopping or len(self.running) == self.workers:
                 return
-            state = begin(run)
+            state = begin(run, max(0.01, self.minutes_left()))
             if state == "elsewhere":
                 if not run.is_waited_for:
                     say(f"{run.name} is trained by another process already: waiting for it.")
@@ -386,6 +410,8 @@ class Batch:
             self.running.remove(run)
             if is_complete(run):
                 self.tell("done", run)
+            elif run.is_grid and run.process.returncode == TIME_IS_OVER:
+                self.put_off.append(run)
             elif self.is_stopping or self.is_worth_another_try(run):
                 self.waiting.append(run)
             else:
@@ -419,16 +445,18 @@ class Batch:
             run.process.send_signal(number)
 
     def list_what_is_left(self) -> None:
-        begun = [run for run in self.waiting if run.folder.exists()]
+        left = self.put_off + self.waiting
+        begun = [run for run in left if run.folder.exists()]
         for run in begun:
-            say(f"left: {run.name}, step {max(0, last_step(run.folder))}")
-        if len(begun) < len(self.waiting):
-            say(f"left: {len(self.waiting) - len(begun)} not yet begun")
+            step = "" if run.is_grid else f", step {max(0, last_step(run.folder))}"
+            say(f"left: {run.name}{step}")
+        if len(begun) < len(left):
+            say(f"left: {len(left) - len(begun)} not yet begun")
         for run in self.failed:
             say(f"failed: {run.printed}\n  log: {run.name}.log")
 
 
-def work(batch: Batch, minutes: float, is_job: bool) -> int:
+def work(batch: Batch, is_job: bool) -> int:
     """Trains until all is complete, a signal comes or the time is over. Returns the exit code."""
     signals: list[int] = []
     wanted = [signal.SIGTERM, signal.SIGINT]
@@ -455,13 +483,13 @@ def work(batch: Batch, minutes: float, is_job: bool) -> int:
                 os._exit(128 + signals[heard])
             heard += 1
             say("Waiting for the runs to write checkpoints; one more signal ends them at once.")
-        if not batch.is_stopping and time.time() > batch.start_time + 60 * minutes:
+        if not batch.is_stopping and batch.minutes_left() < 0:
             batch.stop(signal.SIGTERM)
-            say(f"{minutes:g} minutes are over: waiting for the runs to write checkpoints.")
+            say(f"{batch.minutes:g} minutes are over: waiting for the runs to write checkpoints.")
     batch.list_what_is_left()
     if trouble is not None:
         print(as_sentence(trouble), file=sys.stderr)
-    if not batch.waiting and not batch.failed:
+    if not batch.waiting and not batch.failed and not batch.put_off:
         return 0
     if signal.SIGUSR1 in signals:
         requeue(batch.waiting)
@@ -559,9 +587,9 @@ def main() -> None:
             return
     except (ValueError, OSError) as error:
         refuse(as_sentence(error))
-    batch = Batch([runs[number] for number in missing], args.workers)
+    batch = Batch([runs[number] for number in missing], args.workers, args.minutes)
     is_job = args.line is not None and "SLURM_ARRAY_TASK_ID" in os.environ
-    sys.exit(work(batch, args.minutes, is_job))
+    sys.exit(work(batch, is_job))
 
 
 def common_folder(runs: list[Run]) -> Path:

@@ -172,6 +172,25 @@ def test_a_complete_run_is_collected_with_its_settings(
     assert (results / "flip/alpha0.1/3.csv").exists()
 
 
+def test_all_seeds_of_a_method_can_be_replaced_by_those_of_other_settings(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "runs/flip/alpha0.1"
+    old = [write_run(folder / f"{seed}", seed=seed) for seed in (1, 2)]
+    assert collected(capsys, *old) == (0, "")
+    folder = tmp_path / "other/runs/flip/alpha0.1"
+    new = [write_run(folder / f"{seed}", seed=seed, precision="high") for seed in (1, 2, 3)]
+    for run_dir in old:
+        args = json.loads((run_dir / "args.json").read_text()) | {"precision": "highest"}
+        (run_dir / "args.json").write_text(json.dumps(args))
+    assert collected(capsys, *old, "--replace") == (0, "")
+    code, error = collected(capsys, new[0], "--replace")
+    assert code == 2 and error.endswith('--precision is "high", in 2.json "highest".\n')
+    assert collected(capsys, *new, "--replace") == (0, "")
+    code, error = collected(capsys, *new[:2], old[1], "--replace")
+    assert code == 2 and "Two of the runs would be" in error
+
+
 @pytest.mark.parametrize(
     "name, last, settings, sentence",
     [

@@ -22,7 +22,7 @@ SLURM = TOOLS / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
 SCRIPTS = sorted((ROOT / "benchmark").glob("*/*.sh"))
 QUEUE = TOOLS / "gpu_queue.sh"
-for tool in (SLURM, QUEUE):  # they print no training commands
+for tool in (SLURM, QUEUE):  # not of experiments/
     SCRIPTS.remove(tool)
 
 
@@ -92,6 +92,43 @@ def test_complete_runs_are_skipped(tmp_path: Path):
     before = (tmp_path / "runs/a/metrics.csv").stat().st_mtime_ns
     assert run(tmp_path).stdout == "1 of 1 runs are complete.\n"
     assert (tmp_path / "runs/a/metrics.csv").stat().st_mtime_ns == before
+
+
+GRID = "python {root}/algos/ddpg_her_reengage_many.py --env-id ContinuousSeek1-v0 --seeds 3"
+GRID += " --total-timesteps 60 --eval-frequency 20 --learning-starts 30 --batch-size 16"
+GRID += " --hidden-dims 8 8 --group-size 1 --run-dir runs/grid  # 5 minutes"
+
+
+def prepare_grid(folder: Path) -> None:
+    line = GRID.format(root=ROOT)
+    (folder / "list.sh").write_text(f'echo "{line}"\n')
+
+
+def test_many_runs_at_once_are_called_and_train_what_is_missing(tmp_path: Path):
+    prepare_grid(tmp_path)
+    result = run(tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "[1/1] done runs/grid" in result.stdout
+    files = sorted((tmp_path / "runs/grid").glob("*/*/metrics.csv"))
+    assert len(files) == 3
+    files[0].unlink()
+    before = [path.stat().st_mtime_ns for path in files[1:]]
+    assert run(tmp_path).returncode == 0
+    assert files[0].exists() and [path.stat().st_mtime_ns for path in files[1:]] == before
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["grid", "grid.log"]
+
+
+def test_many_runs_at_once_are_told_the_minutes_and_what_does_not_fit_is_left(tmp_path: Path):
+    prepare_grid(tmp_path)
+    result = run(tmp_path, "--minutes", "1")
+    assert result.returncode == 0 and "[1/1] done" in result.stdout
+    (tmp_path / "list.sh").write_text((tmp_path / "list.sh").read_text().replace("grid", "other"))
+    script = (tmp_path / "list.sh").read_text().replace("--seeds 3", "--seeds 3 --minutes 0.0001")
+    (tmp_path / "list.sh").write_text(script)  # so little that one group takes longer
+    result = run(tmp_path)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.endswith("left: runs/other\n") and "FAILED" not in result.stdout
+    assert len(list((tmp_path / "runs/other").glob("*/*/metrics.csv"))) == 1
 
 
 def cut_off(run_dir: Path, steps: int, checkpoint: str | None) -> None:
