@@ -531,3 +531,38 @@ def test_a_checkpoint_is_as_large_as_what_is_stored_whatever_the_buffer_could_ho
 def test_a_buffer_that_cannot_hold_two_episodes_is_refused():
     with pytest.raises(ValueError, match="--buffer-size 40 "):
         play(0, capacity=1)
+
+
+def after_waiting(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and curves of the first update with an alpha that finds itself."""
+    problem.set_alpha("auto")
+    problem.agent.weight.updates.fill_(999)
+    loss, _, info = problem.loss()
+    assert info["alpha"] == 0
+    loss, _, info = problem.loss()
+    return loss, curves_of(info)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_rewards_in_another_unit_leave_the_alpha_that_finds_itself(unit: float):
+    usual, other = make_problem(), make_problem()
+    batch = other.batch
+    other.batch = batch._replace(reward=unit * batch.reward, item_reward=unit * batch.item_reward)
+    with torch.no_grad():
+        for critic in (other.agent.critic, other.agent.target_critic):  # values in the new unit
+            critic.head[-1].weight *= unit
+            critic.head[-1].bias *= unit
+    loss, info = after_waiting(usual)
+    other_loss, other_info = after_waiting(other)
+    torch.testing.assert_close(other_loss, unit**2 * loss, rtol=1e-6, atol=0)
+    alpha = info["gradient/alpha"].item()
+    assert alpha > 0 and other_info["gradient/alpha"].item() == pytest.approx(alpha, rel=1e-4)
+
+
+def test_rewards_that_are_all_0_leave_loss_alpha_and_gradients_finite():
+    problem = make_problem()
+    batch = problem.batch
+    problem.batch = batch._replace(reward=0 * batch.reward, item_reward=0 * batch.item_reward)
+    loss, info = after_waiting(problem)
+    assert loss.isfinite() and all(value.isfinite() for value in info.values())
+    assert problem.gradient().isfinite().all()
