@@ -422,7 +422,7 @@ def reengage_critic_loss(
     value_loss = nn.functional.mse_loss(q, target.detach())
     info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
-        return value_loss, info
+        return value_loss, info | {"alpha": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
     mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]

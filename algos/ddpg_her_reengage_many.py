@@ -412,7 +412,7 @@ def write_critic_gradient(
     if weights.are_zero:
         mixed = [c * h_k for h_k in h]
         write_gradient(networks.critic_gradient, mixed, deltas, c)
-        return {"value_loss": value_loss}
+        return {"value_loss": value_loss, "alpha": weights.fixed}
 
     # grad_g y: straight, and through the target policy's action
     next_deltas = backward(networks.target_critic, next_h, slope)

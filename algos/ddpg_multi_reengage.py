@@ -450,7 +450,7 @@ def multi_reengage_critic_loss(
     value_loss = nn.functional.mse_loss(q, target.detach())
     info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
-        return value_loss, z.detach(), info
+        return value_loss, z.detach(), info | {"alpha": 0.0}
 
     # R = sum_i b_i^2 R_item(s', g_i), Eq. (38). Absent goals have gate 0 and gradient 0
     target_grad = torch.autograd.grad(target.sum(), gates)[0]  # (present,), a constant

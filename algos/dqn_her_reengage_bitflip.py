@@ -342,7 +342,7 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     value_loss = nn.functional.huber_loss(q, target.detach())
     info = {"value_loss": value_loss, "q": q, "target": target}
     if args.alpha == 0:
-        return value_loss, info
+        return value_loss, info | {"alpha": 0.0}
 
     target_grad = torch.autograd.grad(soft_target.sum(), goal)[0]  # (batch, goal_dim), a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)

@@ -438,7 +438,7 @@ def sac_critic_loss(
     value_loss = 0.5 * sum(mse_loss(q, target.detach()) for q in qs)
     info = {"value_loss": value_loss, "q": qs[0], "target": target}
     if args.alpha == 0:
-        return value_loss, info
+        return value_loss, info | {"alpha": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
     mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]

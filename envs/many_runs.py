@@ -347,8 +347,8 @@ class GroupFolders:
             update = {name: values[index] for name, values in last_update.items()}
             scalars = {f"eval/{name}": value for name, value in metrics[index].items()}
             scalars |= {CURVES[name]: value for name, value in update.items()}
-            if "grad_loss" in update and update["value_loss"] > 0:
-                weighted = update["alpha"] * update["grad_loss"]
+            if update.get("value_loss", 0.0) > 0:
+                weighted = update["alpha"] * update.get("grad_loss", 0.0)
                 scalars["gradient/ratio"] = weighted / update["value_loss"]
             scalars["charts/updates_per_second"] = self.speed(global_step) / len(self.runs)
             for name, value in scalars.items():

@@ -503,10 +503,11 @@ def curves_of(info: dict[str, Any]) -> dict[str, Tensor]:
     for name, curve in CURVES.items():
         if name in info:
             found[curve] = torch.as_tensor(info[name], dtype=torch.float32).mean()
+    if "alpha" in info:
+        weighted = found["gradient/alpha"] * found.get("losses/gradient", 0.0)
+        found["gradient/ratio"] = weighted / found["losses/value"]  # what --alpha auto holds
     if "q_grad" in info:
         q_grad, target_grad = info["q_grad"], info["target_grad"]
-        weighted = found["gradient/alpha"] * found["losses/gradient"]
-        found["gradient/ratio"] = weighted / found["losses/value"]  # what --alpha auto holds
         if "mask" in info and found["gradient/rows"] > 0:  # rows that the term sees
             q_grad, target_grad = q_grad[info["mask"] > 0], target_grad[info["mask"] > 0]
         found["gradient/norm"] = q_grad.norm(dim=-1).mean()

@@ -9,6 +9,8 @@ import torch
 from specs import SCRIPTS, SPECS
 from spy import HIGH, LOW, Spy, Watched, watch
 
+from envs.run_folder import curves_of
+
 torch.set_num_threads(1)
 
 BRIEF = "--total-timesteps 120"
@@ -302,9 +304,13 @@ def test_a_dense_rewards_gradient_reaches_the_update_and_a_sparse_one_has_none(
 
 
 @pytest.mark.parametrize("script", has("--alpha"))
-def test_alpha_0_has_no_gradient_term(script: str, watched: Callable[..., Watched]) -> None:
+def test_alpha_0_has_no_gradient_term_and_its_curves_are_0(
+    script: str, watched: Callable[..., Watched]
+) -> None:
     for update in watched(script, f"{BRIEF} --alpha 0").updates:
         assert "grad_loss" not in update.info
+        curves = curves_of(update.info)
+        assert curves["gradient/alpha"] == curves["gradient/ratio"] == 0
 
 
 # What is evaluated

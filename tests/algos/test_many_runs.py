@@ -97,7 +97,10 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
     assert run_script(MANY, *SMALL, *only_zero, cwd=tmp_path).returncode == 0
     curves = EventAccumulator(str(tmp_path / "zero" / "alpha0_lr0.001" / "1")).Reload()
     losses = [name for name in curves.Tags()["scalars"] if not name.startswith("eval/")]
-    assert sorted(losses) == ["charts/updates_per_second", "losses/value"]  # no gradient is taken
+    weight = ["gradient/alpha", "gradient/ratio"]
+    assert sorted(losses) == ["charts/updates_per_second", *weight, "losses/value"]
+    for name in weight:
+        assert {point.value for point in curves.Scalars(name)} == {0.0}  # no gradient is taken
 
 
 def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -> None:

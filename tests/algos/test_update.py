@@ -235,9 +235,9 @@ class ByHand:
         alpha = self.alpha(value_loss, grad_loss)
         info["losses/value"] = value_loss
         info["losses/critic"] = value_loss + alpha * grad_loss
+        info["gradient/alpha"] = torch.tensor(alpha)
         if alpha != 0:
             info["losses/gradient"] = grad_loss
-            info["gradient/alpha"] = torch.tensor(alpha)
         return info["losses/critic"]
 
     def step(self, adam: HandAdam, loss: Tensor) -> None:
