@@ -14,9 +14,8 @@ network at the input c x + (r at the goal's place), its biases times c: one more
         --alpha 0 0.1 auto --learning-rate 0.001 0.0015         120 runs, a folder for each
     python algos/ddpg_her_reengage_many.py --env-id HandReach-v3 --seeds 5 --alpha 0 0.1
 
-On a GPU an episode of ContinuousSeek with its updates is one CUDA graph, and so is a round of
-updates of Fetch and HandReach, whose physics steps on the CPU. Called again it trains what is
-missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
+On a GPU an episode of ContinuousSeek, or a round of updates of a simulated task, is one CUDA graph.
+Called again it trains what is missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
 """
 
 import itertools
@@ -185,8 +184,7 @@ class HerReplayBuffers:
 
     def sample(self, batch_size: int, newest: int | None = None) -> Batches:
         """Transitions drawn with replacement, of all stored episodes or of the newest."""
-        draws = self.streams.bits(3, batch_size)
-        which_episode, which_step, which_goal = draws.unbind(1)  # (run, batch)
+        which_episode, which_step, which_goal = self.streams.bits(3, batch_size).unbind(1)
         among = self.stored if newest is None else self.stored.clamp(max=newest)
         episode = (self.next - 1 - below(among, which_episode)) % self.capacity  # (run, batch)
         t = below(self.steps, which_step)
@@ -314,7 +312,7 @@ def forward(net: Net, x: Tensor) -> tuple[Tensor, Tensors]:
         x = torch.baddbmm(bias, x, weight).relu_()  # (run, batch, width)
         h.append(x)
     weight, bias = net[-1]
-    return torch.baddbmm(bias, x, weight), h
+    return torch.baddbmm(bias, x, weight).to(weight), h  # float32 under autocast too
 
 
 def where_active_(x: Tensor, h: Tensor) -> Tensor:
@@ -336,7 +334,7 @@ def backward(net: Net, h: Tensors, delta: Tensor) -> Tensors:
 def by_input(net: Net, deltas: Tensors, columns: slice) -> Tensor:
     """The derivative by these columns of the input: delta_1 W_1^T, (run, batch, columns)."""
     weight, _ = net[0]
-    return torch.bmm(deltas[0], weight[:, columns].mT)
+    return torch.bmm(deltas[0], weight[:, columns].mT).to(weight)
 
 
 def masked_linear(net: Net, h: Tensors, x: Tensor, c: Tensor) -> Tensors:
@@ -351,8 +349,11 @@ def masked_linear(net: Net, h: Tensors, x: Tensor, c: Tensor) -> Tensors:
 def write_gradient(gradient: Net, h: Tensors, deltas: Tensors, c: Tensor) -> None:
     """dW_k = h_{k-1}^T delta_k, db_k = c^T delta_k: sums over the batch."""
     for (weight, bias), h_k, delta in zip(gradient, h, deltas, strict=True):
-        torch.bmm(h_k.mT, delta, out=weight)  # (run, fan_in, fan_out)
-        torch.bmm(c.mT, delta, out=bias)  # (run, 1, fan_out)
+        for place, factor in ((weight, h_k), (bias, c)):  # (run, fan_in or 1, fan_out)
+            if deltas[0].dtype == torch.bfloat16:
+                place.copy_(torch.bmm(factor.mT, delta))
+            else:
+                torch.bmm(factor.mT, delta, out=place)
 
 
 class GradientWeights:
@@ -520,7 +521,7 @@ class Group:
     def normalized(self, batch: Batches) -> Batches:
         if not self.args.normalize:
             return batch
-        dims = (batch.obs.shape[2], batch.goal.shape[2])
+        dims = batch.obs.shape[2], batch.goal.shape[2]
         x = torch.cat([batch.obs, batch.goal], 2)
         next_x = torch.cat([batch.next_obs, batch.goal], 2)
         obs, goal = self.normalizers(x).split(dims, 2)
@@ -533,17 +534,18 @@ class Group:
         """A round of updates; of the last one its losses and alphas, (run,)."""
         args = self.args
         networks = self.networks
-        for step in range(1, args.gradient_steps + 1):
-            batch = self.normalized(self.buffers.sample(args.batch_size))
-            info = write_critic_gradient(networks, batch, self.weights, args)
-            if not args.simultaneous_updates:
-                networks.critic_optimizer.step()
-            write_actor_gradient(networks, batch, args.action_l2)
-            networks.actor_optimizer.step()
-            if args.simultaneous_updates:
-                networks.critic_optimizer.step()
-            if step % args.target_network_frequency == 0:
-                networks.target.lerp_(networks.online, args.tau)  # Polyak
+        with launch.autocast(args, networks.online.device):
+            for step in range(1, args.gradient_steps + 1):
+                batch = self.normalized(self.buffers.sample(args.batch_size))
+                info = write_critic_gradient(networks, batch, self.weights, args)
+                if not args.simultaneous_updates:
+                    networks.critic_optimizer.step()
+                write_actor_gradient(networks, batch, args.action_l2)
+                networks.actor_optimizer.step()
+                if args.simultaneous_updates:
+                    networks.critic_optimizer.step()
+                if step % args.target_network_frequency == 0:
+                    networks.target.lerp_(networks.online, args.tau)  # Polyak
         return info
 
     def evaluate(self) -> list[dict[str, float]]:

@@ -434,7 +434,7 @@ def start(
     return device, make_env
 
 
-def autocast(args: RunArgs, device: torch.device) -> torch.autocast:
+def autocast(args: Any, device: torch.device) -> torch.autocast:
     """bfloat16 for the networks of a loss with --matmul-precision medium; else it does nothing."""
     return torch.autocast(device.type, torch.bfloat16, args.matmul_precision == "medium")
 

@@ -55,8 +55,8 @@ class GridArgs:
     """use a GPU if there is one"""
     num_threads: int = 1
     """PyTorch's threads"""
-    matmul_precision: Literal["highest", "high"] = "highest"
-    """of matrix products; high is TF32, where a GPU has it"""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """of training's matrix products: high is TF32 on a GPU, medium is bfloat16"""
 
 
 OF_THE_CALL = (  # not of a run

@@ -242,6 +242,10 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
         for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (2, "0.2"), (8, "0.2")):
             name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
             found[name] = call(seek_many, runs, alpha, steps, "--no-cuda")
+        name = f"{plain}.py --alpha 0.2 {' '.join(MEDIUM)}"
+        found[name] = call(seek, plain, steps, "--alpha", "0.2", *MEDIUM)
+        name = f"{MANY}.py --seeds 4 --alpha 0.2 {' '.join(MEDIUM)}"
+        found[name] = call(seek_many, 4, "0.2", steps, "--no-cuda", *MEDIUM)
         if has_gpu():
             for flags in ([], ["--matmul-precision", "high"]):
                 name = " ".join([f"{MANY}.py --seeds 40 --cuda", *flags])

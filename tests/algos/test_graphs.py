@@ -113,7 +113,10 @@ ROBOTICS = dict(normalize=True, simultaneous_updates=True, clip_target=True, ran
 
 @pytest.mark.parametrize("alpha", [(0.0,), (0.1, "auto")], ids=str)
 @pytest.mark.parametrize("how", [dict(), ROBOTICS], ids=["seek", "robotics"])
-def test_an_episode_of_many_runs_and_its_updates_can_be_captured(alpha: tuple, how: dict):
+def test_an_episode_of_many_runs_and_its_updates_can_be_captured(
+    alpha: tuple, how: dict, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch, "autocast", lambda *_: contextlib.nullcontext())
     script = ddpg_her_reengage_many
     env_id = "ContinuousSeek5-v0"
     args = script.Args(

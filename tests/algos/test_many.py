@@ -1,12 +1,14 @@
 """Many runs at once compute what the plain script computes, and no run knows of its neighbours."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
@@ -226,6 +228,48 @@ def test_rounds_of_updates_leave_the_parameters_that_the_plain_scripts_steps_lea
     ours = torch.cat([problem.networks.online, problem.networks.target], 1)
     assert (problem.networks.online - before).abs().max() > 1e-3
     torch.testing.assert_close(ours, torch.stack(expected), rtol=1e-9, atol=1e-9)
+
+
+class Products(TorchDispatchMode):
+    """The dtypes of what is multiplied as matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(
+        self, operation: Callable, types: Any, args: tuple, kwargs: dict | None = None
+    ) -> Any:
+        if operation in (torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default):
+            self.dtypes |= {arg.dtype for arg in args}
+        return operation(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_medium_precision_multiplies_in_bfloat16_and_keeps_gradients_near_those_of_float32(
+    case: str,
+) -> None:
+    gradients = {}
+    for precision, dtype in (("highest", torch.float32), ("medium", torch.bfloat16)):
+        args = Args(**SMALL | CASES[case], matmul_precision=precision)
+        problem = Problem(args)
+        batch = Batches(*(part.float() for part in problem.normalized()[:-1]))
+        batch = batch._replace(goal_slope=problem.normalized().goal_slope)
+        group = SimpleNamespace(
+            args=args,
+            networks=problem.networks,
+            weights=problem.weights(problem.runs),
+            buffers=SimpleNamespace(sample=lambda batch_size, batch=batch: batch),
+            normalized=lambda batch: batch,
+        )
+        with Products() as products:
+            info = Group.learn(group)
+        assert products.dtypes == {dtype}
+        assert info["value_loss"].dtype == torch.float32
+        gradients[precision] = problem.networks.gradient
+    difference = (gradients["medium"] - gradients["highest"]).norm(dim=1)
+    relative = difference / gradients["highest"].norm(dim=1)
+    assert (relative > 0).all() and (relative < 0.1).all()
 
 
 def test_each_run_has_its_own_learning_rate(float64: None) -> None:
