@@ -9,7 +9,7 @@ SAC: Haarnoja et al. 2018).
 The noise stays the same while y is differentiated, so the gradient passes through the sampled
 action and through its log-probability. --alpha 0 is SAC + HER.
 
-    python algos/sac_her_reengage.py --env-id ContinuousSeek5-v0    success 1.0 after 15 minutes
+    python algos/sac_her_reengage.py --env-id ContinuousSeek5-v0    success 1.0 after 20 minutes
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
 include the transition's own next state.

@@ -100,6 +100,20 @@ def draw_grid(curves: Curves) -> Figure:
     return figure
 
 
+def grid_commands(curves: Curves, env_id: str) -> str:
+    """What trained the settings of each batch size that was run."""
+    lines = []
+    for batch_size in values_of(list(curves), "batch_size"):
+        those = {each: run for each, run in curves.items() if each.batch_size == batch_size}
+        alphas, rates = (" ".join(values_of(list(those), x)) for x in ("alpha", "learning_rate"))
+        seeds = max(len(values) for _, values in those.values())
+        lines += [
+            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
+            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds}",
+        ]
+    return "\n".join(["```bash", *lines, "```"])
+
+
 def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
     """Head and rows: the final value of every setting that was run, here and in the paper."""
     alphas = values_of(settings, "alpha")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from grids import agreement, draw_grid, grid_table, read_grids
+from grids import agreement, draw_grid, grid_commands, grid_table, read_grids
 from matplotlib.figure import Figure
 from plot import Curve, draw, read_curve, read_metrics, save
 from scipy.stats import bootstrap
@@ -264,7 +264,10 @@ def circumstances(method: Method, found: Measured) -> list[str]:
     machines = counted(map(machine, found.settings))
     precisions = counted(map(precision, found.settings))
     minutes = "not recorded" if math.isnan(found.minutes) else f"{found.minutes:.1f} min"
-    return [method.label, *judgements, minutes, machines, precisions, f"`{method.commands}`"]
+    commands = f"`{method.commands}`"
+    if any("random_stream" in settings for settings in found.settings):
+        commands += ", before 0.2.0"
+    return [method.label, *judgements, minutes, machines, precisions, commands]
 
 
 def propositions() -> str:
@@ -393,8 +396,9 @@ mean is at least 0.5 and 0.9. Success counts at any step of an episode, for the 
 step; for DriveSeek and NoisySeek the numbers are an episode's return. A value within 0.05 of the
 paper's (returns: 5 %) counts as reproduced. The circles in the pictures are the paper's mean at
 four steps. The commands are the lines that the script prints: `python benchmark/tools/run.py
-benchmark/experiments/SCRIPT`. The time of a run is the median of what passed on the clock, two
-runs at a time and with other work going on.
+benchmark/experiments/SCRIPT`. "Before 0.2.0" some environments drew from another random stream: the
+same seed gives other numbers today. The time of a run is the median of what passed on the clock,
+two runs at a time and with other work going on.
 
 {BLANK.join(papers)}
 
@@ -468,8 +472,9 @@ def grids() -> list[str]:
             f"## {first.title}",
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
-            "The final value of every setting, trained by `ddpg_her_reengage_many.py` in "
-            f"{precisions}; the circles are the paper's. `tools/gpu_queue.sh` prints the commands.",
+            f"The final value of every setting in {precisions}; the circles are the paper's. The "
+            f"commands, here and, with 20 seeds in TF32, by `tools/gpu_queue.sh`:",
+            grid_commands(curves, found[0]["env_id"]),
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
         ]

@@ -238,6 +238,9 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
     assert name == "seek" and len(settings) == 3
     _, rows = grids.grid_table(settings, curves)
     assert rows == [["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"]]
+    commands = grids.grid_commands(curves, "Seek-v0")
+    assert "--env-id Seek-v0 --alpha 0 0.1 " in commands
+    assert "--learning-rate 0.001 --batch-size 128 --seeds 2\n" in commands
     text = grids.agreement(settings, curves)
     assert text.startswith("2 of 3 settings were run.")
     assert "The final differs from the paper's by -0.025 in the mean over settings" in text
