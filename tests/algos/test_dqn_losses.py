@@ -247,7 +247,7 @@ def test_with_alpha_0_only_the_value_loss_is_left():
     problem.set_alpha(0.0)
     loss, info = problem.loss()
     assert torch.equal(loss, value_loss)
-    assert info.keys() == {"value_loss", "q", "target"}
+    assert info.keys() == {"value_loss", "q", "target", "alpha"}
 
 
 def test_alpha_that_finds_itself_is_a_constant_of_the_loss():

@@ -335,7 +335,7 @@ def test_alpha_0_is_the_plain_critic_loss():
     gates = problem.present()
     expected = nn.functional.mse_loss(padded_q(problem, gates), padded_target(problem, gates))
     close(problem.loss()[0], expected)
-    assert problem.loss()[2].keys() == {"value_loss", "q", "target"}
+    assert problem.loss()[2].keys() == {"value_loss", "q", "target", "alpha"}
 
 
 def test_alpha_that_finds_itself_is_a_constant_of_the_loss():

@@ -312,7 +312,7 @@ def test_alpha_0_is_sac_and_builds_no_graph_for_the_goal():
     errors = problem.qs(problem.batch.goal) - target
     loss, info = problem.loss()
     close(loss, errors.square().mean(1).sum() / 2, 1e-12)
-    assert info.keys() == {"value_loss", "q", "target"}
+    assert info.keys() == {"value_loss", "q", "target", "alpha"}
     assert not info["target"].requires_grad
 
 
