@@ -26,6 +26,7 @@ SAC = "algos/sac_her_reengage.py"
 DQN = "algos/dqn_her_reengage_bitflip.py"
 MULTI = "algos/ddpg_multi_reengage.py"
 TORCHRUN = "algos/ddpg_her_reengage_torchrun.py"
+MANY = "algos/ddpg_her_reengage_many.py"
 LAUNCH = "envs/launch.py"
 FOLDER = "envs/run_folder.py"
 
@@ -286,7 +287,35 @@ ENVS += noticed_by(
     ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
 )
 
-MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS
+# The gradients that many runs write by hand, and that no run knows of its neighbours
+MANY_RUNS = noticed_by(
+    "tests/algos/test_many.py",
+    (MANY, "mixed_x[:, :, goals] += r", "mixed_x[:, :, goals] -= r"),
+    (MANY, "c = 2 / batch_size * error", "c = error / batch_size"),
+    (MANY, "x = torch.baddbmm(c * bias, x, weight)", "x = torch.baddbmm(bias, x, weight)"),
+    (MANY, "by_action *= 1 - next_action.square()", "by_action *= 1"),
+    (MANY, "target_grad += by_input(networks.target_actor,", "by_input(networks.target_actor,"),
+    (MANY, "slope *= (target >= lowest) & (target <= 0)", "slope *= target >= lowest"),
+    (MANY, "(batch.reward == -1) * batch.goal_slope", "(batch.reward == -1) * 1.0"),
+    (MANY, "2 * action_l2 / action[0].numel()", "2 * action_l2 / action.numel()"),
+    (
+        MANY,
+        "networks.target.lerp_(networks.online, args.tau)",
+        "networks.target.lerp_(networks.online, 1)",
+    ),
+    (MANY, "if step % args.target_network_frequency == 0", "if step > 0"),
+    (
+        MANY,
+        "groups[run.learning_rate].append(parameters)",
+        "groups[runs[0].learning_rate].append(parameters)",
+    ),
+    (MANY, "later = row + 1 + below(", "later = row + below("),
+    (MANY, "inside / self.std if raw else", "inside.to(x) if raw else"),
+    (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
+    (MANY, "with launch.autocast(args, networks.online.device):", "if True:"),
+)
+
+MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS
 
 
 def verdict(mutant: Mutant) -> str:
