@@ -23,7 +23,7 @@ auto() { # experiment ratio seed script flags
 small="--hidden-dim 100 --batch-size 128 --num-threads 1"
 small="$small --total-timesteps 20000 --eval-frequency 1000"
 seek="ddpg_her_reengage --env-id ContinuousSeek"
-sac="sac_her_reengage --learning-rate 0.0025 --env-id ContinuousSeek"
+sac="sac_her_reengage --env-id ContinuousSeek"
 bits="dqn_her_reengage_bitflip --env-id BitFlip"
 drive="ddpg_multi_reengage --env-id DriveSeek20-v0 $small"
 noisy="ddpg_multi_reengage --env-id NoisySeek20-v0 $small"
@@ -84,6 +84,6 @@ for seed in 1 2 3; do
     train fetch_reach_metres alpha0 $seed $metres --alpha 0
     train fetch_reach_metres alpha0.1 $seed $metres --alpha 0.1
     auto fetch_reach_metres 0.1 $seed $metres
-    auto continuous_seek_sac_d5 0.1 $seed ${sac}5-v0 --batch-size 4096
-    auto continuous_seek_sac_d10 0.1 $seed ${sac}10-v0 --batch-size 1024
+    auto continuous_seek_sac_d5 0.1 $seed ${sac}5-v0
+    auto continuous_seek_sac_d10 0.1 $seed ${sac}10-v0
 done
