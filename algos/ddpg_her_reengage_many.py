@@ -187,7 +187,7 @@ class HerReplayBuffers:
         which_episode, which_step, which_goal = self.streams.bits(3, batch_size).unbind(1)
         among = self.stored if newest is None else self.stored.clamp(max=newest)
         episode = (self.next - 1 - below(among, which_episode)) % self.capacity  # (run, batch)
-        t = below(self.steps, which_step)
+        t = below(self.steps, which_step)  # (run, batch)
         row = self.first_row + episode * (self.steps + 1) + t
         later = row + 1 + below(self.steps - t, which_goal)  # of t + 1 .. T
         n = int(self.relabelled * batch_size)
@@ -350,7 +350,7 @@ def write_gradient(gradient: Net, h: Tensors, deltas: Tensors, c: Tensor) -> Non
     """dW_k = h_{k-1}^T delta_k, db_k = c^T delta_k: sums over the batch."""
     for (weight, bias), h_k, delta in zip(gradient, h, deltas, strict=True):
         for place, factor in ((weight, h_k), (bias, c)):  # (run, fan_in or 1, fan_out)
-            if deltas[0].dtype == torch.bfloat16:
+            if deltas[0].dtype == torch.bfloat16:  # autocast writes no float32 in place
                 place.copy_(torch.bmm(factor.mT, delta))
             else:
                 torch.bmm(factor.mT, delta, out=place)

@@ -104,9 +104,10 @@ def grid_commands(curves: Curves, env_id: str) -> str:
     """What trained the settings of each batch size that was run."""
     lines = []
     for batch_size in values_of(list(curves), "batch_size"):
-        those = {each: run for each, run in curves.items() if each.batch_size == batch_size}
-        alphas, rates = (" ".join(values_of(list(those), x)) for x in ("alpha", "learning_rate"))
-        seeds = max(len(values) for _, values in those.values())
+        settings = [setting for setting in curves if setting.batch_size == batch_size]
+        alphas = " ".join(values_of(settings, "alpha"))
+        rates = " ".join(values_of(settings, "learning_rate"))
+        seeds = max(len(curves[setting][1]) for setting in settings)
         lines += [
             f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
             f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds}",

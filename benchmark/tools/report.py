@@ -473,7 +473,7 @@ def grids() -> list[str]:
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
             f"The final value of every setting in {precisions}; the circles are the paper's. The "
-            f"commands, here and, with 20 seeds in TF32, by `tools/gpu_queue.sh`:",
+            "commands; `tools/gpu_queue.sh` prints those for a GPU, with 20 seeds in TF32:",
             grid_commands(curves, found[0]["env_id"]),
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
