@@ -1,7 +1,9 @@
 """Many runs at once compute what the plain script computes, and no run knows of its neighbours."""
 
 import functools
+import runpy
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from envs.many_runs import Run
 from envs.on_device import DeviceTask, Streams, inspect_for_device
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
 RATES = (1e-3, 3e-3, 1e-3, 5e-4)
@@ -394,6 +397,18 @@ def test_samples_are_transitions_whose_new_goals_come_later_in_their_own_episode
     assert not torch.equal(batch.obs[0] % 10_000, batch.obs[1] % 10_000)
     newest = buffers.sample(500, newest=2)
     assert set((newest.obs[0] // 100).flatten().tolist()) == {8, 9}
+
+
+def test_the_older_future_takes_no_episodes_end_as_a_goal_and_relabels_no_last_transition() -> None:
+    study = runpy.run_path(str(ROOT / "benchmark" / "studies" / "older_future.py"))
+    buffers = filled_buffers(Args(), episodes=6)
+    batch = study["OlderFuture"].sample(buffers, 2000)
+    t, ahead = batch.obs % 100, batch.goal - batch.obs  # (run, 2000, 1)
+    pairs = torch.cat([t, ahead], 2)[:, :1600].flatten(0, 1)  # her_k = 4: the relabelled
+    assert set(map(tuple, pairs.tolist())) == {(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)}
+    assert set(t[:, 1600:].flatten().tolist()) == {0, 1, 2, 3}
+    assert torch.equal(batch.next_obs, batch.obs + 1)
+    assert torch.equal(batch.reward[:, :1600] == 0, ahead[:, :1600] == 1)
 
 
 # ---- a run and its neighbours ------------------------------------------------------------------
