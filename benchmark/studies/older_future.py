@@ -32,6 +32,8 @@ class Args(many.EnvironmentArgs, many.LearningArgs, many.MethodArgs, many.GridAr
 
 
 class OlderFuture(many.HerReplayBuffers):
+    """Relabels as that library did, before an episode's last transition."""
+
     def sample(self, batch_size: int, newest: int | None = None) -> many.Batches:
         """Transitions drawn with replacement, of all stored episodes or of the newest."""
         which_episode, which_step, which_goal = self.streams.bits(3, batch_size).unbind(1)
