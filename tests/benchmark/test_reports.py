@@ -54,7 +54,8 @@ def test_every_picture_that_results_md_shows_is_there_and_small():
     text = (BENCHMARK / "RESULTS.md").read_text()
     for name in (part.split(")")[0] for part in text.split("](figures/")[1:]):
         path = BENCHMARK / "figures" / name
-        assert path.exists() and path.with_suffix(".svg").stat().st_size < 100_000
+        limit = 200_000 if path.stem.endswith("_grid") else 100_000  # a search has twelve panels
+        assert path.exists() and path.with_suffix(".svg").stat().st_size < limit
 
 
 def test_every_curve_stands_in_the_table_and_has_its_settings_beside_it():
