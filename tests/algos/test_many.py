@@ -2,6 +2,8 @@
 
 import functools
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -409,6 +411,20 @@ def test_the_older_future_takes_no_episodes_end_as_a_goal_and_relabels_no_last_t
     assert set(t[:, 1600:].flatten().tolist()) == {0, 1, 2, 3}
     assert torch.equal(batch.next_obs, batch.obs + 1)
     assert torch.equal(batch.reward[:, :1600] == 0, ahead[:, :1600] == 1)
+
+
+def test_the_study_of_the_older_future_trains_with_it(tmp_path: Path) -> None:
+    study = ROOT / "benchmark" / "studies" / "older_future.py"
+    flags = "--total-timesteps 20 --learning-starts 10 --eval-frequency 10 --eval-episodes 1"
+    code = [
+        "import runpy, sys",
+        f"sys.argv = {['study', *flags.split(), '--run-dir', str(tmp_path)]}",
+        f"study = runpy.run_path({str(study)!r}, run_name='__main__')",
+        "print(study['many'].HerReplayBuffers is study['OlderFuture'])",
+    ]
+    ended = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stdout.endswith("True\n"), ended.stderr
+    assert len(list(tmp_path.glob("*/1/metrics.csv"))) == 1
 
 
 # ---- a run and its neighbours ------------------------------------------------------------------
