@@ -101,13 +101,14 @@ def draw_grid(curves: Curves) -> Figure:
 
 
 def grid_commands(curves: Curves, env_id: str) -> str:
-    """What trained the settings of each batch size that was run."""
+    """What trained them: a command for the settings of a batch size with as many seeds."""
+    alike: dict[tuple[int, int], list[Setting]] = {}
+    for setting, (_, values) in curves.items():
+        alike.setdefault((int(setting.batch_size), len(values)), []).append(setting)
     lines = []
-    for batch_size in values_of(list(curves), "batch_size"):
-        settings = [setting for setting in curves if setting.batch_size == batch_size]
+    for (batch_size, seeds), settings in sorted(alike.items()):
         alphas = " ".join(values_of(settings, "alpha"))
         rates = " ".join(values_of(settings, "learning_rate"))
-        seeds = max(len(curves[setting][1]) for setting in settings)
         lines += [
             f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
             f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds}",

@@ -227,23 +227,32 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         "figure,title,experiment,batch_size,learning_rate,alpha,final,area\n"
         "10,search,seek,128,0.001,0,0.5,0.2\n"
         "10,search,seek,128,0.001,0.1,0.9,0.4\n"
+        "10,search,seek,128,0.01,0,0.6,0.3\n"
         "10,search,seek,512,0.01,0,0.7,0.3\n"
     )
-    for alpha, last in (("0", 0.4), ("0.1", 0.95)):
-        folder = tmp_path / "results" / "seek_batch128_grid" / f"alpha{alpha}_lr0.001"
+    for method, seeds, last in (
+        ("alpha0_lr0.001", 2, 0.4),
+        ("alpha0.1_lr0.001", 2, 0.95),
+        ("alpha0_lr0.01", 3, 0.6),
+    ):
+        folder = tmp_path / "results" / "seek_batch128_grid" / method
         folder.mkdir(parents=True)
-        for seed in (1, 2):
+        for seed in range(1, seeds + 1):
             values = f"global_step,success_once\n0,0.0\n100,{last}\n"
             (folder / f"{seed}.csv").write_text(values)
     ((name, settings, curves),) = grids.read_grids()
-    assert name == "seek" and len(settings) == 3
+    assert name == "seek" and len(settings) == 4
     _, rows = grids.grid_table(settings, curves)
-    assert rows == [["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"]]
+    assert rows == [
+        ["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"],
+        ["0.01", "128", "3", "0.600", "0.600", "", ""],
+    ]
     commands = grids.grid_commands(curves, "Seek-v0")
     assert "--env-id Seek-v0 --alpha 0 0.1 " in commands
     assert "--learning-rate 0.001 --batch-size 128 --seeds 2\n" in commands
+    assert "--learning-rate 0.01 --batch-size 128 --seeds 3\n" in commands
     text = grids.agreement(settings, curves)
-    assert text.startswith("2 of 3 settings were run.")
-    assert "The final differs from the paper's by -0.025 in the mean over settings" in text
+    assert text.startswith("3 of 4 settings were run.")
+    assert "The final differs from the paper's by -0.017 in the mean over settings" in text
     assert "-0.100 at most (learning rate 0.001, batch 128, alpha 0)" in text
-    assert len(grids.draw_grid(curves).axes) == 1
+    assert len(grids.draw_grid(curves).axes) == 2
