@@ -6,7 +6,7 @@ today's libraries, takes them of t + 1 .. T for all t. Everything else is that s
 flags:
 
     python benchmark/studies/older_future.py --env-id ContinuousSeek5-v0 --batch-size 128 \\
-        --alpha 0 0.1 0.2 0.3 --learning-rate 0.00025 --seeds 5 --group-size 4
+        --alpha 0 0.1 0.2 0.3 --learning-rate 0.00025 --seeds 20 --group-size 4
 """
 
 import signal

@@ -30,9 +30,11 @@ class Setting(NamedTuple):
     final: str  # the paper's
     area: str
 
+    def grid(self) -> str:
+        return f"{self.experiment}_batch{self.batch_size}_grid"
+
     def folder(self) -> str:
-        method = f"alpha{self.alpha}_lr{self.learning_rate}"
-        return f"{self.experiment}_batch{self.batch_size}_grid/{method}"
+        return f"{self.grid()}/alpha{self.alpha}_lr{self.learning_rate}"
 
 
 Curves = dict[Setting, tuple[np.ndarray, np.ndarray]]  # steps (n,), values (seeds, n)
@@ -101,7 +103,7 @@ def draw_grid(curves: Curves) -> Figure:
 
 
 def grid_commands(curves: Curves, env_id: str) -> str:
-    """What trained them: a command for the settings of a batch size with as many seeds."""
+    """The commands that trained the settings: one for each batch size and number of seeds."""
     alike: dict[tuple[int, int], list[Setting]] = {}
     for setting, (_, values) in curves.items():
         alike.setdefault((int(setting.batch_size), len(values)), []).append(setting)
@@ -111,7 +113,8 @@ def grid_commands(curves: Curves, env_id: str) -> str:
         rates = " ".join(values_of(settings, "learning_rate"))
         lines += [
             f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
-            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds}",
+            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds} \\",
+            f"    --run-dir runs/{settings[0].grid()}",
         ]
     return "\n".join(["```bash", *lines, "```"])
 

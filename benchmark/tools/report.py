@@ -398,7 +398,7 @@ paper's (returns: 5 %) counts as reproduced. The circles in the pictures are the
 four steps. The commands are the lines that the script prints: `python benchmark/tools/run.py
 benchmark/experiments/SCRIPT`. "Before 0.2.0" some environments drew from another random stream: the
 same seed gives other numbers today. The time of a run is the median of what passed on the clock,
-two runs at a time and with other work going on.
+two runs at a time and with other work going on; of runs at once, it is that of all together.
 
 {BLANK.join(papers)}
 

@@ -21,6 +21,7 @@ RESULTS = BENCHMARK / "results"
 METHODS = report.read_table("table.csv", report.Method)
 PLANNED = report.read_table("not_run.csv", report.NotRun)
 SCRIPTED = [method for method in METHODS if method.commands.split(",")[0].split()[0][-3:] == ".sh"]
+AT_ONCE = [method for method in METHODS if "--group-size" in method.commands]
 
 
 def test_the_verdict_says_by_how_much_a_result_differs():
@@ -93,6 +94,19 @@ def test_a_methods_commands_are_printed_by_its_script_and_its_files_have_their_s
         for name, value in words.items():
             if name not in run.NOT_COMPARED:
                 assert run.is_same(name, value, settings[name]), (path, name)
+
+
+@pytest.mark.parametrize("method", AT_ONCE, ids=lambda method: method.folder)
+def test_the_command_of_runs_at_once_has_their_settings_and_as_many_seeds(method: report.Method):
+    script, *flags = method.commands.split(" --")
+    values = {name.replace("-", "_"): words for name, *words in map(str.split, flags)}
+    paths = report.csv_files(method.folder)
+    assert values.pop("seeds") == [str(len(paths))]
+    for path in paths:
+        settings = json.loads(path.with_suffix(".json").read_text())
+        assert settings["versions"]["script"] == Path(script).stem
+        for name in values.keys() - {"group_size", "run_dir"}:
+            assert any(run.is_same(name, [word], settings[name]) for word in values[name]), path
 
 
 def test_what_is_planned_is_printed_by_its_script_and_timed_by_runs_that_are_there():
@@ -247,10 +261,16 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         ["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"],
         ["0.01", "128", "3", "0.600", "0.600", "", ""],
     ]
-    commands = grids.grid_commands(curves, "Seek-v0")
-    assert "--env-id Seek-v0 --alpha 0 0.1 " in commands
-    assert "--learning-rate 0.001 --batch-size 128 --seeds 2\n" in commands
-    assert "--learning-rate 0.01 --batch-size 128 --seeds 3\n" in commands
+    assert grids.grid_commands(curves, "Seek-v0").splitlines() == [
+        "```bash",
+        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 0.1 \\",
+        "    --learning-rate 0.001 --batch-size 128 --seeds 2 \\",
+        "    --run-dir runs/seek_batch128_grid",
+        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 \\",
+        "    --learning-rate 0.01 --batch-size 128 --seeds 3 \\",
+        "    --run-dir runs/seek_batch128_grid",
+        "```",
+    ]
     text = grids.agreement(settings, curves)
     assert text.startswith("3 of 4 settings were run.")
     assert "The final differs from the paper's by -0.017 in the mean over settings" in text
