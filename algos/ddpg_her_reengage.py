@@ -10,8 +10,8 @@ Its diff against `ddpg_her.py` is the method, and `--alpha auto`, which is not t
     python algos/ddpg_her_reengage.py --env-id HandReach-v3          success 0.5 after half an hour
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics
-a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torchrun.py), and
-'future' goals include the transition's own next state.
+a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torchrun.py); elsewhere
+'future' goals include an episode's final state, which the paper's library left out.
 """
 
 import copy

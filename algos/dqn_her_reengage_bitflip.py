@@ -13,7 +13,7 @@ Temperature 0 is the plain max. --alpha 0 is DQN + HER.
     python algos/dqn_her_reengage_bitflip.py --env-id BitFlip40-v0    success 0.9 in two minutes
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
-include the transition's own next state. The paper gives no program for this figure;
+include an episode's final state, which its library left out. There is no program for this figure;
 Eqs. (32) and (33) have gamma twice, here it is once, and no mask, which is that of Eq. (9).
 """
 

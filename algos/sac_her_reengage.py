@@ -12,7 +12,7 @@ action and through its log-probability. --alpha 0 is SAC + HER.
     python algos/sac_her_reengage.py --env-id ContinuousSeek5-v0    success 1.0 after 20 minutes
 
 PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
-include the transition's own next state.
+include an episode's final state, which the paper's library left out.
 """
 
 import copy

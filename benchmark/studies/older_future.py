@@ -6,7 +6,8 @@ today's libraries, takes them of t + 1 .. T for all t. Everything else is that s
 flags:
 
     python benchmark/studies/older_future.py --env-id ContinuousSeek5-v0 --batch-size 128 \\
-        --alpha 0 0.1 0.2 0.3 --learning-rate 0.00025 --seeds 20 --group-size 4
+        --alpha 0 0.1 0.2 0.3 --learning-rate 0.00025 --seeds 20 --group-size 4 \\
+        --run-dir runs/older_future
 """
 
 import signal
@@ -28,11 +29,11 @@ from envs.on_device import below, inspect_for_device
 
 @dataclass
 class Args(many.EnvironmentArgs, many.LearningArgs, many.MethodArgs, many.GridArgs):
-    """Those of `ddpg_her_reengage_many.py`."""
+    """Those of `ddpg_her_reengage_many.py`; a class of this file, which names the runs' script."""
 
 
 class OlderFuture(many.HerReplayBuffers):
-    """Relabels as that library did, before an episode's last transition."""
+    """Relabels as that library did: goals of t + 1 .. T - 1, for t < T - 1."""
 
     def sample(self, batch_size: int, newest: int | None = None) -> many.Batches:
         """Transitions drawn with replacement, of all stored episodes or of the newest."""

@@ -1,8 +1,7 @@
 """The paper's searches over learning rate, batch size and alpha: a picture and a table of each.
 
 For `report.py`. experiments/grids.csv names every setting, with the final value and the area that
-the paper's figure shows; its runs are results/<experiment>_batch<B>_grid/alpha<A>_lr<L>/<seed>, the
-names that `algos/ddpg_her_reengage_many.py` gives to those of tools/gpu_queue.sh.
+the paper's figure shows; its runs are results/<experiment>_batch<B>_grid/alpha<A>_lr<L>/<seed>.
 """
 
 import csv
@@ -13,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
-from plot import COLOURS, STYLES, Curve, read_curve
+from plot import COLOURS, STYLES, Curve, final_and_area, read_curve
 
 BENCHMARK = Path(__file__).resolve().parents[1]
 
@@ -103,18 +102,23 @@ def draw_grid(curves: Curves) -> Figure:
 
 
 def grid_commands(curves: Curves, env_id: str) -> str:
-    """The commands that trained the settings: one for each batch size and number of seeds."""
-    alike: dict[tuple[int, int], list[Setting]] = {}
+    """The commands that train the settings, each those of a batch size with as many seeds."""
+    alphas: dict[tuple[int, int, str], list[str]] = {}
     for setting, (_, values) in curves.items():
-        alike.setdefault((int(setting.batch_size), len(values)), []).append(setting)
+        place = int(setting.batch_size), len(values), setting.learning_rate
+        alphas.setdefault(place, []).append(setting.alpha)
+    rates: dict[tuple[int, int, str], list[str]] = {}  # with the same alphas
+    for (batch_size, seeds, rate), found in alphas.items():
+        alike = batch_size, seeds, " ".join(sorted(found, key=float))
+        rates.setdefault(alike, []).append(rate)
+    experiment = next(iter(curves)).experiment
     lines = []
-    for (batch_size, seeds), settings in sorted(alike.items()):
-        alphas = " ".join(values_of(settings, "alpha"))
-        rates = " ".join(values_of(settings, "learning_rate"))
+    for (batch_size, seeds, found), alike in sorted(rates.items()):
+        learning_rates = " ".join(sorted(alike, key=float))
         lines += [
-            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
-            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds} \\",
-            f"    --run-dir runs/{settings[0].grid()}",
+            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {found} \\",
+            f"    --learning-rate {learning_rates} --batch-size {batch_size} --seeds {seeds} \\",
+            f"    --run-dir runs/{experiment}_batch{batch_size}_grid",
         ]
     return "\n".join(["```bash", *lines, "```"])
 
@@ -125,23 +129,24 @@ def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[
     head = "learning rate|batch|seeds"
     for alpha in alphas:
         head += f"|alpha {alpha}|paper"
-    rows: dict[tuple[str, str], list[str]] = {}
+    rows: dict[tuple[str, str, str], list[str]] = {}
     for setting in sorted(curves, key=lambda each: tuple(map(float, each[3:6]))):
         _, values = curves[setting]
-        place = (setting.learning_rate, setting.batch_size)
-        row = rows.setdefault(place, [*place, str(len(values))] + 2 * len(alphas) * [""])
+        place = setting.learning_rate, setting.batch_size, str(len(values))
+        row = rows.setdefault(place, [*place] + 2 * len(alphas) * [""])
+        final, _ = final_and_area(values)
         column = 3 + 2 * alphas.index(setting.alpha)
-        row[column : column + 2] = [f"{values[:, -1].mean():.3f}", f"{float(setting.final):.3f}"]
+        row[column : column + 2] = [f"{final.mean():.3f}", f"{float(setting.final):.3f}"]
     return head, list(rows.values())
 
 
 def agreement(settings: list[Setting], curves: Curves) -> str:
     """How far the final values and the areas are from the paper's, over all settings."""
     sentences = []
-    for what in ("final", "area"):
+    for index, what in enumerate(("final", "area")):
         differences = {}
         for setting, (_, values) in curves.items():
-            ours = values[:, -1].mean() if what == "final" else values.mean()
+            ours = final_and_area(values)[index].mean()
             differences[setting] = ours - float(getattr(setting, what))
         worst = max(differences, key=lambda setting: abs(differences[setting]))
         mean = sum(differences.values()) / len(differences)
@@ -150,6 +155,6 @@ def agreement(settings: list[Setting], curves: Curves) -> str:
         )
         sentences.append(
             f"The {what} differs from the paper's by {mean:+.3f} in the mean over settings and by "
-            f"{differences[worst]:+.3f} at most ({place})."
+            f"{differences[worst]:+.3f} at worst ({place})."
         )
     return f"{len(curves)} of {len(settings)} settings were run. " + " ".join(sentences)

@@ -190,6 +190,12 @@ def read_curve(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
     return steps, np.array(values)
 
 
+def final_and_area(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of values (seeds, evaluations) the mean of the last tenth and of all, (seeds,) each."""
+    last = max(1, round(values.shape[1] / 10))
+    return values[:, -last:].mean(1), values.mean(1)
+
+
 def describe(label: str, steps: np.ndarray, values: np.ndarray, is_success: bool) -> str:
     mean = values.mean(0)
     last = max(1, round(len(mean) / 10))

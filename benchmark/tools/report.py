@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from grids import agreement, draw_grid, grid_commands, grid_table, read_grids
 from matplotlib.figure import Figure
-from plot import Curve, draw, read_curve, read_metrics, save
+from plot import Curve, draw, final_and_area, read_curve, read_metrics, save
 from scipy.stats import bootstrap
 
 BENCHMARK = Path(__file__).resolve().parents[1]
@@ -152,12 +152,6 @@ def verdict(ours: float, paper: float) -> str:
     if abs(difference) <= 0.05 * max(1.0, abs(paper)):
         return "reproduced"
     return f"{'better' if difference > 0 else 'short'} by {abs(difference):.2f}"
-
-
-def final_and_area(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of values (seeds, evaluations): (seeds,) each."""
-    last = max(1, round(values.shape[1] / 10))
-    return values[:, -last:].mean(1), values.mean(1)
 
 
 def first_step(measured: Measured, level: float) -> str:
@@ -395,10 +389,11 @@ brackets the 95 % bootstrap interval of the mean over seeds; then come the first
 mean is at least 0.5 and 0.9. Success counts at any step of an episode, for the robots at its last
 step; for DriveSeek and NoisySeek the numbers are an episode's return. A value within 0.05 of the
 paper's (returns: 5 %) counts as reproduced. The circles in the pictures are the paper's mean at
-four steps. The commands are the lines that the script prints: `python benchmark/tools/run.py
-benchmark/experiments/SCRIPT`. "Before 0.2.0" some environments drew from another random stream: the
-same seed gives other numbers today. The time of a run is the median of what passed on the clock,
-two runs at a time and with other work going on; of runs at once, it is that of all together.
+four steps. A shell script prints the commands: `python benchmark/tools/run.py
+benchmark/experiments/SCRIPT` trains them; what ends in .py is a command itself, of `algos/` or of
+`benchmark/`. "Before 0.2.0" some environments drew from another random stream: the same seed gives
+other numbers today. The time of a run is the median of what passed on the clock, two runs at a time
+and with other work going on; of runs at once, it is that of all together.
 
 {BLANK.join(papers)}
 
@@ -433,8 +428,8 @@ the same seeds and end at the same step.
 
 ## Not run
 
-The cost is what the time of similar runs here makes of it: upper bounds, because those shared
-their machine with other work.
+The cost is what the time of similar runs here makes of it, for a search of runs at its largest
+batch size: upper bounds, also because those shared their machine with other work.
 
 {table("figure|experiment|methods|runs|cost|commands", missing)}
 """
@@ -472,8 +467,9 @@ def grids() -> list[str]:
             f"## {first.title}",
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
-            f"The final value of every setting in {precisions}; the circles are the paper's. The "
-            "commands; `tools/gpu_queue.sh` prints those for a GPU, with 20 seeds in TF32:",
+            f"All in {precisions}. The circles, and the columns beside ours, are the paper's final "
+            "values. Commands (for a GPU: those of `tools/gpu_queue.sh`, with 20 seeds in TF32, in "
+            "another `runs/`):",
             grid_commands(curves, found[0]["env_id"]),
             table(*grid_table(settings, curves)),
             agreement(settings, curves),

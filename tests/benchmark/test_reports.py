@@ -242,12 +242,14 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         "10,search,seek,128,0.001,0,0.5,0.2\n"
         "10,search,seek,128,0.001,0.1,0.9,0.4\n"
         "10,search,seek,128,0.01,0,0.6,0.3\n"
+        "10,search,seek,128,0.01,0.1,0.9,0.4\n"
         "10,search,seek,512,0.01,0,0.7,0.3\n"
     )
     for method, seeds, last in (
         ("alpha0_lr0.001", 2, 0.4),
         ("alpha0.1_lr0.001", 2, 0.95),
         ("alpha0_lr0.01", 3, 0.6),
+        ("alpha0.1_lr0.01", 2, 0.9),
     ):
         folder = tmp_path / "results" / "seek_batch128_grid" / method
         folder.mkdir(parents=True)
@@ -255,16 +257,20 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
             values = f"global_step,success_once\n0,0.0\n100,{last}\n"
             (folder / f"{seed}.csv").write_text(values)
     ((name, settings, curves),) = grids.read_grids()
-    assert name == "seek" and len(settings) == 4
+    assert name == "seek" and len(settings) == 5
     _, rows = grids.grid_table(settings, curves)
     assert rows == [
         ["0.001", "128", "2", "0.400", "0.500", "0.950", "0.900"],
         ["0.01", "128", "3", "0.600", "0.600", "", ""],
+        ["0.01", "128", "2", "", "", "0.900", "0.900"],
     ]
     assert grids.grid_commands(curves, "Seek-v0").splitlines() == [
         "```bash",
         "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 0.1 \\",
         "    --learning-rate 0.001 --batch-size 128 --seeds 2 \\",
+        "    --run-dir runs/seek_batch128_grid",
+        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0.1 \\",
+        "    --learning-rate 0.01 --batch-size 128 --seeds 2 \\",
         "    --run-dir runs/seek_batch128_grid",
         "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 \\",
         "    --learning-rate 0.01 --batch-size 128 --seeds 3 \\",
@@ -272,7 +278,7 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         "```",
     ]
     text = grids.agreement(settings, curves)
-    assert text.startswith("3 of 4 settings were run.")
-    assert "The final differs from the paper's by -0.017 in the mean over settings" in text
-    assert "-0.100 at most (learning rate 0.001, batch 128, alpha 0)" in text
+    assert text.startswith("4 of 5 settings were run.")
+    assert "The final differs from the paper's by -0.013 in the mean over settings" in text
+    assert "-0.100 at worst (learning rate 0.001, batch 128, alpha 0)" in text
     assert len(grids.draw_grid(curves).axes) == 2
