@@ -108,15 +108,15 @@ def grid_commands(curves: Curves, env_id: str) -> str:
         place = int(setting.batch_size), len(values), setting.learning_rate
         alphas.setdefault(place, []).append(setting.alpha)
     rates: dict[tuple[int, int, str], list[str]] = {}  # with the same alphas
-    for (batch_size, seeds, rate), found in alphas.items():
-        alike = batch_size, seeds, " ".join(sorted(found, key=float))
+    for (batch_size, seeds, rate), tried in alphas.items():
+        alike = batch_size, seeds, " ".join(sorted(tried, key=float))
         rates.setdefault(alike, []).append(rate)
     experiment = next(iter(curves)).experiment
     lines = []
-    for (batch_size, seeds, found), alike in sorted(rates.items()):
-        learning_rates = " ".join(sorted(alike, key=float))
+    for (batch_size, seeds, tried), found in sorted(rates.items()):
+        learning_rates = " ".join(sorted(found, key=float))
         lines += [
-            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {found} \\",
+            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {tried} \\",
             f"    --learning-rate {learning_rates} --batch-size {batch_size} --seeds {seeds} \\",
             f"    --run-dir runs/{experiment}_batch{batch_size}_grid",
         ]
