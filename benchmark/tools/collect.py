@@ -17,7 +17,10 @@ from pathlib import Path
 from run import is_live, last_step, read_args
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-MAY_DIFFER = {"seed", "run_dir", "num_threads", "cuda", "track", "capture_video", "save_model"}
+MAY_DIFFER = {  # where, on how many cores, and what else is written: no number depends on it
+    "seed", "run_dir", "num_threads", "env_threads", "cuda", "track", "capture_video",
+    "save_model", "save_checkpoint", "log_frequency",
+}  # fmt: skip
 
 
 def target_of(run_dir: Path, method: str) -> Path:

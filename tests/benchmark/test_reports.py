@@ -187,6 +187,16 @@ def test_a_complete_run_is_collected_with_its_settings(
     assert (results / "flip/alpha0.1/3.csv").exists()
 
 
+def test_seeds_of_a_method_may_differ_in_what_else_they_write(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = tmp_path / "runs/flip/alpha0.1"
+    first = write_run(folder / "1", save_checkpoint=False, log_frequency=1000, env_threads=0)
+    second = write_run(folder / "2", seed=2, save_checkpoint=True, log_frequency=500, env_threads=1)
+    assert collected(capsys, first, second) == (0, "")
+    assert (results / "flip/alpha0.1/2.csv").exists()
+
+
 def test_all_seeds_of_a_method_can_be_replaced_by_those_of_other_settings(
     tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ):
