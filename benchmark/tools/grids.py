@@ -103,22 +103,21 @@ def draw_grid(curves: Curves) -> Figure:
 
 def grid_commands(curves: Curves, env_id: str) -> str:
     """The commands that train the settings, each those of a batch size with as many seeds."""
-    alphas: dict[tuple[int, int, str], list[str]] = {}
+    by_rate: dict[tuple[int, int, str], list[Setting]] = {}
     for setting, (_, values) in curves.items():
         place = int(setting.batch_size), len(values), setting.learning_rate
-        alphas.setdefault(place, []).append(setting.alpha)
-    rates: dict[tuple[int, int, str], list[str]] = {}  # with the same alphas
-    for (batch_size, seeds, rate), tried in alphas.items():
-        alike = batch_size, seeds, " ".join(sorted(tried, key=float))
-        rates.setdefault(alike, []).append(rate)
-    experiment = next(iter(curves)).experiment
+        by_rate.setdefault(place, []).append(setting)
+    alike: dict[tuple[int, int, str], list[Setting]] = {}  # rates with the same alphas
+    for (batch_size, seeds, _), found in by_rate.items():
+        alphas = " ".join(values_of(found, "alpha"))
+        alike.setdefault((batch_size, seeds, alphas), []).extend(found)
     lines = []
-    for (batch_size, seeds, tried), found in sorted(rates.items()):
-        learning_rates = " ".join(sorted(found, key=float))
+    for (batch_size, seeds, alphas), found in sorted(alike.items()):
+        rates = " ".join(values_of(found, "learning_rate"))
         lines += [
-            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {tried} \\",
-            f"    --learning-rate {learning_rates} --batch-size {batch_size} --seeds {seeds} \\",
-            f"    --run-dir runs/{experiment}_batch{batch_size}_grid",
+            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
+            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds} \\",
+            f"    --run-dir runs/{found[0].grid()}",
         ]
     return "\n".join(["```bash", *lines, "```"])
 

@@ -428,8 +428,8 @@ the same seeds and end at the same step.
 
 ## Not run
 
-The cost is what the time of similar runs here makes of it, for a search of runs at its largest
-batch size: upper bounds, also because those shared their machine with other work.
+The cost is what the time of similar runs here makes of it (for a search over batch sizes, of runs
+with the largest): upper bounds, also because those shared their machine with other work.
 
 {table("figure|experiment|methods|runs|cost|commands", missing)}
 """

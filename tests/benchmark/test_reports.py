@@ -264,8 +264,9 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         folder = tmp_path / "results" / "seek_batch128_grid" / method
         folder.mkdir(parents=True)
         for seed in range(1, seeds + 1):
-            values = f"global_step,success_once\n0,0.0\n100,{last}\n"
-            (folder / f"{seed}.csv").write_text(values)
+            successes = [*[0.0] * 18, last - 0.1, last + 0.1]  # two are the last tenth
+            lines = [f"{100 * row},{success}\n" for row, success in enumerate(successes)]
+            (folder / f"{seed}.csv").write_text("".join(["global_step,success_once\n", *lines]))
     ((name, settings, curves),) = grids.read_grids()
     assert name == "seek" and len(settings) == 5
     _, rows = grids.grid_table(settings, curves)
