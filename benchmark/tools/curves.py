@@ -43,7 +43,7 @@ def find_runs(pattern: str) -> list[Run]:
         return list(runs.get(method, {}).values())
     found = []
     for path in map(Path, sorted(glob.glob(pattern))):
-        if ".interrupted-" in str(path) or path.suffix == ".log":
+        if path.suffix == ".log":  # of run.py, beside the run's folder
             continue
         if path.suffix == ".csv" and read_rows(path)[0][:2] == ["method", "seed"]:
             for runs in read_experiment(path).values():

@@ -15,6 +15,7 @@ at which the mean over seeds is at least 0.5 and 0.9. Runs that a runner put asi
 """
 
 import argparse
+import glob
 import io
 import math
 import re
@@ -68,7 +69,7 @@ def find_curves(arguments: list[str]) -> list[Curve]:
 def split_label(argument: str) -> tuple[str | None, list[Run]]:
     """Label and runs of LABEL=RUNS, where both may contain '='; no label for mere RUNS."""
     runs = find_runs(argument)
-    if runs:
+    if runs or glob.glob(argument):
         return None, runs
     for sign in re.finditer("=", argument):
         runs = find_runs(argument[sign.end() :])

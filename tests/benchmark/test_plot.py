@@ -109,7 +109,6 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
         write_run(tmp_path / f"runs/a{seed}", [0.0, 0.2], **shared, seed=seed)
         write_run(tmp_path / f"runs/b{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.1, c_low=-1)
         write_run(tmp_path / f"runs/c{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.2, c_low=-1)
-    write_run(tmp_path / "runs/b1.interrupted-1", [0.0, 0.2, 0.4], **shared, alpha=0.1)
     (tmp_path / "runs/a1.log").touch()
     runs = [str(path.relative_to(tmp_path)) for path in (tmp_path / "runs").iterdir()]
     result = plot(tmp_path, *runs)
