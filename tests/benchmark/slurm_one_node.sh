@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A SLURM of one node, this machine, to try `run.py --slurm`
+# A SLURM of one node, this machine, to try benchmark/tools/slurm.sh
 # (as root, after: apt-get install slurm-wlm munge).
 #   slurm_one_node.sh start FOLDER    keeps configuration, state and logs in FOLDER, then says what
 #                                     to export
