@@ -3,14 +3,11 @@
 # minutes that one H100 and 16 cores should need. They are estimates: 85,000 updates a second at
 # batch 256 by a prototype of many runs at once, 0.43 ms a HandReach step on a core, and what the
 # plain scripts needed on an H200.
-#   python benchmark/tools/run.py benchmark/tools/gpu_queue.sh --jobs 1
-# works them off for an hour; called again, also on another machine with the same runs/, it goes on.
+#   timeout 1h python benchmark/tools/run.py benchmark/tools/gpu_queue.sh --jobs 1
+# works through it for an hour; called again, on any machine with the same runs/, it goes on.
 # It needs no network, and nothing but requirements.txt.
 set -u
-if [ $# -gt 0 ]; then
-    echo "gpu_queue.sh: '$*' is not one of its words: it has none." >&2
-    exit 2
-fi
+[ $# -eq 0 ] || { echo "gpu_queue.sh takes no arguments, but got '$*'." >&2; exit 2; }
 many="python algos/ddpg_her_reengage_many.py --matmul-precision high"
 
 grid() { # d batch-size: a figure's grid at one batch size, 320 runs
@@ -36,7 +33,7 @@ minutes 1 "$(grid 5 128)"
 minutes 12 "$(grid 10 512)"
 minutes 4 "$(grid 10 256)"
 minutes 3 "$(grid 10 128)"
-# Figure 8 at the best settings, with the weight that finds itself
+# Figure 8 at the best settings, with --alpha auto
 minutes 5 "$(best 0.0005 128 0.2 auto)"
 minutes 3 "$(best 0.0005 256 0)"
 # Figure 3: HandReach, 50 epochs, five seeds of DDPG+HER and of alpha 0.1 side by side
