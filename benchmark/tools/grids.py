@@ -103,15 +103,6 @@ def draw_grid(curves: Curves) -> Figure:
     return figure
 
 
-def grid_command(name: str, settings: list[Setting], env_id: str) -> str:
-    """The command that trains a line of the table."""
-    alphas = " ".join(values_of(settings, "alpha"))
-    return f"""```bash
-python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\
-    --learning-rate RATE --batch-size BATCH --seeds SEEDS --run-dir runs/{name}_batchBATCH_grid
-```"""
-
-
 def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
     """Head and rows: the final value of every setting that was run, here and in the paper."""
     alphas = values_of(settings, "alpha")

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from curves import RESULTS, Run, final_and_area, read_curve, runs_of
-from grids import agreement, draw_grid, grid_command, grid_table, read_grids
+from grids import agreement, draw_grid, grid_table, read_grids
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words
@@ -394,8 +394,8 @@ of their runs beside them as .json, and from `experiments/table.csv`.
 the 95 % bootstrap interval of the mean over seeds. The columns after them give the first step at
 which the mean over seeds is at least 0.5 and 0.9. Success counts at any step of an episode, for
 robots at its last step; for DriveSeek and NoisySeek the numbers are returns. A value within 0.05 of
-the paper's (returns: 5 %) counts as reproduced. In the pictures the line is the mean over seeds, the
-band its 95 % confidence interval, and the circles are the paper's mean at four steps.
+the paper's (returns: 5 %) counts as reproduced. In the pictures, lines are means over seeds, bands
+their 95 % confidence intervals, and circles the paper's mean at four steps.
 
 "Commands" names the shell script that prints them: `python benchmark/tools/run.py
 benchmark/experiments/SCRIPT` runs these. What ends in .py is itself the command, in `algos/` or in
@@ -505,9 +505,7 @@ def grids() -> list[str]:
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
             f"All in {precisions}. The circles, and the columns beside ours, are the paper's final "
-            "values. The command for a line of the table (for a GPU, `tools/gpu_queue.sh` prints "
-            "commands with 20 seeds in TF32; keep their `runs/` apart):",
-            grid_command(name, settings, found[0]["env_id"]),
+            "values. `continuous_seek.sh many` prints the commands, with 20 seeds for all.",
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
         ]

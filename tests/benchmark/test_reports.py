@@ -330,9 +330,6 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         ["0.01", "128", "3", "0.600", "0.600", "", ""],
         ["0.01", "128", "2", "", "", "0.900", "0.900"],
     ]
-    command = grids.grid_command("seek", settings, "Seek-v0")
-    assert "--env-id Seek-v0 --alpha 0 0.1 " in command
-    assert "--seeds SEEDS --run-dir runs/seek_batchBATCH_grid" in command
     text = grids.agreement(settings, found)
     assert text.startswith("4 of 5 settings were run.")
     assert "The final differs from the paper's by -0.013 on average over settings" in text
