@@ -266,7 +266,12 @@ def test_all_seeds_of_a_method_can_be_replaced_by_those_of_other_settings(
         ("runs/flip/alpha0.1/2", 10, {"seed": 2}, "is not complete: step 10 of 20."),
         ("runs/flip/alpha0.1/2", 20, {"seed": 2, "alpha": 0.2}, "--alpha is 0.2, of seed 1 0.1."),
         ("runs/flip/alpha0.1/2", 20, {"seed": 5}, "--seed is 5, not 2."),
-        ("BitFlip__2", 20, {"seed": 2}, "is not runs/<experiment>/<method>/<seed>: say --to."),
+        (
+            "BitFlip__2",
+            20,
+            {"seed": 2},
+            "is not runs/<experiment>/<method>/<seed>: say --to EXPERIMENT/METHOD.",
+        ),
         ("runs/flip/alpha0.1/2", 20, {"seed": None}, "has no args.json that a run writes."),
         (
             "runs/flip/alpha0.1/2",
