@@ -35,7 +35,10 @@ from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import RunArgs, RunFolder, Task, VectorEnv, Video, inspect_task, launch, make_vector
+from envs import Task, VectorEnv, Video, inspect_task, make_vector
+from envs.run import flags as launch
+from envs.run.flags import RunArgs
+from envs.run.folder import RunFolder
 
 
 @dataclass

@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numpy import ndarray
 
-from envs.registry import in_one_line, is_own_task
+from envs.messages import in_one_line
+from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, has_reward_gradient
 

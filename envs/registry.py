@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.drawing import has_display
+from envs.messages import in_one_line
 from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, count_from_zero, is_vector
 
 TASKS: dict[str, Callable[..., None]] = {}  # a pattern of names -> what registers such a name
@@ -85,14 +86,6 @@ def import_package(module: str, env_id: str) -> None:
             f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
             "is it installed, or its folder in PYTHONPATH?"
         ) from None
-
-
-def in_one_line(error: Exception) -> str:
-    """What an exception says, without line breaks, and its type where that says more."""
-    text = " ".join(str(error).split())
-    if isinstance(error, gym.error.Error | ImportError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def make(

@@ -1,6 +1,5 @@
 """Many copies of one environment, stepped in lockstep: two classes with one interface."""
 
-import functools
 import json
 import os
 import sys
@@ -16,8 +15,8 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
-from envs.files import say
 from envs.inspection import CHANGES_GOALS, inspect_task
+from envs.messages import say_once
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
@@ -330,12 +329,6 @@ def success_reward(make_env: Callable[[], gym.Env]) -> float:
         return np.nan
     is_known = not task.is_dense and task.reward_low < task.reward_high
     return task.reward_high if is_known else np.nan
-
-
-@functools.cache
-def say_once(line: str) -> None:
-    """Prints a line, the first time that a process says it."""
-    say(line)
 
 
 def is_plain_batch(env: gym.Env) -> bool:

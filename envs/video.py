@@ -8,7 +8,7 @@ import imageio
 from numpy import ndarray
 
 from envs.drawing import find_backend
-from envs.registry import in_one_line
+from envs.messages import in_one_line
 from envs.vector_env import CopiesVectorEnv
 from envs.wrappers import Obs
 

@@ -9,7 +9,7 @@ import torch
 from specs import SCRIPTS, SPECS
 from spy import HIGH, LOW, Spy, Watched, watch
 
-from envs.run_folder import curves_of
+from envs.run.folder import curves_of
 
 torch.set_num_threads(1)
 

@@ -17,7 +17,8 @@ import torch
 from forked import SMALL, Command, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from envs import files, run_folder
+from envs.run import files
+from envs.run import folder as run_folder
 
 PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
 KEPT = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}

@@ -7,8 +7,9 @@ import pytest
 from conftest import MANY, ROOT
 
 from algos import ddpg_her_reengage_many as many
-from envs import make, many_runs
-from envs.on_device import inspect_for_device
+from envs import make
+from envs.many import grid as many_runs
+from envs.many.on_device import inspect_for_device
 
 sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
 import run

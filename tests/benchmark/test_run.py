@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from envs import launch
+from envs.run import flags as launch
 
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"

@@ -5,13 +5,11 @@ import csv
 import fcntl
 import io
 import os
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
@@ -97,16 +95,3 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
         name = type(error).__name__
         raise ValueError(f"{path} is no {kind}, or a damaged one ({name}).") from None
     return content
-
-
-def say(line: str) -> None:
-    """Prints a line above any progress bar; a run goes on where nobody can read any more."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
-        return
-    if sys.stdout is None:  # closed before Python began
-        return
-    try:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
-    except OSError:  # a reader that is gone, a full disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

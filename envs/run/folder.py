@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from envs.files import load, lock, pack, say, write, write_rows
-from envs.registry import folder_name, in_one_line
-from envs.versions import versions
+from envs.messages import in_one_line, say
+from envs.registry import folder_name
+from envs.run.files import load, lock, pack, write, write_rows
+from envs.run.versions import versions
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints

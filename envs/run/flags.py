@@ -27,10 +27,11 @@ import torch
 import tyro
 from torch import nn
 
-from envs.files import load, say, write
 from envs.inspection import Task
+from envs.messages import say
 from envs.registry import make, resolve
-from envs.run_folder import DESCRIBES_NETWORKS, network_settings
+from envs.run.files import load, write
+from envs.run.folder import DESCRIBES_NETWORKS, network_settings
 from envs.vector_env import VectorEnv, make_vector
 from envs.video import Video, watch
 from envs.wrappers import Obs

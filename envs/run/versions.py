@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy")
 
 

@@ -1,0 +1,1 @@
+"""What surrounds a run and knows nothing of what is learned: flags, folder, files, versions."""
