@@ -108,7 +108,7 @@ def make(
             other bounds, discrete actions count from 0.
         observe_achieved_goal: append the achieved goal to the observation.
         env_kwargs: further arguments of the environment's constructor.
-        max_episode_steps: replaces the registered time limit, or supplies one.
+        max_episode_steps: replaces the registered time limit, or supplies one; 0 does not.
         render_mode: Gymnasium's. Without one the constructor is not asked for any.
 
     Raises:
@@ -116,8 +116,6 @@ def make(
             of action space; one sentence.
     """
     env_id = resolve(env_id)
-    if max_episode_steps is not None and max_episode_steps < 1:
-        raise ValueError(f"--max-episode-steps must be at least 1, not {max_episode_steps}.")
     if render_mode == "human" and not has_display():  # simulators would end the process
         raise ValueError(f"There is no display to show {env_id} on; --capture-video films it.")
     kwargs = dict(env_kwargs or {})
@@ -126,7 +124,7 @@ def make(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an old version either works or fails below
-            env = gym.make(env_id, max_episode_steps, disable_env_checker=True, **kwargs)
+            env = gym.make(env_id, max_episode_steps or None, disable_env_checker=True, **kwargs)
     except Exception as error:  # a constructor may fail in any way of its own
         raise ValueError(f"{env_id} cannot be made: {in_one_line(error)}") from None
     try:

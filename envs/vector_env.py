@@ -16,11 +16,12 @@ from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
 from envs.inspection import CHANGES_GOALS, inspect_task
-from envs.messages import say_once
+from envs.messages import BadInput, say_once
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
+MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
 
@@ -98,17 +99,17 @@ class VectorEnv:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
         return self._function("compute_terminated")(achieved_goal, desired_goal).astype(bool)
 
-    def random_state(self) -> str:
-        """The state of every random stream that the copies own, JSON; take it between episodes.
+    def state_dict(self) -> dict[str, str]:
+        """The state of every random stream that the copies own; take it between episodes.
 
         A simulator that carries hidden state from one episode into the next, as PyBullet does where
         things touch, goes on from it with small differences.
         """
-        return json.dumps([stream.bit_generator.state for stream in self.streams])
+        return {"streams": json.dumps([stream.bit_generator.state for stream in self.streams])}
 
-    def set_random_state(self, state: str) -> None:
-        """Goes on from a `random_state`; the next thing to do is a reset of all copies."""
-        states = json.loads(state)
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Goes on from a `state_dict`; the next thing to do is a reset of all copies."""
+        states = json.loads(state["streams"])
         for stream, its_state in zip(self.streams, states, strict=True):
             stream.bit_generator.state = its_state
 
@@ -319,6 +320,31 @@ def make_vector(
     if is_mujoco(env):
         threads = num_threads or available_cores()
     return CopiesVectorEnv(env, make_env, num_envs, seed, threads)
+
+
+def make_eval_envs(
+    make_env: Callable[[], gym.Env], episodes: int, seed: int, num_threads: int | None = None
+) -> tuple[VectorEnv, int]:
+    """Environments for evaluations, one an episode where copies cost little, else a few.
+
+    Args:
+        episodes: that an evaluation plays; 0 stands for 50, or fewer where they are long: 5000
+            steps, but at least 5 episodes.
+
+    Returns:
+        The environments, and the number of episodes.
+
+    Raises:
+        BadInput: an observation is too large to learn from.
+    """
+    one = make_vector(make_env, 1, seed, num_threads)
+    size = one.obs_dim + one.goal_dim
+    if size > MOST_NUMBERS:
+        raise BadInput(f"{one.env.spec.id} observes {size} numbers: at most {MOST_NUMBERS}.")
+    episodes = episodes or min(50, max(5, 5000 // one.max_episode_steps))
+    one.close()
+    copies = episodes if one.has_cheap_copies else min(4, episodes)
+    return make_vector(make_env, copies, seed, num_threads), episodes
 
 
 def success_reward(make_env: Callable[[], gym.Env]) -> float:
