@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 sys.path += [str(ROOT), str(ROOT / "algos"), str(ROOT / "benchmark" / "tools")]
 import ddpg_her_reengage as reengage  # noqa: E402
-from plot import COLOURS, Curve, find_metrics, read_curve, save  # noqa: E402
+from curves import read_curve, runs_of  # noqa: E402
+from plot import COLOURS, save  # noqa: E402
 
 from envs import make  # noqa: E402
 from envs.drawing import find_backend  # noqa: E402
@@ -83,8 +84,8 @@ def draw_headline() -> None:
             (without, "without the gradient term", {"color": COLOURS[0], "linestyle": "--"}),
             (with_term, "with it (ReenGAGE)", {"color": COLOURS[1]}),
         ):
-            paths = find_metrics(str(ROOT / "benchmark" / "results" / folder / method / "*.csv"))
-            steps, values = read_curve(Curve(label, paths), metric)
+            runs = list(runs_of(f"{folder}/{method}").values())
+            steps, values = read_curve(label, runs, metric)
             mean = values.mean(0)
             std = values.std(0)
             axes.plot(steps, mean, label=label, **look)

@@ -3,7 +3,7 @@
 # minutes that one H100 and 16 cores should need. They are estimates: 85,000 updates a second at
 # batch 256 by a prototype of many runs at once, 0.43 ms a HandReach step on a core, and what the
 # plain scripts needed on an H200.
-#   python benchmark/tools/run.py benchmark/tools/gpu_queue.sh --workers 1 --minutes 60
+#   python benchmark/tools/run.py benchmark/tools/gpu_queue.sh --jobs 1
 # works them off for an hour; called again, also on another machine with the same runs/, it goes on.
 # It needs no network, and nothing but requirements.txt.
 set -u
@@ -45,7 +45,7 @@ minutes 45 "$many --env-id HandReach-v3 --seeds 5 --alpha 0 0.1 --batch-size 486
 # Figures 4, 16 and 17 at full size
 plain 40 drive_seek
 plain 40 noisy_seek
-# Figure 12: SAC at d = 20, batches up to 8192; less a run where several share the GPU (--workers 5)
+# Figure 12: SAC at d = 20, batches up to 8192; less a run where several share the GPU (--jobs 5)
 plain 150 continuous_seek_sac 20
 # Figure 8's grid
 minutes 20 "$(grid 20 128)"

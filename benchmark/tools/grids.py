@@ -1,7 +1,8 @@
 """The paper's searches over learning rate, batch size and alpha: a picture and a table of each.
 
 For `report.py`. experiments/grids.csv names every setting, with the final value and the area that
-the paper's figure shows; its runs are results/<experiment>_batch<B>_grid/alpha<A>_lr<L>/<seed>.
+the paper's figure shows; its runs are the method alpha<A>_lr<L> of
+results/<experiment>_batch<B>_grid.csv.
 """
 
 import csv
@@ -10,9 +11,10 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from curves import final_and_area, read_curve, runs_of
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
-from plot import COLOURS, STYLES, Curve, final_and_area, read_curve
+from plot import COLOURS, STYLES
 
 BENCHMARK = Path(__file__).resolve().parents[1]
 
@@ -53,9 +55,9 @@ def read_grids() -> list[tuple[str, list[Setting], Curves]]:
     for name, settings in experiments.items():
         curves = {}
         for setting in settings:
-            paths = sorted((BENCHMARK / "results" / setting.folder()).glob("*.csv"))
-            if paths:
-                curves[setting] = read_curve(Curve(setting.folder(), paths), "success_once")
+            runs = list(runs_of(setting.folder()).values())
+            if runs:
+                curves[setting] = read_curve(setting.folder(), runs, "success_once")
         if curves:
             grids.append((name, settings, curves))
     return grids

@@ -4,15 +4,15 @@ and docs/auto_alpha.md.
     python benchmark/tools/report.py
 
 experiments/table.csv names every method: its section and figure, where its runs are
-(results/<folder>/<seed>.csv), the script that prints its commands, and what the paper reports, read
-off its figures: the final value (mean of the last tenth of the evaluations), the area (mean of all
-of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A method of which
-only a part was run is compared with that part of the paper's curve. experiments/not_run.csv names
-what has no runs yet, `like` a method whose measured time of a step it will need.
+(<experiment>/<method> of results/), the script that prints its commands, and what the paper
+reports, read off its figures: the final value (mean of the last tenth of the evaluations), the area
+(mean of all of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A
+method of which only a part was run is compared with that part of the paper's curve.
+experiments/not_run.csv lists what has not been run yet; `like` is a method whose measured time a
+step is taken for the estimate of its cost.
 """
 
 import csv
-import json
 import math
 import statistics
 import subprocess
@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from curves import RESULTS, Run, final_and_area, read_curve, runs_of
 from grids import agreement, draw_grid, grid_commands, grid_table, read_grids
 from matplotlib.figure import Figure
-from plot import Curve, draw, final_and_area, read_curve, read_metrics, save
+from plot import Curve, draw, save
 from scipy.stats import bootstrap
 
 BENCHMARK = Path(__file__).resolve().parents[1]
-RESULTS = BENCHMARK / "results"
 PRECISIONS = {"highest": "float32", "high": "TF32", "medium": "bfloat16"}
 HEADLINE = [  # README's rows: the first two methods of these sections
     "continuous_seek_d5",
@@ -96,29 +96,24 @@ def read_table(name: str, kind: type) -> list:
         return [kind(**row) for row in csv.DictReader(file)]
 
 
-def csv_files(folder: str) -> list[Path]:
-    return sorted((RESULTS / folder).glob("*.csv"), key=lambda path: int(path.stem))
-
-
-def runs_of(methods: list[Method]) -> dict[Method, list[Path]]:
-    """The files of a section's methods, where it is ours of those seeds alone that all have."""
-    runs = {method: csv_files(method.folder) for method in methods}
+def runs_in(methods: list[Method]) -> dict[Method, list[Run]]:
+    """The runs of a section's methods, where it is ours of those seeds alone that all have."""
+    runs = {method: runs_of(method.folder) for method in methods}
+    shared = set.union(*map(set, runs.values()))
     if methods[0].section.startswith(OURS):
-        shared = set.intersection(*({path.stem for path in paths} for paths in runs.values()))
-        for method, paths in runs.items():
-            runs[method] = [path for path in paths if path.stem in shared]
-    return runs
+        shared = set.intersection(*map(set, runs.values()))
+    return {m: [seeds[seed] for seed in seeds if seed in shared] for m, seeds in runs.items()}
 
 
 def measure(methods: list[Method]) -> dict[Method, Measured | None]:
     """What was run of a section; None for a method of which nothing was."""
     measured: dict[Method, Measured | None] = {}
-    for method, paths in runs_of(methods).items():
+    for method, runs in runs_in(methods).items():
         measured[method] = None
-        if paths:
-            steps, values = read_curve(Curve(method.label, paths), method.metric)
-            settings = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
-            measured[method] = Measured(steps, values, minutes_of(paths), settings)
+        if runs:
+            steps, values = read_curve(method.label, runs, method.metric)
+            settings = [run.settings for run in runs]
+            measured[method] = Measured(steps, values, minutes_of(runs), settings)
     if methods[0].section.startswith(OURS) and all(measured.values()):
         shortest = min(len(found.steps) for found in measured.values())
         for method, found in measured.items():
@@ -127,9 +122,9 @@ def measure(methods: list[Method]) -> dict[Method, Measured | None]:
     return measured
 
 
-def minutes_of(paths: list[Path]) -> float:
+def minutes_of(runs: list[Run]) -> float:
     """The median wall time; not a number where none was written."""
-    seconds = [read_metrics(path).get("wall_time", [math.nan])[-1] for path in paths]
+    seconds = [run.metrics.get("wall_time", [math.nan])[-1] for run in runs]
     return statistics.median(seconds) / 60
 
 
@@ -301,9 +296,9 @@ def run_times() -> str:
     ):
         seconds = []
         for value in ("0", alpha):
-            path = RESULTS / "runtime" / f"{folder}_alpha{value}" / "1.csv"
-            seconds.append(np.diff(read_metrics(path)["wall_time"])[-1])
-            where = machine(json.loads(path.with_suffix(".json").read_text()))
+            (run,) = runs_of(f"runtime/{folder}_alpha{value}").values()
+            seconds.append(np.diff(run.metrics["wall_time"])[-1])
+            where = machine(run.settings)
         rows.append([name, f"alpha {alpha}", f"{seconds[1] / seconds[0]:.2f}", paper, where])
     return table("environment|with|here|paper|machine", rows)
 
@@ -320,9 +315,10 @@ def printed_folders(commands: str) -> list[str]:
     return [line.split("--run-dir runs/")[1] for line in printed.stdout.splitlines()]
 
 
-def is_run(folder: str, steps: int) -> bool:
-    path = RESULTS / f"{folder}.csv"
-    return path.exists() and read_metrics(path)["global_step"][-1] >= steps
+def whole_runs(folder: str, steps: int) -> dict[int, Run]:
+    """Seed -> run of those that have come as far."""
+    runs = runs_of(folder).items()
+    return {seed: run for seed, run in runs if run.metrics["global_step"][-1] >= steps}
 
 
 def not_run(planned: NotRun) -> list[str] | None:
@@ -330,7 +326,8 @@ def not_run(planned: NotRun) -> list[str] | None:
     steps = int(planned.steps)
     missing = 0
     for folder in printed_folders(planned.commands):
-        if fnmatch(folder, f"{planned.folders}/*") and not is_run(folder, steps):
+        method, _, seed = folder.rpartition("/")
+        if fnmatch(method, planned.folders) and int(seed) not in whole_runs(method, steps):
             missing += 1
     if missing == 0:
         return None
@@ -340,11 +337,10 @@ def not_run(planned: NotRun) -> list[str] | None:
 
 
 def cost_of(runs: int, steps: int, like: str) -> str:
-    paths = csv_files(like)
-    measured = read_metrics(paths[0])["global_step"][-1]
-    hours = runs * steps / measured * minutes_of(paths) / 60
-    settings = json.loads(paths[0].with_suffix(".json").read_text())
-    is_cpu = settings.get("versions", {}).get("device", "cpu") == "cpu"
+    similar = list(runs_of(like).values())
+    measured = similar[0].metrics["global_step"][-1]
+    hours = runs * steps / measured * minutes_of(similar) / 60
+    is_cpu = similar[0].settings.get("versions", {}).get("device", "cpu") == "cpu"
     return f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
 
 
@@ -439,11 +435,11 @@ def draw_all() -> None:
     """Every section's picture, as .svg and .png."""
     for name, methods in read_sections().items():
         curves = []
-        for method, paths in runs_of(methods).items():
-            if method.drawn == "yes" and paths:
+        for method, runs in runs_in(methods).items():
+            if method.drawn == "yes" and runs:
                 pairs = [pair.split(":") for pair in method.means.split()]
                 means = {float(step): float(mean) for step, mean in pairs}
-                curves.append(Curve(method.label, paths, means))
+                curves.append(Curve(method.label, runs, means))
         if curves:
             print(methods[0].title)
             save_both(draw(curves, [methods[0].metric], methods[0].title), name)
@@ -460,8 +456,8 @@ def grids() -> list[str]:
     sections = []
     for name, settings, curves in read_grids():
         first = settings[0]
-        paths = [path for setting in curves for path in csv_files(setting.folder())]
-        found = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+        runs = [run for setting in curves for run in runs_of(setting.folder()).values()]
+        found = [run.settings for run in runs]
         precisions = counted(map(precision, found))
         parts = [
             f"## {first.title}",
@@ -512,23 +508,18 @@ def ratios() -> str:
         shared = set.intersection(*(set(seeds) for seeds in runs if seeds))
         row = [auto.title.removesuffix(", alpha auto"), str(len(shared))]
         for folder, seeds in zip(folders, runs, strict=True):
-            chosen = [path for seed, path in seeds.items() if seed in shared]
+            chosen = [run for seed, run in seeds.items() if seed in shared]
             area = area_of(chosen, auto.metric)
             row.append(f"**{area}**" if folder == auto.folder else area)
         rows.append(row)
     return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
 
 
-def whole_runs(folder: str, steps: int) -> dict[str, Path]:
-    """The files of the runs that are complete, by their seed."""
-    return {path.stem: path for path in csv_files(folder) if is_run(f"{folder}/{path.stem}", steps)}
-
-
-def area_of(paths: list[Path], metric: str) -> str:
+def area_of(runs: list[Run], metric: str) -> str:
     """Of some runs together; nothing of none."""
-    if not paths:
+    if not runs:
         return ""
-    _, values = read_curve(Curve("", paths), metric)
+    _, values = read_curve("", runs, metric)
     _, areas = final_and_area(values)
     return f"{areas.mean():.3f}"
 

@@ -18,14 +18,13 @@ QUEUE = str(ROOT / "benchmark" / "tools" / "gpu_queue.sh")
 
 
 def test_every_command_is_one_that_a_script_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = run.read_runs(QUEUE, [])
+    jobs = run.read_jobs(QUEUE, [])
     grids = 0
-    for one in runs:
-        assert int(one.printed.split("  # ")[1].removesuffix(" minutes")) > 0
-        python, script, *flags = one.command
-        assert python == "python" and (ROOT / script).is_file()
-        assert one.is_grid == (MANY in script)
-        if not one.is_grid:
+    for job in jobs:
+        assert int(job.line.split("  # ")[1].removesuffix(" minutes")) > 0
+        _, script, *flags = job.words
+        assert (ROOT / script).is_file()
+        if MANY not in script:
             assert "--seed" in flags  # printed by a script of experiments/, which has its own test
             continue
         grids += 1
@@ -34,4 +33,4 @@ def test_every_command_is_one_that_a_script_accepts(monkeypatch: pytest.MonkeyPa
         args = many_runs.parse_args(many.Args, settings, many.UNTUNED, "")
         make_env = functools.partial(make, args.env_id)
         many_runs.check_args(args, inspect_for_device(make_env))
-    assert grids > 8 and len(runs) > 100
+    assert grids > 8 and len(jobs) > 100

@@ -109,7 +109,6 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
         write_run(tmp_path / f"runs/a{seed}", [0.0, 0.2], **shared, seed=seed)
         write_run(tmp_path / f"runs/b{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.1, c_low=-1)
         write_run(tmp_path / f"runs/c{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.2, c_low=-1)
-    write_run(tmp_path / "runs/b1.interrupted-1", [0.0, 0.2, 0.4], **shared, alpha=0.1)
     (tmp_path / "runs/a1.log").touch()
     runs = [str(path.relative_to(tmp_path)) for path in (tmp_path / "runs").iterdir()]
     result = plot(tmp_path, *runs)
@@ -121,10 +120,19 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
     assert plot(tmp_path, "runs/b?").stdout.startswith("BitFlip8-v0: seeds 2")
 
 
-def test_the_results_files_are_grouped_by_their_settings_too(tmp_path: Path):
-    folder = ROOT / "benchmark" / "results" / "bit_flip_d20"
-    lines = plot(tmp_path, f"{folder}/*/*.csv").stdout.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["alpha 0.0: seeds 10", "alpha 1.0: seeds 10"]
+def test_a_file_of_results_is_drawn_by_its_methods_or_one_of_them(tmp_path: Path):
+    file = ROOT / "benchmark" / "results" / "bit_flip_d20.csv"
+    lines = plot(tmp_path, f"{file}", f"ReenGAGE={file}/alpha1").stdout.splitlines()
+    ours, alpha1, dqn = (line.partition(": ") for line in lines)
+    assert (ours[0], alpha1[0], dqn[0]) == (
+        "ReenGAGE",
+        "bit_flip_d20/alpha1",
+        "bit_flip_d20/dqn_her",
+    )
+    assert ours[2] == alpha1[2] != dqn[2] and dqn[2].startswith("seeds 10,")
+    result = plot(tmp_path, f"all={file}")
+    sentence = "alpha1, seed 1 and bit_flip_d20/dqn_her, seed 1 are both seed 1 of all."
+    assert result.returncode == 2 and sentence in result.stderr
 
 
 def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
@@ -186,7 +194,8 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
         (
             ["run_0.csv"],
             "a.svg",
-            "run_0.csv has no readable run_0.json beside it: give it a label.",
+            "run_0.csv has no readable args.json beside it: give it a label, or call it "
+            "NAME_seed1.csv.",
         ),
         (["ours=run_*.csv"], "a.xyz", "a.xyz must end in one of .svg, .png, .pdf, or in nothing."),
         (["ours=run_*.csv"], "gone/a.svg", "There is no folder gone to write a.svg to."),
