@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from gymnasium.utils.seeding import np_random
 from numpy import ndarray
 from numpy.random import Generator
@@ -89,8 +88,10 @@ class VectorEnv:
         gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
         return gradient.astype(np.float32)
 
-    def reward_gradient(self, batch: Any) -> torch.Tensor:
+    def reward_gradient(self, batch: Any) -> Any:
         """The same for a batch of transitions, like `batch.goal`: (batch, goal_dim)."""
+        import torch
+
         goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
         return torch.from_numpy(self.compute_reward_gradient(*goals)).to(batch.goal)
 
@@ -98,17 +99,17 @@ class VectorEnv:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
         return self._function("compute_terminated")(achieved_goal, desired_goal).astype(bool)
 
-    def random_state(self) -> str:
-        """The state of every random stream that the copies own, JSON; take it between episodes.
+    def state_dict(self) -> dict[str, str]:
+        """The state of every random stream that the copies own; take it between episodes.
 
         A simulator that carries hidden state from one episode into the next, as PyBullet does where
         things touch, goes on from it with small differences.
         """
-        return json.dumps([stream.bit_generator.state for stream in self.streams])
+        return {"streams": json.dumps([stream.bit_generator.state for stream in self.streams])}
 
-    def set_random_state(self, state: str) -> None:
-        """Goes on from a `random_state`; the next thing to do is a reset of all copies."""
-        states = json.loads(state)
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Goes on from a `state_dict`; the next thing to do is a reset of all copies."""
+        states = json.loads(state["streams"])
         for stream, its_state in zip(self.streams, states, strict=True):
             stream.bit_generator.state = its_state
 

@@ -403,7 +403,7 @@ class RunFolder:
         if self.device.type == "cuda":
             state["cuda_stream"] = torch.cuda.get_rng_state(self.device)
         state["numpy_stream"] = json.dumps(self.rng.bit_generator.state)
-        state["env_streams"] = [envs.random_state() for envs in self.envs]
+        state["env_streams"] = [envs.state_dict() for envs in self.envs]
         state["count"] = asdict(self.count)
         state["rows"] = self.rows
         state["wall_time"] = time.time() - self.start
@@ -444,7 +444,7 @@ class RunFolder:
                 torch.cuda.set_rng_state(state["cuda_stream"], self.device)
             self.rng.bit_generator.state = json.loads(state["numpy_stream"])
             for envs, stream in zip(self.envs, state["env_streams"], strict=True):
-                envs.set_random_state(stream)
+                envs.load_state_dict(stream)
             self.count = Count(**state["count"])
             self.rows = state["rows"]
             self.start = time.time() - state["wall_time"]
