@@ -94,6 +94,18 @@ def append_achieved_goal(env: gym.Env) -> gym.Env:
     return gym.wrappers.TransformObservation(env, append, space)
 
 
+def rescale_actions(env: gym.Env) -> gym.Env:
+    """Actions in [-1, 1], whatever the bounds of the environment's box."""
+    box = env.action_space
+
+    def clip(action: ndarray) -> ndarray:
+        """The rescaled ends may lie outside of the box by a rounding error."""
+        return np.clip(action, box.low, box.high).astype(box.dtype)
+
+    env = gym.wrappers.TransformAction(env, clip, box)
+    return gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+
+
 def count_from_zero(env: gym.Env) -> gym.Env:
     """Discrete actions 0 .. n - 1, whatever the environment's first one is."""
     start = int(env.action_space.start)

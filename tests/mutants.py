@@ -234,7 +234,7 @@ FILES += noticed_by(
     "tests/algos/test_resume.py",
     (FOLDER, 'torch.set_rng_state(state["torch_stream"])', "pass"),
     (FOLDER, 'self.rng.bit_generator.state = json.loads(state["numpy_stream"])', "pass"),
-    (FOLDER, "envs.set_random_state(stream)", "pass"),
+    (FOLDER, "envs.load_state_dict(stream)", "pass"),
 )
 
 # Environments

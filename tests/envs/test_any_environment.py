@@ -410,7 +410,7 @@ def test_environments_that_draw_from_the_systems_randomness_are_decided_by_the_s
 @pytest.mark.parametrize(
     "env_id", ["ContinuousSeek3-v0", "NoisySeek4-v0", "SystemRandomness-v0", "FetchPush-v4"]
 )
-def test_a_vector_goes_on_from_a_random_state_as_the_one_that_it_was_taken_from(env_id: str):
+def test_a_vector_goes_on_from_a_state_dict_as_the_one_that_it_was_taken_from(env_id: str):
     def episode(vector: envs.VectorEnv) -> list[ndarray]:
         rng = np.random.default_rng(0)
         seen = [*vector.reset().values()]
@@ -422,10 +422,10 @@ def test_a_vector_goes_on_from_a_random_state_as_the_one_that_it_was_taken_from(
 
     first, second = vector_of(env_id, 2, seed=1), vector_of(env_id, 2, seed=2)
     episode(first)
-    state = first.random_state()
+    state = first.state_dict()
     expected = [episode(first), episode(first)]
     assert not all(map(np.array_equal, episode(second), expected[0]))
-    second.set_random_state(state)
+    second.load_state_dict(state)
     for episode_of_first in expected:
         assert all(map(np.array_equal, episode(second), episode_of_first))
 

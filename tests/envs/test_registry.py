@@ -1,8 +1,12 @@
 """Making environments by name."""
 
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import envs
 
@@ -69,3 +73,13 @@ def test_the_achieved_goal_is_appended_to_the_observation_on_request():
     assert np.array_equal(joined_obs["observation"], expected)
     assert joined.observation_space["observation"].shape == expected.shape
     assert np.array_equal(joined_obs["desired_goal"], obs["desired_goal"])
+
+
+def test_importing_envs_and_making_a_task_loads_neither_pytorch_nor_mujoco():
+    program = (
+        "import sys, envs; envs.inspect_task(lambda: envs.make('ContinuousSeek5-v0'))\n"
+        "print({'torch', 'mujoco', 'gymnasium_robotics'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
