@@ -2,16 +2,30 @@
 
     python benchmark/tools/plot.py curve.png runs/*
     python benchmark/tools/plot.py curve.png "DDPG+HER=runs/a_*" "ReenGAGE=runs/b_*"
-    python benchmark/tools/plot.py curve.png runs/* --metric success_rate episodic_return --robust
+    python benchmark/tools/plot.py curve.png benchmark/results/bit_flip_d20.csv --band sd
+    python benchmark/tools/plot.py curve.png runs/* sb3_seed*.csv --metric success_rate
 
-After the picture come runs: folders with a metrics.csv, such files, or patterns of either. Runs
-behind a label and '=' are the seeds of one curve. The others are grouped by their settings: the
-runs whose args.json differs in nothing but the seed are one curve, named after what differs.
+After the picture come runs, or patterns that match some:
 
-The line is the mean over seeds, the band one standard deviation. The picture's ending chooses its
-format; without one, .svg and .png are drawn. Printed for each curve: the final value (mean of the
-last tenth of the evaluations), the area (mean of all of them) and, for a success, the first steps
-at which the mean over seeds is at least 0.5 and 0.9. Runs that a runner put aside are left out.
+    runs/a_1                                 a run's folder, or its metrics.csv
+    benchmark/results/bit_flip_d20.csv       a table of results: a curve for each of its methods
+    benchmark/results/bit_flip_d20.csv/alpha1    one method of it
+    sb3_seed1.csv                            a run of another program, NAME_seed<N>.csv: a line for
+                                             each evaluation, in the columns step (environment
+                                             steps) and the metric, named as in metrics.csv:
+                                                 step,success_once
+                                                 0,0.0
+                                                 2000,0.46
+
+Runs behind a label and '=' are the seeds of one curve. Of the others, those with the same NAME are
+one curve, and those whose args.json differ in nothing but the seed: the script (a fork is another
+method) and all settings. Such a curve is named after what differs.
+
+The line is the mean over seeds, the band its 95 % confidence interval (Student's t), which says
+something from three seeds on: two are drawn as thin lines. --band chooses another. The picture's
+ending chooses its format; without one, .svg and .png are drawn. Printed for each curve: the final
+value (mean of the last tenth of the evaluations), the area (mean of all of them) and, for a
+success, the first steps at which the mean over seeds is at least 0.5 and 0.9.
 """
 
 import argparse
@@ -31,11 +45,17 @@ import numpy as np
 from curves import NOT_A_SETTING, Run, find_runs, read_curve
 from matplotlib.ticker import EngFormatter
 from scipy.stats import bootstrap, trim_mean
+from scipy.stats import t as student
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the first is the baseline's
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
 ENDINGS = [".svg", ".png", ".pdf"]
+BANDS = {
+    "ci": "mean and its 95 % confidence interval",
+    "sd": "mean and one standard deviation",
+    "iqm": "interquartile mean and its 95 % bootstrap interval",
+}
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
@@ -182,23 +202,23 @@ def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return trim_mean(values, 0.25, axis=axis)
 
 
-def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, ...]:
+def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     """The curve and its band, lower and upper, (evaluations,) each, of (seeds, evaluations)."""
-    mean = values.mean(0)
-    std = values.std(0)
-    if not robust:
-        return mean, mean - std, mean + std
-    middle = interquartile_mean(values)
-    if len(values) == 1:
+    seeds = len(values)
+    middle = interquartile_mean(values) if band == "iqm" else values.mean(0)
+    if seeds == 1 or (seeds == 2 and band == "ci"):
         return middle, middle, middle
-    draws = np.random.default_rng(0)
-    result = bootstrap((values,), interquartile_mean, method="percentile", rng=draws)
-    return middle, result.confidence_interval.low, result.confidence_interval.high
+    if band == "iqm":
+        draws = np.random.default_rng(0)
+        result = bootstrap((values,), interquartile_mean, method="percentile", rng=draws)
+        return middle, result.confidence_interval.low, result.confidence_interval.high
+    width = values.std(0, ddof=1)
+    if band == "ci":
+        width *= student.ppf(0.975, seeds - 1) / math.sqrt(seeds)
+    return middle, middle - width, middle + width
 
 
-def draw(
-    curves: list[Curve], metrics: list[str], title: str = "", robust: bool = False
-) -> plt.Figure:
+def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
     """One panel a metric; prints each curve's numbers. ValueError as `read_curve`."""
     width = 5 * len(metrics)
     figure = plt.figure(figsize=(width, 3), layout="constrained")
@@ -207,7 +227,7 @@ def draw(
         first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
         for look, curve in enumerate(curves, start=first_look):
             name = curve.label if len(metrics) == 1 else f"{curve.label}, {metric}"
-            draw_curve(axes, curve, metric, robust, look, name)
+            draw_curve(axes, curve, metric, band, look, name)
         if any(curve.published for curve in curves):
             axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
         axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
@@ -217,27 +237,51 @@ def draw(
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
         axes.grid(alpha=0.3)
     lines, labels = axes.get_legend_handles_labels()  # the same in every panel
-    figure.legend(lines, labels, loc="outside lower center", frameon=False)
-    figure.set_figheight(3 + 0.2 * len(labels))
+    title = meaning_of(band, [len(curve.runs) for curve in curves])
+    figure.legend(lines, labels, title=title, loc="outside lower center", frameon=False)
+    figure.set_figheight(3 + 0.2 * (len(labels) + bool(title)))
     return figure
 
 
-def draw_curve(
-    axes: plt.Axes, curve: Curve, metric: str, robust: bool, look: int, name: str
-) -> None:
+def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int, name: str) -> None:
     """Line, band and circles; prints the numbers under this name."""
     steps, values = read_curve(curve.label, curve.runs, metric)
     print(describe(name, steps, values, metric.startswith("success")))
     every = math.ceil(len(steps) / MOST_POINTS)
     shown = np.arange(len(steps))[::-every][::-1]  # the last one among them
-    middle, low, high = middle_and_band(values[:, shown], robust)
+    label = f"{as_text(curve.label)} ({seeds_in_words(len(values))})"
+    draw_seeds(axes, steps[shown], values[:, shown], band, look, label)
     colour = COLOURS[look % len(COLOURS)]
-    style = STYLES[look % len(STYLES)]
-    axes.plot(steps[shown], middle, style, color=colour, label=as_text(curve.label))
-    axes.fill_between(steps[shown], low, high, color=colour, alpha=0.15, linewidth=0)
     for step, mean in curve.published.items():
         if step <= steps[-1]:
             axes.plot(step, mean, "o", mfc="none", color=colour)
+
+
+def draw_seeds(
+    axes: plt.Axes, steps: np.ndarray, values: np.ndarray, band: str, look: int, label: str
+) -> None:
+    """Line and band of values (seeds, evaluations)."""
+    middle, low, high = middle_and_band(values, band)
+    colour = COLOURS[look % len(COLOURS)]
+    axes.plot(steps, middle, STYLES[look % len(STYLES)], color=colour, label=label)
+    if np.any(high > low):
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    if len(values) == 2:
+        axes.plot(steps, values.T, color=colour, alpha=0.4, linewidth=0.7)
+
+
+def meaning_of(band: str, seeds: list[int]) -> str:
+    """What line and band are, for curves of so many seeds."""
+    words = []
+    if max(seeds) > 2 or (max(seeds) == 2 and band != "ci"):
+        words.append(BANDS[band])
+    if 2 in seeds:
+        words.append("thin lines: each of two seeds")
+    return "; ".join(words)
+
+
+def seeds_in_words(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def as_text(words: str) -> str:
@@ -301,16 +345,17 @@ def main() -> None:
     )
     parser.add_argument("--title", default="")
     parser.add_argument(
-        "--robust",
-        action="store_true",
-        help="draw the mean of the middle half of the seeds (the interquartile mean), so that one "
-        "lucky or failed seed does not decide, and the 95 %% interval of it that resampling the "
-        "seeds gives (percentile bootstrap)",
+        "--band",
+        choices=BANDS,
+        default="ci",
+        help="ci: the 95 %% confidence interval of the mean; sd: one standard deviation; iqm: the "
+        "mean of the middle half of the seeds, so that one lucky or failed seed does not decide, "
+        "and its 95 %% interval by resampling the seeds (percentile bootstrap)",
     )
     args = parser.parse_intermixed_args()
     try:
         paths = targets(args.picture)
-        figure = draw(find_curves(args.runs), args.metric, args.title, args.robust)
+        figure = draw(find_curves(args.runs), args.metric, args.title, args.band)
         save(figure, paths)
     except ValueError as error:
         print(error, file=sys.stderr)

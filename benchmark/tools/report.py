@@ -1,5 +1,5 @@
-"""Writes what the results say: RESULTS.md, the pictures in figures/, and the tables of README.md
-and docs/auto_alpha.md.
+"""Writes what the results say: RESULTS.md, the pictures in figures/, the tables of README.md and
+docs/auto_alpha.md, and README's picture.
 
     python benchmark/tools/report.py
 
@@ -22,11 +22,13 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 from curves import RESULTS, Run, final_and_area, read_curve, runs_of
 from grids import agreement, draw_grid, grid_commands, grid_table, read_grids
 from matplotlib.figure import Figure
-from plot import Curve, draw, save
+from matplotlib.ticker import EngFormatter
+from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words
 from scipy.stats import bootstrap
 
 BENCHMARK = Path(__file__).resolve().parents[1]
@@ -47,6 +49,14 @@ BLANK = "\n\n"  # between sections
 RATIOS = ["0.03", "0.1", "0.3", "1", "3", "10"]  # of --alpha auto, where several were tried
 START = "<!-- results: {} of benchmark/tools/report.py -->"
 END = "<!-- end of results -->"
+
+
+PANELS = {  # README's picture: title -> experiment, method without and with the term, metric
+    "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
+    "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
+    "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
+    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
+}
 
 
 class Method(NamedTuple):
@@ -447,6 +457,35 @@ def draw_all() -> None:
         save_both(draw_grid(curves), f"{name}_grid")
 
 
+def draw_headline() -> None:
+    """README's picture: what the term changes on four tasks."""
+    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.9), layout="constrained")
+    seeds: list[int] = []
+    for axes, (title, (experiment, *methods, metric)) in zip(row, PANELS.items(), strict=True):
+        for look, method in enumerate(methods):
+            steps, values = read_curve(
+                title, list(runs_of(f"{experiment}/{method}").values()), metric
+            )
+            label = ["without the gradient term", "with it (ReenGAGE)"][look]
+            draw_seeds(axes, steps, values, "ci", look, label)
+            seeds.append(len(values))
+        axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
+        axes.set(xlabel="environment steps", ylim=(-0.02, 1.02))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(alpha=0.3)
+    row[0].set_ylabel("success")
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        lines,
+        labels,
+        title=meaning_of("ci", seeds),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+    )
+    save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
+
+
 def save_both(figure: Figure, name: str) -> None:
     save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
 
@@ -541,6 +580,7 @@ TABLES = [  # the file, and what is between its marks
 
 if __name__ == "__main__":
     draw_all()
+    draw_headline()
     (BENCHMARK / "RESULTS.md").write_text(report())
     for name, make_table in TABLES:
         path = BENCHMARK.parent / name

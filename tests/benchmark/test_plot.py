@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
-from plot import main
+from plot import main, middle_and_band
 
 BLUE, BLACK = "#0072b2", "#000000"
 
@@ -51,7 +51,7 @@ def write_run(folder: Path, curve: list[float], **settings: object) -> None:
     (folder / "args.json").write_text(json.dumps(settings | {"run_dir": str(folder)}))
 
 
-@pytest.mark.parametrize("flags", [[], ["--robust"]])
+@pytest.mark.parametrize("flags", [[], ["--band", "sd"], ["--band", "iqm"]])
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_plot_prints_final_value_area_and_the_first_steps_at_half_and_nine_tenths(
     flags: list[str], seeds: int, tmp_path: Path
@@ -118,6 +118,68 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
         "alpha 0.2: seeds 2",
     ]
     assert plot(tmp_path, "runs/b?").stdout.startswith("BitFlip8-v0: seeds 2")
+
+
+def test_the_band_is_students_interval_of_the_mean_and_the_picture_names_it_and_the_seeds(
+    tmp_path: Path,
+):
+    values = np.array([[0.1], [0.2], [0.6]])
+    middle, low, high = middle_and_band(values, "ci")
+    half = 4.302653 * 0.264575 / np.sqrt(3)  # t(0.975, 2), standard deviation, seeds
+    assert (middle, low, high) == (
+        pytest.approx(0.3),
+        pytest.approx(0.3 - half),
+        pytest.approx(0.3 + half),
+    )
+    assert middle_and_band(values, "sd")[2] == pytest.approx(0.564575)
+    assert middle_and_band(values[:1], "ci") == middle_and_band(values[:1], "sd") == (0.1,) * 3
+    for seeds, words in (
+        (1, ["ours (1 seed)"]),
+        (2, ["ours (2 seeds)", "thin lines: each of two seeds"]),
+        (3, ["ours (3 seeds)", "mean and its 95 % confidence interval"]),
+    ):
+        write_runs(tmp_path, *[[0.0, 0.4]] * seeds)
+        assert plot(tmp_path, "ours=run_*.csv").returncode == 0
+        written = re.findall("<!-- (.*) -->", (tmp_path / "curve.svg").read_text())
+        assert [text for text in written if "seed" in text or "mean" in text] == words[::-1]
+
+
+def test_a_fork_is_another_method_than_its_baseline_and_an_edited_script_is_told(tmp_path: Path):
+    for name, script, digest in (
+        ("a", "ddpg_her", "1"),
+        ("b", "my_ddpg", "2"),
+        ("c", "my_ddpg", "3"),
+    ):
+        versions = {"script": script, "script_sha256": digest, "numpy": name}
+        seed = 2 if name == "c" else 1
+        write_run(tmp_path / f"runs/{name}", [0.0, 0.2], seed=seed, gamma=0.9, versions=versions)
+    lines = plot(tmp_path, "runs/*").stdout.splitlines()
+    assert lines[0] == "my_ddpg: the script was edited between its runs (2 versions)"
+    assert [line.split(",")[0] for line in lines[1:]] == ["ddpg_her: seeds 1", "my_ddpg: seeds 2"]
+    assert plot(tmp_path, "x=runs/[ac]").stdout.startswith(
+        "x: runs of different scripts, ddpg_her, my_ddpg\n"
+    )
+
+
+def test_one_seed_is_never_counted_as_two(tmp_path: Path):
+    for name in "ab":
+        write_run(tmp_path / f"runs/{name}", [0.0, 0.2], seed=3, env_id="BitFlip8-v0")
+    result = plot(tmp_path, "runs/*")
+    sentence = "runs/a/metrics.csv and runs/b/metrics.csv are both seed 3 of BitFlip8-v0.\n"
+    assert (result.returncode, result.stderr) == (2, sentence)
+
+
+def test_a_plain_csv_of_another_program_stands_beside_our_runs(tmp_path: Path):
+    write_run(tmp_path / "runs/a", [0.0, 0.2], seed=1, env_id="BitFlip8-v0")
+    for seed, last in ((1, 0.5), (2, 0.7)):
+        text = f"step,success_once\n0,0.0\n700,{last}\n"
+        (tmp_path / f"sb3_ddpg_seed{seed}.csv").write_text(text)
+    result = plot(tmp_path, "sb3_ddpg_seed*.csv", "runs/*")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "sb3_ddpg: seeds 2, final 0.600, area 0.300, at 0.5 from step 700, at 0.9 never",
+        "BitFlip8-v0: seeds 1, final 0.200, area 0.100, at 0.5 never, at 0.9 never",
+    ]
 
 
 def test_a_file_of_results_is_drawn_by_its_methods_or_one_of_them(tmp_path: Path):
