@@ -204,7 +204,7 @@ def check_window(env: gym.Env, env_id: str) -> None:
         env.reset()
         env.render()
     except Exception as error:  # each graphics backend fails in its own way
-        raise BadInput(f"{env_id} cannot be shown: {in_one_line(error)}") from None
+        raise BadInput(f"{env_id} cannot be shown: {in_one_line(error)}.") from None
 
 
 def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:

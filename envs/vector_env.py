@@ -293,7 +293,7 @@ class CopiesVectorEnv(VectorEnv):
             self.success[i] = np.nan
         else:
             self.success[i] = success if np.isnan(success) else bool(success)
-            if self.success[i] == 1:
+            if self.success[i] == 1 and self.t[i] > 0:  # not where every episode is one step
                 self._notice_end(terminated)
         self.t[i] += 1
         self._store(i, obs)
@@ -306,7 +306,8 @@ class CopiesVectorEnv(VectorEnv):
 
     def _check_finite(self) -> None:
         """Raises RuntimeError for the first number that is not finite."""
-        for name, numbers in (*self.obs.items(), ("reward", self.reward)):
+        found = {**self.obs, "reward": self.reward}
+        for name, numbers in sorted(found.items()):  # the observation may contain the goal
             if np.isfinite(numbers).all():
                 continue
             which, *place = np.argwhere(~np.isfinite(numbers))[0]

@@ -103,7 +103,7 @@ def rescale_actions(env: gym.Env) -> gym.Env:
         return np.clip(action, box.low, box.high).astype(box.dtype)
 
     env = gym.wrappers.TransformAction(env, clip, box)
-    return gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+    return gym.wrappers.RescaleAction(env, box.dtype.type(-1.0), box.dtype.type(1.0))
 
 
 def count_from_zero(env: gym.Env) -> gym.Env:
