@@ -5,6 +5,7 @@ import csv
 import fcntl
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def pack(content: dict[str, Any]) -> memoryview:
     memory = io.BytesIO()
     torch.save(content, memory)
     return memory.getbuffer()
+
+
+def check_readable(name: str, state: Any) -> None:
+    """Raises TypeError if `load` could not read a part of a checkpoint back."""
+    try:
+        torch.load(io.BytesIO(pack({name: state})), weights_only=True)
+    except pickle.UnpicklingError:
+        raise TypeError(
+            f"--resume could not read {name} back: its state_dict may have tensors, numbers, "
+            "strings, lists and dicts of them."
+        ) from None
 
 
 def load(path: str | Path, kind: str) -> dict[str, Any]:

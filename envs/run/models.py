@@ -50,7 +50,7 @@ def show(
     args: Any, make_env: Callable[..., gym.Env], act: Callable[[Obs], np.ndarray], **numbers: float
 ) -> None:
     """What --evaluate shows: the numbers, a film beside the model, a window."""
-    say("  ".join(f"{name} {round(value, 3)}" for name, value in numbers.items()))
+    say("  ".join(f"{name} {round(float(value), 3)}" for name, value in numbers.items()))
     seed = args.seed + 2_000_000
     if args.capture_video:
         film = Path(args.evaluate).with_suffix(".gif")
