@@ -15,16 +15,10 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["*.md", "docs/*.md", "benchmark/*.md", "benchmark/results/*.md"]
-MEDIA = ["docs/pictures/*", "benchmark/figures/*"]
+PICTURES = (".png", ".gif", ".svg")
 LINK = re.compile(r"(\[[^\]]*\])\(([^)#\s]+)\)")
 MATHJAX = '{options: {ignoreHtmlClass: ".*", processHtmlClass: "arithmatex"}}'
 MATHJAX_FILE = Path(mathjax.__file__).parent / "static" / "mathjax" / "es5" / "tex-svg.js"
-
-
-def paths(patterns: list[str]) -> list[str]:
-    """The files that match, relative to the repository's root."""
-    found = [path for pattern in patterns for path in ROOT.glob(pattern) if path.is_file()]
-    return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 def links(page: str) -> list[tuple[str, str, str]]:
@@ -35,21 +29,33 @@ def links(page: str) -> list[tuple[str, str, str]]:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    pages = paths(PAGES)
-    shown = {*pages, *paths(MEDIA)}
-    for path in sorted(shown):
-        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
-    files.append(File.generated(config, "mathjax.js", abs_src_path=str(MATHJAX_FILE)))
+    pages = [path.relative_to(ROOT).as_posix() for glob in PAGES for path in ROOT.glob(glob)]
+    pictures = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/pictures/*")]
     linked = {path for page in pages for _, _, path in links(page)}
-    for path in sorted(linked - shown):
-        if (ROOT / path).is_file():
-            source = (ROOT / path).read_text()
-            language = Path(path).suffix[1:] or "text"
-            content = "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---\n"
-            content += f'# {path}\n\n````{{ .{language} linenums="1" }}\n{source}````\n'
-            hidden = InclusionLevel.NOT_IN_NAV
-            files.append(File.generated(config, f"{path}.md", content=content, inclusion=hidden))
+    for path in sorted({*pages, *pictures, *linked}):
+        if path in pages or path.endswith(PICTURES):
+            files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+        elif (ROOT / path).is_file():
+            files.append(source_page(path, config))
+    files.append(File.generated(config, "mathjax.js", abs_src_path=str(MATHJAX_FILE)))
     return files
+
+
+def source_page(path: str, config: MkDocsConfig) -> File:
+    """A page that shows a source file."""
+    language = Path(path).suffix[1:] or "text"
+    content = f"""---
+search: {{exclude: true}}
+hide: [navigation, toc]
+---
+# {path}
+
+````{{ .{language} linenums="1" }}
+{(ROOT / path).read_text()}
+````
+"""
+    hidden = InclusionLevel.NOT_IN_NAV
+    return File.generated(config, f"{path}.md", content=content, inclusion=hidden)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -62,25 +68,32 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if files.get_file_from_path(f"{target}.md"):
             markdown = markdown.replace(f"{text}({link})", f"{text}({link}.md)")
         elif (ROOT / target).is_dir():
-            folder = f"{text}({config.repo_url}/tree/main/{target})" if config.repo_url else text[1:-1]
+            url = f"{config.repo_url}/tree/main/{target}"
+            folder = f"{text}({url})" if config.repo_url else text[1:-1]
             markdown = markdown.replace(f"{text}({link})", folder)
     return four_spaces(markdown)
 
 
 def four_spaces(markdown: str) -> str:
-    """Indents what is within a list by four: Python-Markdown needs it, GitHub the marker's width."""
-    lines = []
+    """Lists as Python-Markdown wants them: after an empty line, and indented by four.
+
+    GitHub needs no empty line, and takes the marker's width.
+    """
+    lines = [""]
     widths: list[int] = []  # where the contents of the open list items begin
     in_code = False
     for line in markdown.splitlines():
         text = line.lstrip()
         indent = len(line) - len(text)
+        marker = None if in_code else re.match(r"(?:[-*]|\d+\.) +", text)
+        is_first = marker and not widths
         while text and widths and indent < widths[-1]:
             widths.pop()
+        if is_first and lines[-1]:
+            lines.append("")
         column = widths[-1] if widths else 0
         lines.append(" " * 4 * len(widths) + line[column:] if text else "")
-        marker = re.match(r"(?:[-*]|\d+\.) +", text)
-        if marker and not in_code:
+        if marker:
             widths.append(indent + len(marker[0]))
         in_code ^= text.startswith("```")
     return "\n".join(lines)
