@@ -103,27 +103,6 @@ def draw_grid(curves: Curves) -> Figure:
     return figure
 
 
-def grid_commands(curves: Curves, env_id: str) -> str:
-    """The commands that train the settings, each those of a batch size with as many seeds."""
-    by_rate: dict[tuple[int, int, str], list[Setting]] = {}
-    for setting, (_, values) in curves.items():
-        place = int(setting.batch_size), len(values), setting.learning_rate
-        by_rate.setdefault(place, []).append(setting)
-    alike: dict[tuple[int, int, str], list[Setting]] = {}  # rates with the same alphas
-    for (batch_size, seeds, _), found in by_rate.items():
-        alphas = " ".join(values_of(found, "alpha"))
-        alike.setdefault((batch_size, seeds, alphas), []).extend(found)
-    lines = []
-    for (batch_size, seeds, alphas), found in sorted(alike.items()):
-        rates = " ".join(values_of(found, "learning_rate"))
-        lines += [
-            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
-            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds} \\",
-            f"    --run-dir runs/{found[0].grid()}",
-        ]
-    return "\n".join(["```bash", *lines, "```"])
-
-
 def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
     """Head and rows: the final value of every setting that was run, here and in the paper."""
     alphas = values_of(settings, "alpha")
@@ -155,7 +134,7 @@ def agreement(settings: list[Setting], curves: Curves) -> str:
             f"learning rate {worst.learning_rate}, batch {worst.batch_size}, alpha {worst.alpha}"
         )
         sentences.append(
-            f"The {what} differs from the paper's by {mean:+.3f} in the mean over settings and by "
+            f"The {what} differs from the paper's by {mean:+.3f} on average over settings and by "
             f"{differences[worst]:+.3f} at worst ({place})."
         )
     return f"{len(curves)} of {len(settings)} settings were run. " + " ".join(sentences)

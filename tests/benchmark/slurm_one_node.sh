@@ -8,7 +8,7 @@ set -eu
 case "${1:-}/$#" in
     start/2 | stop/2) folder=$(realpath -m "$2") ;;
     *)
-        echo "slurm_one_node.sh: '$*' is not one of its words: start FOLDER, stop FOLDER." >&2
+        echo "slurm_one_node.sh takes start FOLDER or stop FOLDER, not '$*'." >&2
         exit 2
         ;;
 esac

@@ -266,7 +266,12 @@ def test_all_seeds_of_a_method_can_be_replaced_by_those_of_other_settings(
         ("runs/flip/alpha0.1/2", 10, {"seed": 2}, "is not complete: step 10 of 20."),
         ("runs/flip/alpha0.1/2", 20, {"seed": 2, "alpha": 0.2}, "--alpha is 0.2, of seed 1 0.1."),
         ("runs/flip/alpha0.1/2", 20, {"seed": 5}, "--seed is 5, not 2."),
-        ("BitFlip__2", 20, {"seed": 2}, "is not runs/<experiment>/<method>/<seed>: say --to."),
+        (
+            "BitFlip__2",
+            20,
+            {"seed": 2},
+            "is not runs/<experiment>/<method>/<seed>: say --to EXPERIMENT/METHOD.",
+        ),
         ("runs/flip/alpha0.1/2", 20, {"seed": None}, "has no args.json that a run writes."),
         (
             "runs/flip/alpha0.1/2",
@@ -330,21 +335,8 @@ def test_a_search_is_shown_with_the_papers_values_and_by_how_much_ours_differ(
         ["0.01", "128", "3", "0.600", "0.600", "", ""],
         ["0.01", "128", "2", "", "", "0.900", "0.900"],
     ]
-    assert grids.grid_commands(found, "Seek-v0").splitlines() == [
-        "```bash",
-        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 0.1 \\",
-        "    --learning-rate 0.001 --batch-size 128 --seeds 2 \\",
-        "    --run-dir runs/seek_batch128_grid",
-        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0.1 \\",
-        "    --learning-rate 0.01 --batch-size 128 --seeds 2 \\",
-        "    --run-dir runs/seek_batch128_grid",
-        "python algos/ddpg_her_reengage_many.py --env-id Seek-v0 --alpha 0 \\",
-        "    --learning-rate 0.01 --batch-size 128 --seeds 3 \\",
-        "    --run-dir runs/seek_batch128_grid",
-        "```",
-    ]
     text = grids.agreement(settings, found)
     assert text.startswith("4 of 5 settings were run.")
-    assert "The final differs from the paper's by -0.013 in the mean over settings" in text
+    assert "The final differs from the paper's by -0.013 on average over settings" in text
     assert "-0.100 at worst (learning rate 0.001, batch 128, alpha 0)" in text
     assert len(grids.draw_grid(found).axes) == 2

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 from conftest import MANY, ROOT
 
-from envs.run import flags as launch
+from envs import launch, many_runs
 
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"
 SLURM = TOOLS / "slurm.sh"
 ONE_NODE = Path(__file__).parent / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
-QUEUE = TOOLS / "gpu_queue.sh"
-SCRIPTS = sorted({*(ROOT / "benchmark").glob("*/*.sh")} - {SLURM, QUEUE})
+SCRIPTS = sorted({*(ROOT / "benchmark").glob("*/*.sh")} - {SLURM})
 LONG = "--total-timesteps 1000"
 
 
@@ -253,7 +252,7 @@ def test_a_script_that_does_not_print_commands_is_refused_before_anything_runs(
 
 WORDS = {
     "auto_alpha.sh": ("ratios", "long"),
-    "continuous_seek.sh": ("5", "10", "20", "grid"),
+    "continuous_seek.sh": ("5", "10", "20", "grid", "many"),
     "continuous_seek_sac.sh": ("5", "10", "20", "grid"),
     "bit_flip.sh": ("grid", "both"),
     "hand_reach.sh": ("short", "raw"),
@@ -281,13 +280,14 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", list(command[1:]))
             settings = algorithm.PAPER_SETTINGS | getattr(algorithm, "OTHER_SETTINGS", {})
-            doc = algorithm.__doc__
-            args = launch.parse_args(algorithm.Args, settings, algorithm.UNTUNED, doc)
+            parse_args = many_runs.parse_args if words == ["many"] else launch.parse_args
+            args = parse_args(algorithm.Args, settings, algorithm.UNTUNED, "")
             assert args.env_id == command[command.index("--env-id") + 1]
-            assert str(args.seed) == command[command.index("--seed") + 1]
+            if words != ["many"]:
+                assert str(args.seed) == command[command.index("--seed") + 1]
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, SLURM, QUEUE], ids=lambda script: script.name)
+@pytest.mark.parametrize("script", [*SCRIPTS, SLURM], ids=lambda script: script.name)
 def test_every_script_is_executable_and_refuses_words_that_it_does_not_know(script: Path):
     known = WORDS.get(script.name, ())
     assert os.access(script, os.X_OK)
