@@ -1,6 +1,6 @@
-"""What a script must know of an environment before it trains on it, found out by random steps."""
+"""What a script must know of an environment before it trains on it, found out by some steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -71,8 +71,7 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
     """
     env = make_env()
     try:
-        check_shapes(env)
-        check_target(env)
+        check_goals(env)
         exact = play_steps(env, seed)
         play = in_float32(exact)
         compute_reward = GoalFunction(env, "compute_reward")
@@ -80,19 +79,10 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
         rewards = rewards_for(play.desired_goal)
         elsewhere = rewards_for(other_goals(play))
         at_itself = rewards_for(play.achieved_goal)
-        is_dense, low, high = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
-        notes = [
-            *note_slow(compute_reward),
-            *note_other_parts(compute_reward, rewards, exact),
-            *note_values(is_dense, low, high),
-            *note_success(is_dense or low == high, play.infos),
-            *note_ends(env, is_dense, high),
-            *note_single_steps(env, play),
-        ]
+        kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
+        notes = notes_on(env, exact, compute_reward, rewards, *kind)
         return Task(
-            is_dense=is_dense,
-            reward_low=low,
-            reward_high=high,
+            *kind,
             has_reward_gradient=has_reward_gradient(env),
             ends_on_success=ends_on_success(env, play),
             notes=tuple(f"{env.spec.id}: {note}" for note in notes),
@@ -101,8 +91,8 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
         env.close()
 
 
-def check_shapes(env: gym.Env) -> None:
-    """Raises BadInput where an achieved goal cannot take a desired goal's place."""
+def check_goals(env: gym.Env) -> None:
+    """Raises BadInput where goals cannot be relabelled, as far as that shows before a step."""
     achieved = env.observation_space["achieved_goal"].shape
     desired = env.observation_space["desired_goal"].shape
     if achieved != desired:
@@ -111,14 +101,7 @@ def check_shapes(env: gym.Env) -> None:
             f"{achieved}, its desired goal {desired} (sets of goals are for "
             "ddpg_multi_reengage.py)."
         )
-
-
-def check_target(env: gym.Env) -> None:
-    """Raises BadInput for a maze of Gymnasium-Robotics that moves its goal once it is reached.
-
-    A few steps of play would hardly get there.
-    """
-    maze = env.unwrapped
+    maze = env.unwrapped  # of Gymnasium-Robotics: it moves a goal that is reached, a rare event
     if getattr(maze, "reset_target", False) and getattr(maze, "continuing_task", False):
         raise BadInput(f"{env.spec.id} {CHANGES_GOALS} Leave reset_target out.")
 
@@ -301,72 +284,62 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
     return bool(np.any(at_itself & ~elsewhere))
 
 
-def note_slow(compute_reward: GoalFunction) -> list[str]:
-    """A sentence where rewards are computed row by row."""
-    if compute_reward.takes_batches:
-        return []
-    return [
-        "compute_reward takes one pair of goals at a time, so relabelling calls it in a slow loop."
-    ]
-
-
-def note_other_parts(compute_reward: GoalFunction, recomputed: ndarray, play: Play) -> list[str]:
-    """A sentence where a step's reward is not the one `recomputed` from its goals in float32."""
-    differs = ~np.isclose(recomputed, play.reward, rtol=1e-3, atol=1e-3)
-    if not differs.any():
-        return []
-    from_exact = compute_reward(play.achieved_goal, play.desired_goal)
-    if np.allclose(from_exact, play.reward, rtol=1e-3, atol=1e-3):
-        largest = max(np.abs(play.achieved_goal).max(), np.abs(play.desired_goal).max())
-        return [
-            f"its goals reach {largest:g}, where float32, in which they are stored, is too coarse "
-            "for its reward: subtract an offset from them, or scale them."
-        ]
-    first = differs.argmax()
-    return [
-        f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
-        f"{recomputed[first]:g}: relabelled transitions lack the part that is outside of it."
-    ]
-
-
-def note_values(is_dense: bool, low: float, high: float) -> list[str]:
-    """A sentence where a sparse reward's values are not the usual -1 and 0."""
-    if is_dense or (low, high) == (-1.0, 0.0):
-        return []
-    if low == high:
-        return [f"every reward that was seen is {low:g}, at an achieved goal too."]
-    return [f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."]
-
-
-def note_success(is_unknown: bool, infos: tuple[dict[str, Any], ...]) -> list[str]:
-    """A sentence where the environment does not say itself what success is.
+def notes_on(
+    env: gym.Env,
+    play: Play,
+    compute_reward: GoalFunction,
+    recomputed: ndarray,
+    is_dense: bool,
+    low: float,
+    high: float,
+) -> Iterator[str]:
+    """Sentences on what a user may not know, or may want to mend in the environment.
 
     Args:
-        is_unknown: its reward does not say it either.
+        play: as the environment gave it.
+        recomputed: the reward of each step from its goals in float32, (n,).
+        is_dense, low, high: the kind of reward.
     """
-    if any("is_success" in info or "success" in info for info in infos):
-        return []
-    if is_unknown:
-        return ["it does not say what success is, so success is unknown (nan)."]
-    return ["it does not say what success is, so the upper reward counts as success."]
+    if not compute_reward.takes_batches:
+        yield "compute_reward takes one pair of goals at a time, so relabelling is a slow loop."
 
+    is_close = np.isclose(recomputed, play.reward, rtol=1e-3, atol=1e-3)
+    if not is_close.all():
+        from_exact = compute_reward(play.achieved_goal, play.desired_goal)
+        if np.allclose(from_exact, play.reward, rtol=1e-3, atol=1e-3):
+            largest = np.abs([play.achieved_goal, play.desired_goal]).max()
+            yield (
+                f"its goals reach {largest:g}, where float32, in which they are stored, is too "
+                "coarse for its reward: subtract an offset from them, or scale them."
+            )
+        else:
+            first = is_close.argmin()
+            yield (
+                f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
+                f"{recomputed[first]:g}: relabelled transitions lack the part outside of it."
+            )
 
-def note_ends(env: gym.Env, is_dense: bool, high: float) -> list[str]:
-    """A sentence where values would come out too high if episodes ended on success."""
-    if is_dense or high <= 0 or is_own_task(env) or env.has_wrapper_attr("compute_terminated"):
-        return []
-    return [
-        f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
-        "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
-        "would go on there."
-    ]
+    if not is_dense and low == high:
+        yield f"every reward that was seen is {low:g}, at an achieved goal too."
+    elif not is_dense and (low, high) != (-1.0, 0.0):
+        yield f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."
 
+    if not any("is_success" in info or "success" in info for info in play.infos):
+        otherwise = "the upper reward counts as success"
+        if is_dense or low == high:
+            otherwise = "success is unknown (nan)"
+        yield f"it does not say what success is, so {otherwise}."
 
-def note_single_steps(env: gym.Env, play: Play) -> list[str]:
-    """A sentence where the state after an episode's only step is given a value all the same."""
-    if env.spec.max_episode_steps > 1 or play.terminated.all():
-        return []
-    return [
-        "an episode is one step, which ends by the time limit: the value of the state after it "
-        "counts, and nothing trains it. Return terminated=True."
-    ]
+    says_ends = is_own_task(env) or env.has_wrapper_attr("compute_terminated")
+    if not is_dense and high > 0 and not says_ends:
+        yield (
+            f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
+            "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
+            "would go on there."
+        )
+
+    if env.spec.max_episode_steps == 1 and not play.terminated.all():
+        yield (
+            "an episode is one step, which ends by the time limit: the value of the state after "
+            "it counts, and nothing trains it. Return terminated=True."
+        )

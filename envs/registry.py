@@ -149,16 +149,10 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         space = env.observation_space.spaces.get(key)
         if space is None:
             raise BadInput(f"{env_id} is not a goal environment: its observation has no '{key}'.")
-        if isinstance(space, gym.spaces.Box) and len(space.shape) > 1:
-            raise BadInput(
-                f"{env_id} cannot be used: its '{key}' is an array of shape {space.shape}, such as "
-                "an image, and only vectors are supported."
-            )
         if not is_vector(space):
-            kind = type(space).__name__
             raise BadInput(
-                f"{env_id} cannot be used: its '{key}' is of the kind {kind}, and only Box, "
-                "Discrete, MultiDiscrete and MultiBinary are supported."
+                f"{env_id} cannot be used: its '{key}' is {space}, and only vectors are supported "
+                "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."
             )
     if not env.has_wrapper_attr("compute_reward"):
         raise BadInput(

@@ -14,8 +14,9 @@ Step = tuple[Obs, float, bool, bool, dict]  # of one environment, as in Gymnasiu
 
 def is_vector(space: gym.Space) -> bool:
     """Whether an element of a space can be laid out as a vector of numbers."""
-    spaces = gym.spaces
-    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if isinstance(space, gym.spaces.Box):
+        return len(space.shape) <= 1
+    kinds = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
     return isinstance(space, kinds)
 
 
