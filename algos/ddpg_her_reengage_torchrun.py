@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -302,8 +302,9 @@ class OfEachRank:
 
     def state_dict(self) -> dict:
         """Every rank's parts, on rank 0 only; all ranks must call this together."""
-        rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        gathered = [None] * ranks if rank == 0 else None
+        gathered = None
+        if torch.distributed.get_rank() == 0:
+            gathered = [None] * torch.distributed.get_world_size()
         torch.distributed.gather_object(run.attributes_of(self), gathered)
         return {"ranks": gathered}
 
@@ -645,7 +646,8 @@ if __name__ == "__main__":
         for note in task.notes:
             run.say(note)
         envs = make_vector(make_env, args.num_envs, seed, args.env_threads)
-        check_args(args, task, envs)
+        stride = args.num_envs * ranks  # steps of all environments at a time
+        check_args(replace(args, num_envs=stride), task, envs)
         if args.c_low is None:
             args.c_low = task.reward_low
         rng = np.random.default_rng(seed)
@@ -662,7 +664,6 @@ if __name__ == "__main__":
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     is_dense = task.is_dense and args.alpha != 0
-    stride = args.num_envs * ranks  # steps of all environments at a time
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
@@ -721,3 +722,4 @@ if __name__ == "__main__":
             evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
         folder.checkpoint(ended, envs.max_episode_steps)
     folder.close()
+    os._exit(0)  # all is written, and Gloo's threads can abort an interpreter while it is torn down
