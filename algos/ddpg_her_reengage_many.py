@@ -34,10 +34,12 @@ import torch
 from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import launch, make, many_runs
-from envs.graphs import graphed
-from envs.many_runs import GridArgs, GroupFolders, Run
-from envs.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
+from envs import make
+from envs.many import grid as many_runs
+from envs.many.graphs import graphed
+from envs.many.grid import GridArgs, GroupFolders, Run
+from envs.many.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
+from envs.run import flags as launch
 
 
 @dataclass

@@ -32,8 +32,11 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import RunArgs, RunFolder, VectorEnv, Video, launch, make_vector
-from envs.graphs import graphed_by_length
+from envs import VectorEnv, Video, make_vector
+from envs.many.graphs import graphed_by_length
+from envs.run import flags as launch
+from envs.run.flags import RunArgs
+from envs.run.folder import RunFolder
 
 
 @dataclass

@@ -23,8 +23,9 @@ PICTURES = ROOT / "docs" / "pictures"
 sys.path += [str(ROOT), str(ROOT / "algos")]
 import ddpg_her_reengage as reengage  # noqa: E402
 
-from envs import launch, make  # noqa: E402
+from envs import make  # noqa: E402
 from envs.drawing import find_backend  # noqa: E402
+from envs.run import flags as launch  # noqa: E402
 
 ENVIRONMENTS = {  # -> steps of random play before the picture
     "ContinuousSeek5-v0": 6,

@@ -23,8 +23,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos import ddpg_her_reengage_many as many
-from envs import launch, make, many_runs
-from envs.on_device import below, inspect_for_device
+from envs import make
+from envs.many import grid as many_runs
+from envs.many.on_device import below, inspect_for_device
+from envs.run import flags as launch
 
 
 @dataclass

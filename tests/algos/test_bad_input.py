@@ -29,7 +29,9 @@ from algos import (
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
-from envs import files, launch, run_folder
+from envs.run import files
+from envs.run import flags as launch
+from envs.run import folder as run_folder
 
 PLAIN, REENGAGE, SAC = "ddpg_her", "ddpg_her_reengage", "sac_her_reengage"
 DQN, MULTI, TORCHRUN = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from algos import ddpg_her_reengage, dqn_her_reengage_bitflip, sac_her_reengage
 from algos.ddpg_her_reengage import GradientWeight
-from envs.run_folder import curves_of
+from envs.run.folder import curves_of
 
 torch.set_num_threads(1)
 

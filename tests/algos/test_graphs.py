@@ -20,9 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from algos import ddpg_her_reengage_many, ddpg_multi_reengage
-from envs import many_runs
-from envs.graphs import graphed, graphed_by_length, rounded_up
-from envs.on_device import inspect_for_device
+from envs.many import grid as many_runs
+from envs.many.graphs import graphed, graphed_by_length, rounded_up
+from envs.many.on_device import inspect_for_device
 from envs.registry import make
 
 META = torch.device("meta")

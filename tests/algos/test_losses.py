@@ -16,7 +16,7 @@ from torch import Tensor
 from algos import ddpg_her, ddpg_her_reengage, ddpg_her_reengage_torchrun
 from algos.ddpg_her_reengage import Actor, Args, Batch, Critic, Normalizer, reengage_critic_loss
 from envs import make
-from envs.run_folder import curves_of
+from envs.run.folder import curves_of
 
 torch.set_num_threads(1)
 

@@ -18,8 +18,8 @@ from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos.ddpg_her_reengage_many import Args, Batches, Group, Networks
 from envs import make
-from envs.many_runs import Run
-from envs.on_device import DeviceTask, Streams, inspect_for_device
+from envs.many.grid import Run
+from envs.many.on_device import DeviceTask, Streams, inspect_for_device
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
-from envs import many_runs
-from envs.files import lock
-from envs.on_device import DeviceTask
+from envs.many import grid as many_runs
+from envs.many.on_device import DeviceTask
+from envs.run.files import lock
 
 SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
 SMALL += " --learning-starts 30 --batch-size 16 --hidden-dims 16 16 --run-dir runs"

@@ -26,8 +26,8 @@ from algos.ddpg_multi_reengage import (
     state_of,
 )
 from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
-from envs.files import pack as file_of
-from envs.run_folder import buffer_state, curves_of, restore_buffer
+from envs.run.files import pack as file_of
+from envs.run.folder import buffer_state, curves_of, restore_buffer
 
 torch.set_num_threads(1)
 

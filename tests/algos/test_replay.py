@@ -23,7 +23,7 @@ from algos import (
     sac_her_reengage,
 )
 from algos.ddpg_multi_reengage import GoalSetReplayBuffer
-from envs.run_folder import buffer_state, restore_buffer
+from envs.run.folder import buffer_state, restore_buffer
 
 torch.set_num_threads(1)
 

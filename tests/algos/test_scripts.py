@@ -32,7 +32,9 @@ from algos import (
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
-from envs import RunFolder, launch, make_vector
+from envs import make_vector
+from envs.run import flags as launch
+from envs.run.folder import RunFolder
 
 CPU = torch.device("cpu")
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"

@@ -24,7 +24,7 @@ from algos import (
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
-from envs.run_folder import curves_of
+from envs.run.folder import curves_of
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from envs import make
-from envs.on_device import DeviceTask, Streams, below, inspect_for_device
+from envs.many.on_device import DeviceTask, Streams, below, inspect_for_device
 
 CPU = torch.device("cpu")
 

@@ -23,12 +23,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from envs import launch
-from envs.files import lock, say, write, write_rows
-from envs.on_device import DeviceTask
+from envs.many.on_device import DeviceTask
+from envs.messages import say
 from envs.registry import folder_name, resolve
-from envs.run_folder import CURVES
-from envs.versions import versions
+from envs.run import flags as launch
+from envs.run.files import lock, write, write_rows
+from envs.run.folder import CURVES
+from envs.run.versions import versions
 
 A = TypeVar("A", bound="GridArgs")
 

@@ -1,0 +1,1 @@
+"""What only many runs at once need: their folders, and environments on the device."""

@@ -1,0 +1,348 @@
+"""A script's flags: dataclasses that tyro reads, over an environment's settings or saved ones."""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args, get_type_hints
+
+import torch
+import tyro
+
+from envs.messages import BadInput, say
+from envs.registry import resolve
+from envs.run.models import load_model
+from envs.vector_env import VectorEnv
+
+A = TypeVar("A", bound="RunArgs")
+
+
+class Range(NamedTuple):
+    """What a flag's number may be, both ends included; the upper ends only catch slips."""
+
+    low: float
+    high: float
+
+
+# Kinds of numbers. A plain int or float may be anything from 0 up
+Count = Annotated[int, Range(1, 10**12)]
+CountOrZero = Annotated[int, Range(0, 10**12)]
+Seed = Annotated[int, Range(0, 2**31 - 1)]
+Width = Annotated[int, Range(1, 10**4)]
+Number = Annotated[float, Range(-1e9, 1e9)]
+NonNegative = Annotated[float, Range(0, 1e9)]
+Positive = Annotated[float, Range(1e-12, 1e9)]
+Fraction = Annotated[float, Range(0, 1)]
+PositiveFraction = Annotated[float, Range(1e-9, 1)]
+Discount = Annotated[float, Range(0, 1 - 1e-9)]
+PLAIN = Range(0, 10**12)
+
+
+@dataclass
+class RunArgs:
+    """Flags that every script has: where and how it runs, not what it learns."""
+
+    env_threads: Annotated[int, Range(0, 1024)] = 0
+    """threads that step simulators; 0 is one per core"""
+    log_frequency: Count = 1000
+    """steps of all environments together between two points of TensorBoard's training curves"""
+    capture_video: bool = False
+    """film four evaluation episodes at each evaluation into video.gif"""
+    save_model: bool = True
+    """keep the last model and the best one in model.pt and best_model.pt"""
+    save_checkpoint: bool = True
+    """keep what a resumed run needs in checkpoint.pt"""
+    run_dir: str = ""
+    """folder of the run; an interrupted run there goes on (default: a new one under runs/)"""
+    resume: str = ""
+    """folder of a run to go on with, with its settings; a larger --total-timesteps trains on"""
+    evaluate: str = ""
+    """a saved model to play without training"""
+    render: Literal["", "human"] = ""
+    """with --evaluate: watch four episodes in a window"""
+    track: bool = False
+    """mirror the logs to Weights & Biases, if that package is installed"""
+    cuda: bool = True
+    """use a GPU if there is one"""
+    num_threads: Annotated[int, Range(1, 1024)] = 1
+    """PyTorch's threads; more than one pays only for large batches"""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """of training's matrix products: medium is bfloat16, faster on processors with units for it"""
+    compile: bool = False
+    """compile the losses with their gradients: faster, after a wait of up to a minute"""
+
+
+OF_THE_RUN = {entry.name for entry in fields(RunArgs)}
+# What --evaluate may change beside them: which episodes are played, and how many
+OF_THE_EPISODES = {"seed", "eval_episodes", "env_kwargs", "max_episode_steps"}
+KWARGS_OF_FLAGS = {  # arguments of gymnasium.make that are given otherwise
+    "render_mode": "--capture-video or --render",
+    "max_episode_steps": "--max-episode-steps",
+}
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Ends the program with exit code 2 and one sentence if what the user asked for cannot be."""
+    try:
+        yield
+    except BadInput as error:
+        refuse(str(error))
+    except (MemoryError, torch.OutOfMemoryError):
+        refuse("The memory is too small: lower --buffer-size or --batch-size.")
+
+
+def refuse(sentence: str) -> NoReturn:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
+    """The command line over the defaults: those of the environment, or of a saved model or run.
+
+    Args:
+        cls: the script's dataclass of flags; of its own ones `env_id` and `total_timesteps` are
+            known here, and those of OF_THE_EPISODES.
+        settings: patterns of environments' names -> what applies to them; later over earlier.
+        untuned: what applies where no pattern matches.
+        doc: the script's docstring.
+
+    Raises:
+        BadInput: one sentence on what cannot be.
+    """
+    check_one_process(cls)
+    seen = peek("env_id", "evaluate", "resume")
+    if seen.resume == "" or seen.evaluate == "":
+        raise BadInput("--resume and --evaluate need a path.")
+    if seen.resume and seen.evaluate:
+        raise BadInput("--resume trains and --evaluate plays: give one of them.")
+    applied = {}
+    if seen.resume:
+        path = Path(seen.resume) / "args.json"
+        saved = read_settings(path, cls)
+        saved |= {"run_dir": "", "resume": ""}
+        defaults = from_saved(saved, cls, path)
+    elif seen.evaluate:
+        defaults = from_saved(
+            load_model(seen.evaluate, script_of(cls))["settings"], cls, seen.evaluate
+        )
+        if ":" in defaults.env_id and seen.env_id != defaults.env_id:
+            raise BadInput(
+                f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
+            )
+    else:
+        env_id = resolve(seen.env_id or cls.env_id)
+        applied = settings_of(env_id, settings, untuned)
+        defaults = replace(cls(env_id=env_id), **applied)
+
+    args = parse_groups(cls, defaults, doc)
+    args.env_id = resolve(args.env_id)
+    check_ranges(args)
+    changed = [name for name in asdict(args) if getattr(args, name) != getattr(defaults, name)]
+    if seen.resume:
+        check_unchanged(args, defaults, set(changed) - {"resume", "total_timesteps"}, args.resume)
+        if args.total_timesteps < defaults.total_timesteps:
+            raise BadInput(
+                f"--total-timesteps {args.total_timesteps} is less than the "
+                f"{defaults.total_timesteps} of the run in {args.resume}."
+            )
+    elif seen.evaluate:
+        check_unchanged(args, defaults, set(changed) - OF_THE_RUN - OF_THE_EPISODES, args.evaluate)
+    elif args.render:
+        raise BadInput("--render shows a saved model: give --evaluate too.")
+    if args.track and not has_wandb():
+        raise BadInput("--track needs the package wandb: pip install wandb.")
+    say_settings(args, applied)
+    return args
+
+
+def has_wandb() -> bool:
+    """Whether the package is installed; a folder of logs that bears its name is not it."""
+    found = importlib.util.find_spec("wandb")
+    return found is not None and found.origin is not None
+
+
+def check_one_process(cls: type) -> None:
+    """Raises BadInput for a script under torchrun that does not know of ranks."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(cls):
+        raise BadInput(f"{script_of(cls)}.py is one process: use ddpg_her_reengage_torchrun.py.")
+
+
+def peek(*names: str) -> argparse.Namespace:
+    """The values of some flags on the command line, None for one that is not there."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in names:  # tyro says what is wrong with a flag without a value
+        spellings = {flag(name), f"--{name}"}
+        parser.add_argument(*sorted(spellings), nargs="?", dest=name)
+    seen, _ = parser.parse_known_args()
+    return seen
+
+
+def say_settings(args: Any, applied: dict[str, Any]) -> None:
+    """Says which of an environment's settings no flag has replaced."""
+    kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
+    if kept:
+        words = ", ".join(f"{name} {value}" for name, value in kept.items())
+        say(f"settings of {args.env_id}: {words}")
+
+
+def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
+    """What an environment's name brings: every pattern that matches the whole of it, in turn."""
+    found = {}
+    name = env_id.rpartition(":")[2]  # of module:name
+    for pattern, values in settings.items():
+        if re.fullmatch(pattern, name):
+            found |= values
+    return found or untuned
+
+
+def parse_groups(cls: type[A], defaults: A, doc: str) -> A:
+    """tyro, with a heading in --help for each dataclass that `cls` inherits from."""
+    groups = []
+    values = {}
+    if cls.__annotations__:
+        raise TypeError(f"{', '.join(cls.__annotations__)} of Args belong into one of its groups.")
+    for part in cls.__bases__:
+        title = part.__name__.removesuffix("Args").lower()
+        names = [entry.name for entry in fields(part)]
+        groups.append((title, part))
+        values[title] = part(**{name: getattr(defaults, name) for name in names})
+    together = make_dataclass("Groups", groups)
+    no_prefix = (tyro.conf.OmitArgPrefixes,)
+    parsed = tyro.cli(together, default=together(**values), description=doc, config=no_prefix)
+    flat = {}
+    for part in vars(parsed).values():
+        flat |= vars(part)
+    return cls(**flat)
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def script_of(cls: type) -> str:
+    """The name of the script that defines a class, without .py."""
+    return Path(sys.modules[cls.__module__].__file__).stem
+
+
+def check_ranges(args: Any) -> None:
+    """Raises BadInput for the first number out of its range, and for broken JSON."""
+    hints = get_type_hints(type(args), include_extras=True)
+    for name, value in vars(args).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(numbers) <= 32:
+            raise BadInput(f"{flag(name)} takes 1 to 32 numbers.")
+        low, high = range_of(hints[name])
+        for number in numbers:
+            is_number = type(number) in (int, float)
+            if is_number and not (math.isfinite(number) and low <= number <= high):
+                raise BadInput(f"{flag(name)} {number} is out of range: {low:g} to {high:g}.")
+    try:
+        kwargs = json.loads(getattr(args, "env_kwargs", "{}"))
+    except (ValueError, RecursionError):
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise BadInput(f'--env-kwargs {args.env_kwargs[:60]} is not a JSON object like {{"a": 1}}.')
+    for name, instead in KWARGS_OF_FLAGS.items():
+        if name in kwargs:
+            raise BadInput(f"--env-kwargs cannot set {name}: use {instead}.")
+
+
+def range_of(hint: Any) -> Range:
+    """The first range in an annotation, such as tuple[Width, ...] or Number | None."""
+    for part in get_args(hint):
+        if isinstance(part, Range):
+            return part
+        if range_of(part) is not PLAIN:
+            return range_of(part)
+    return PLAIN
+
+
+def check_unchanged(args: Any, saved: Any, changed: set[str], place: str | Path) -> None:
+    """Raises BadInput for the first of the flags `changed`, which cannot differ from saved ones."""
+    for name in asdict(args):
+        if name in changed:
+            now = getattr(args, name)
+            raise BadInput(
+                f"{flag(name)} {now!r} does not go with {place}, where it is "
+                f"{getattr(saved, name)!r}."
+            )
+
+
+def read_settings(path: Path, cls: type) -> dict[str, Any]:
+    """The settings that args.json records.
+
+    Raises:
+        BadInput: there is none, it is damaged, or of another script.
+    """
+    try:
+        saved = json.loads(path.read_text())
+        script = saved.pop("versions")["script"]
+    except OSError:
+        raise BadInput(f"{path.parent} is not a run's folder: it has no args.json.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInput(f"{path} is damaged.") from None
+    if script != script_of(cls):
+        raise BadInput(f"The run in {path.parent} is of {script}.py, not of {script_of(cls)}.py.")
+    return {name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()}
+
+
+def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:
+    """Flags from a file. Those that the script has got since then have their defaults.
+
+    Raises:
+        BadInput: the file has a flag that the script has not, or a number out of its range.
+    """
+    names = [entry.name for entry in fields(cls)]
+    gone = [flag(name) for name in saved if name not in names]
+    if gone:
+        raise BadInput(f"{place} was saved with {gone[0]}, which {script_of(cls)}.py has not.")
+    args = cls(**saved)
+    new = [flag(name) for name in names if name not in saved and name not in OF_THE_RUN]
+    if new:
+        say(f"{place} does not say {', '.join(new)}: the defaults apply.")
+    try:
+        check_ranges(args)
+    except BadInput as error:
+        raise BadInput(f"{place}: {error}") from None
+    return args
+
+
+def check_buffer(size: int, envs: VectorEnv, row_bytes: int) -> None:
+    """Raises BadInput for a replay buffer of `size` steps that is too small, or too large."""
+    episodes = envs.num_envs * envs.max_episode_steps
+    if size < episodes:
+        raise BadInput(
+            f"--buffer-size {size} cannot hold an episode of each environment: {episodes} steps."
+        )
+    memory = 0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size * row_bytes > memory:
+        raise BadInput(
+            f"--buffer-size {size} needs {size * row_bytes / 2**30:.1f} GiB of memory: "
+            f"{int(memory / row_bytes)} would fit."
+        )
+
+
+def check_first_update(args: Any, max_episode_steps: int) -> None:
+    """Raises BadInput if there is no update, or one before the first episode is stored."""
+    wait = math.ceil(max(args.learning_starts, 1) / args.num_envs)  # steps of each environment
+    first = math.ceil(wait / args.train_frequency) * args.train_frequency
+    if max(args.learning_starts, args.train_frequency * args.num_envs) > args.total_timesteps:
+        raise BadInput(
+            f"Nothing would be learned: --learning-starts {args.learning_starts} or "
+            f"--train-frequency {args.train_frequency} steps of each of {args.num_envs} "
+            f"environments is above --total-timesteps {args.total_timesteps}."
+        )
+    if first < max_episode_steps:
+        raise BadInput(
+            f"No episode is stored at the first update, after {first} steps of each environment, "
+            f"where an episode has up to {max_episode_steps}: raise --learning-starts or "
+            "--train-frequency."
+        )

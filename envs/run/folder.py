@@ -1,0 +1,401 @@
+"""A run's folder: one process at a time writes to it, and what lies there is always complete."""
+
+import contextlib
+import csv
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from envs.messages import BadInput, in_one_line, say
+from envs.registry import folder_name
+from envs.run.files import check_readable, load, lock, pack, write, write_rows
+from envs.run.flags import OF_THE_RUN, check_unchanged, from_saved, read_settings
+from envs.run.state import restored, state_of
+from envs.run.versions import versions
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
+FROM_HERE = {"run_dir", "resume", "total_timesteps"}  # may differ when a run goes on
+
+
+class RunFolder:
+    """The folder of `args.run_dir`, `args.resume`, or a new one; nothing is written before `begin`.
+
+    The same command again goes on: a run that is complete says so and exits with code 0, one that
+    was interrupted goes on from its checkpoint, bit for bit. After `begin`, SIGTERM and SIGINT end
+    the run at the next `checkpoint` between episodes; a second one ends it at once.
+
+    Args:
+        args: the script's. What they are now is what args.json and the models record.
+        script: the script's `__file__`.
+        rank: of this process where several are one run; only rank 0 writes.
+
+    Attributes:
+        path: the folder, absolute.
+
+    Raises:
+        BadInput: the folder has a run with other settings, or something else.
+    """
+
+    def __init__(self, args: Any, script: str, rank: int = 0):
+        self.args = args
+        self.settings = asdict(args)
+        self.script = Path(script).resolve()
+        self.rank = rank
+        default = f"{folder_name(args.env_id)}__{self.script.stem}__{args.seed}__{time.time():.0f}"
+        self.path = Path(args.resume or args.run_dir or f"runs/{default}").absolute()
+        self.rows: list[dict[str, float]] = []  # of metrics.csv
+        self.best: list[float] = [-np.inf]  # score of the best model
+        self.episode_return = np.zeros(1)  # of each environment's unfinished episode, so far
+        self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
+        self.curves: dict[str, list[Tensor | float]] = {}  # of updates since the last `log`
+        self.updates = 0  # since the last `log`
+        self.start = time.time()
+        self.last_word = self.start
+        self.stop = 0  # number of the signal that asked the run to end
+        self.is_due = False  # a checkpoint
+        self.overdue = 0  # steps since it was
+        self.next_checkpoint = 0.0  # not before this time
+        if not args.evaluate and self.path.exists():
+            self.check_folder()
+
+    def check_folder(self) -> None:
+        """Exits if the run is complete. Raises BadInput if the folder is not this run's."""
+        record = self.path / "args.json"
+        names = os.listdir(self.path) if self.path.is_dir() else [self.path.name]
+        if not record.exists():
+            if all(name.startswith(".unfinished-") for name in names):
+                return
+            raise BadInput(f"{self.path} exists and is not a run's folder: give another --run-dir.")
+        saved = from_saved(read_settings(record, type(self.args)), type(self.args), record)
+        saved = replace(saved, resume=self.args.resume, run_dir=self.args.run_dir)
+        if self.args.resume:
+            saved.total_timesteps = self.args.total_timesteps
+        changed = {name for name, x in self.settings.items() if x != getattr(saved, name)}
+        check_unchanged(self.args, saved, changed, self.path)
+        self.exit_if_complete(self.last_step())
+
+    def last_step(self) -> int:
+        """Of metrics.csv; 0 if there is none."""
+        try:
+            *_, last = csv.DictReader((self.path / "metrics.csv").read_text().splitlines())
+            return int(last["global_step"])
+        except (OSError, ValueError):
+            return 0
+
+    def exit_if_complete(self, global_step: int) -> None:
+        total = self.args.total_timesteps
+        if global_step >= total:
+            self.say(f"{self.path} is complete: {total} steps.")
+            self.say_changes(versions(torch.device("cpu"), self.script), {"script_sha256"})
+            sys.exit(0)
+
+    # Begin, go on, end
+
+    def begin(self, device: torch.device, **kept: Any) -> None:
+        """Makes or locks the folder, restores a checkpoint, writes args.json, says what runs where.
+
+        Args:
+            kept: all that learns, counts or draws at random, under the names that a checkpoint has
+                for it, see `state_of`; `count` is one of them, with a `global_step`.
+
+        Raises:
+            BadInput: another process trains here, the folder cannot be made, or its checkpoint does
+                not fit.
+            TypeError: something in `kept` cannot be kept.
+        """
+        self.device = device
+        self.kept = kept
+        self.count = kept["count"]
+        for name, state in self.state().items():  # what would be lost is refused now
+            check_readable(name, state)
+        if self.rank == 0:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.lock = lock(self.path)
+            except OSError as error:
+                raise BadInput(f"{self.path} cannot be made: {error.strerror}.") from None
+        if (self.path / "checkpoint.pt").exists():
+            self.restore()
+        elif self.args.resume and self.last_step() > 0:
+            raise BadInput(f"There is no checkpoint in {self.path}.")
+        step = self.count.global_step
+        self.exit_if_complete(step)
+        self.clock = (time.time(), step)
+        self.bar = tqdm(
+            total=self.args.total_timesteps,
+            initial=step,
+            unit=" steps",
+            file=sys.stdout,
+            disable=None if self.rank == 0 else True,  # None: only on a terminal
+            dynamic_ncols=True,
+            leave=False,
+        )
+        for number in STOPS:
+            signal.signal(number, self.ask_to_stop)
+        if self.rank == 0:
+            self.begin_to_write()
+
+    def begin_to_write(self) -> None:
+        step = self.count.global_step
+        leftovers = [*self.path.glob(".unfinished-*")]
+        if step == 0:  # of a run that was killed before its first checkpoint
+            leftovers += [*self.path.glob("metrics.csv"), *self.path.glob("events.out.*")]
+        for leftover in leftovers:
+            leftover.unlink()
+        now = versions(self.device, self.script)
+        self.say_changes(now, set(now))
+        record = self.settings | {"run_dir": str(self.path), "resume": "", "versions": now}
+        if self.args.track:  # before the writer of events is made, which it replaces
+            self.track(record)
+        self.write("args.json", json.dumps(record, indent=2) + "\n")
+        if self.rows:
+            self.write_rows()  # those since the checkpoint come again
+        with self.one_sentence():
+            self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
+        where = f"from step {step} on" if step else "from the beginning"
+        self.say(f"{self.args.env_id} on {self.device}, {where}: {self.path}")
+
+    def say_changes(self, now: dict[str, Any], names: set[str]) -> None:
+        """Says what differs from what args.json records, since numbers may differ by it."""
+        try:
+            before = json.loads((self.path / "args.json").read_text())["versions"]
+        except (OSError, ValueError, KeyError):
+            return
+        if now["script_sha256"] != before.get("script_sha256"):
+            self.say(f"{self.script.name} was edited since this run began: it is another program.")
+        for name in sorted(names - {"script_sha256"}):
+            if before.get(name) != now[name]:
+                self.say(f"{name} was {before.get(name)!r} and is {now[name]!r}: not bit for bit.")
+
+    def track(self, record: dict[str, Any]) -> None:
+        wandb = importlib.import_module("wandb")
+        try:
+            wandb.init(name=self.path.name, config=record, dir=self.path, sync_tensorboard=True)
+        except Exception as error:  # no account, no network
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # if there is nothing in it
+            raise BadInput(f"--track does not work here: {in_one_line(error)}") from None
+
+    def close(self) -> None:
+        """Ends a run."""
+        self.bar.close()
+        if self.rank == 0:
+            with self.one_sentence():
+                self.writer.close()
+
+    def ask_to_stop(self, number: int, frame: Any) -> None:
+        self.stop = number
+        for other in STOPS:
+            signal.signal(other, signal.SIG_DFL)
+
+    # What is logged
+
+    def add_step(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
+        """Notes a training step of every environment, (num_envs,) each, and moves the bar."""
+        self.episode_return = self.episode_return + reward
+        for i in np.flatnonzero(ended):
+            self.episodes.append((float(self.episode_return[i]), float(success[i])))
+            self.episode_return[i] = 0
+        self.bar.update(self.count.global_step - self.bar.n)
+        if self.bar.disable and self.rank == 0 and time.time() - self.last_word > 60:
+            self.say(f"step {self.count.global_step} of {self.args.total_timesteps}")
+
+    def add_update(self, info: dict[str, Tensor | float]) -> None:
+        """Notes what an update tells: each entry becomes a curve of its name.
+
+        Raises:
+            ValueError: an entry is not a single number.
+        """
+        self.updates += 1
+        for name, value in info.items():
+            if np.ndim(value) > 0:
+                raise ValueError(
+                    f"The curve {name} has the shape {tuple(value.shape)}: average it."
+                )
+            value = value.detach() if isinstance(value, Tensor) else value
+            self.curves.setdefault(name, []).append(value)
+
+    def log(self, **charts: float) -> dict[str, float]:
+        """Writes training curves, means over the updates since the last call, and returns them.
+
+        Args:
+            charts: further numbers, which become charts/<name>.
+        """
+        found = {}
+        for name, values in self.curves.items():
+            values = [torch.as_tensor(value, dtype=torch.float32) for value in values]
+            found[name] = torch.stack(values).mean().item()
+        now = (time.time(), self.count.global_step)
+        seconds, steps = (new - old for new, old in zip(now, self.clock, strict=True))
+        charts |= {
+            "steps_per_second": steps / seconds,
+            "updates_per_second": self.updates / seconds,
+        }
+        if self.episodes:
+            returns, successes = zip(*self.episodes, strict=True)
+            charts |= {"episodic_return": np.mean(returns), "success_rate": np.mean(successes)}
+        self.clock = now
+        self.updates = 0
+        self.curves.clear()
+        self.episodes.clear()
+        self.write_scalars(found | {f"charts/{name}": value for name, value in charts.items()})
+        return found
+
+    def add_row(self, metrics: dict[str, float]) -> None:
+        """An evaluation: a row of metrics.csv, then a printed line; a checkpoint becomes due."""
+        self.is_due = True
+        step = self.count.global_step
+        row = {"global_step": step} | {name: float(value) for name, value in metrics.items()}
+        row["wall_time"] = round(time.time() - self.start, 3)
+        self.rows.append(row)
+        if self.rank == 0:
+            self.write_rows()
+        self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
+        self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
+
+    def check_finite(self, name: str, value: Tensor | float) -> None:
+        """Ends the run, with exit code 1, if a number is nan or infinite; what was saved stays."""
+        value = float(value)
+        if not np.isfinite(value):
+            step = self.count.global_step
+            sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar; the run goes on if nobody can read it any more."""
+        if self.rank == 0:
+            say(line)
+            self.last_word = time.time()
+
+    def write_scalars(self, scalars: dict[str, float]) -> None:
+        if self.rank == 0:
+            with self.one_sentence():
+                for name, value in scalars.items():
+                    self.writer.add_scalar(name, value, self.count.global_step)
+                self.writer.flush()
+
+    # What is saved
+
+    def save_model(self, score: tuple[float, ...], **networks: nn.Module) -> None:
+        """model.pt, and best_model.pt unless an earlier model scored higher.
+
+        A model from before the first step does not stay the best. Weights that are not finite end
+        the run instead of replacing a model.
+        """
+        score = [-np.inf if np.isnan(number) else float(number) for number in score]
+        for network in networks.values():
+            total = sum(x.sum() for x in network.state_dict().values())
+            self.check_finite("The sum of all weights", total)
+        if self.args.save_model and self.rank == 0:
+            settings = {name: x for name, x in self.settings.items() if name not in OF_THE_RUN}
+            model = {"script": self.script.stem, "settings": settings}
+            model["global_step"] = self.count.global_step
+            model |= {name: network.state_dict() for name, network in networks.items()}
+            self.write("model.pt", pack(model))
+            if score >= self.best:
+                self.write("best_model.pt", pack(model))
+        if self.count.global_step > 0:
+            self.best = max(self.best, score)
+
+    def write_rows(self) -> None:
+        with self.one_sentence():
+            write_rows(self.path / "metrics.csv", self.rows)
+
+    def write(self, name: str, content: str | bytes | memoryview) -> None:
+        """Replaces a file of the folder as a whole; ends the run if that fails."""
+        with self.one_sentence():
+            write(self.path / name, content)
+
+    def checkpoint(self, ended: np.ndarray, max_episode_steps: int) -> None:
+        """Writes checkpoint.pt after an evaluation, once all episodes have ended; ends if asked to.
+
+        Between episodes no simulator's state is needed: the environments' random streams suffice,
+        and a resumed run equals the uninterrupted one bit for bit. Environments whose episodes do
+        not end together get as many steps as an episode has; then a checkpoint is written all the
+        same, and a resumed run leaves the unfinished episodes out. If the buffer is large and
+        writing takes long, checkpoints become rarer.
+        """
+        is_over = self.count.global_step >= self.args.total_timesteps
+        is_early = time.time() < self.next_checkpoint
+        stop, is_playing, is_early = self.agree(self.stop, not ended.all(), is_early)
+        if not (self.is_due or stop or is_over):
+            return
+        self.overdue += 1
+        if is_playing and not is_over and self.overdue <= max_episode_steps:
+            return
+        if self.args.save_checkpoint and (stop or is_over or not is_early):
+            begun = time.time()
+            state = self.state()
+            if self.rank == 0:
+                self.write("checkpoint.pt", pack(state))
+            done = time.time()
+            self.next_checkpoint = done + (done - begun) / CHECKPOINT_SHARE
+        self.is_due = False
+        self.overdue = 0
+        if stop and not is_over:
+            self.end_early(stop)
+
+    def agree(self, *numbers: int) -> tuple[int, ...]:
+        """What all processes of the run do; a script with several replaces this."""
+        return numbers
+
+    def end_early(self, number: int) -> NoReturn:
+        """Says so, and exits as a process does that the signal itself ends."""
+        next_step = "there is no checkpoint, as --no-save-checkpoint asked"
+        if self.args.save_checkpoint:
+            next_step = f"go on with the same --run-dir, or with --resume {self.path}"
+        name = signal.Signals(number).name
+        self.say(f"{name}: ended at step {self.count.global_step}; {next_step}.")
+        self.close()
+        sys.exit(128 + number)
+
+    def state(self) -> dict[str, Any]:
+        """All that a run is, between two episodes."""
+        state = {name: state_of(part, name) for name, part in self.kept.items()}
+        state["torch_stream"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            state["cuda_stream"] = torch.cuda.get_rng_state(self.device)
+        state["rows"] = self.rows
+        state["best"] = self.best
+        state["wall_time"] = time.time() - self.start
+        return state
+
+    def restore(self) -> None:
+        path = self.path / "checkpoint.pt"
+        state = load(path, "checkpoint")
+        try:
+            for name, part in self.kept.items():
+                restored(part, state[name])
+            torch.set_rng_state(state["torch_stream"])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_stream"], self.device)
+        except Exception as error:  # each part refuses in its own way what does not fit
+            raise BadInput(f"{path} does not fit this run: {in_one_line(error)}.") from None
+        self.rows = state["rows"]
+        self.best = state["best"]
+        self.start = time.time() - state["wall_time"]
+
+    @contextlib.contextmanager
+    def one_sentence(self) -> Iterator[None]:
+        """A disk that is full, or gone, ends the run in one sentence; what was saved stays."""
+        try:
+            yield
+        except (OSError, ValueError) as error:  # the event file's thread raises either
+            reason = getattr(error, "strerror", None) or str(error)
+            step = self.count.global_step
+            sentence = f"Cannot write to {self.path} at step {step} ({reason})"
+            print(f"{sentence}; what was saved is complete.", file=sys.stderr, flush=True)
+            os._exit(1)  # the event file's thread would add tracebacks of the same kind
