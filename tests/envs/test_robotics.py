@@ -10,9 +10,11 @@ import threading
 import warnings
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
 from conftest import ROOT
+from gymnasium_robotics.utils import mujoco_utils
 
 import envs
 from envs.tasks import fast_robotics as robotics
@@ -77,6 +79,62 @@ def test_every_current_fetch_and_hand_name_makes_one_of_our_classes():
         if env_id.startswith(("Fetch", "Hand")):
             assert env_id in IDS or ":MujocoPy" in spec.entry_point
     assert type(ours("HandReach-v3")) is robotics.HandReach
+
+
+def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version():
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody>
+        <body><joint name="free" type="free"/><geom size="1"/></body>
+        <body><joint name="ball" type="ball"/><geom size="1"/></body>
+        <body><joint name="slide" type="slide"/><joint name="hinge"/><geom size="1"/></body>
+        </worldbody></mujoco>"""
+    )
+    data = mujoco.MjData(model)
+    utils = mujoco_utils  # the package's module, whose functions are ours
+    for name, positions, velocities in [
+        ("free", slice(0, 7), slice(0, 6)),
+        ("ball", slice(7, 11), slice(6, 9)),
+        ("slide", slice(11, 12), slice(9, 10)),
+        ("hinge", slice(12, 13), slice(10, 11)),
+    ]:
+        data.qpos[:], data.qvel[:] = np.arange(13), np.arange(11)
+        qpos = utils.get_joint_qpos(model, data, name)
+        qvel = utils.get_joint_qvel(model, data, name)
+        assert np.array_equal(qpos, np.arange(13)[positions])
+        assert np.array_equal(qvel, np.arange(11)[velocities])
+        utils.set_joint_qpos(model, data, name, qpos + 100)
+        utils.set_joint_qvel(model, data, name, qvel + 100)
+        assert np.array_equal(np.flatnonzero(data.qpos >= 100), np.arange(13)[positions])
+        assert np.array_equal(np.flatnonzero(data.qvel >= 100), np.arange(11)[velocities])
+        assert not (qpos >= 100).any()  # a copy
+
+
+@pytest.mark.parametrize(
+    "env_id, expected",
+    [
+        # Gripper or thumb after 20 random steps, as on MuJoCo 3.11.0
+        ("HandReach-v3", [0.9607547219824356, 0.845130655723863, 0.18319176775831733]),
+        ("FetchPush-v4", [1.2254187262052096, 0.6040576231265007, 0.4248922445797829]),
+        *[
+            (env_id, None)  # contacts, which newer releases compute in another way
+            for env_id in """HandManipulateBlock-v1 HandManipulateEgg_BooleanTouchSensors-v1
+            HandManipulatePen-v1 FetchPickAndPlace-v4 FetchSlide-v4 PointMaze_UMaze-v3
+            AntMaze_UMaze-v5 FrankaKitchen-v1 AdroitHandDoor-v1 AdroitHandHammer-v1
+            AdroitHandPen-v1 AdroitHandRelocate-v1""".split()
+        ],
+    ],
+)
+def test_environments_of_the_package_step_on_any_mujoco_and_to_the_same_place(env_id, expected):
+    env = gym.make(envs.resolve(env_id), disable_env_checker=True)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        obs, reward, *_ = env.step(action)
+    assert np.isfinite(reward)
+    if expected is not None:
+        tolerance = 1e-10 if env_id == "HandReach-v3" else 1e-3
+        np.testing.assert_allclose(obs["achieved_goal"][-3:], expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("env_id", IDS)
