@@ -1,4 +1,4 @@
-"""DriveSeek and NoisySeek: movement, goal sets, rewards, pictures, and episodes as one batch."""
+"""DriveSeek and NoisySeek: movement, goal sets, rewards and pictures."""
 
 import runpy
 
@@ -12,7 +12,6 @@ from envs.drawing import BLACK, CYAN, MAGENTA, NAVY, WHITE
 from envs.tasks.drive_seek import DriveSeek
 from envs.tasks.goal_set import pack
 from envs.tasks.noisy_seek import NoisySeek
-from envs.vector_env import BatchVectorEnv
 
 
 def drive(state: list[float], goals: list[list[int]], n_max: int = 4) -> DriveSeek:
@@ -177,26 +176,7 @@ def test_a_step_is_rewarded_for_the_rounded_position_that_it_leads_to():
     assert env.step(np.float32([0.5]))[1] == 0.0  # (1.37, 0.65)
 
 
-# Batches and pictures
-
-
-def test_a_batch_of_episodes_equals_single_environments_step_by_step():
-    batch = vector_of("DriveSeek100-v0", 6, seed=3)
-    obs, rng = batch.reset(), np.random.default_rng(0)
-    assert isinstance(batch, BatchVectorEnv)
-    singles = [drive([0, 0, 0], [[0, 0]], 100) for _ in range(6)]
-    for env, goal in zip(singles, obs["desired_goal"], strict=True):
-        env.goal = goal[None]
-    total = 0.0
-    for _ in range(40):
-        actions = rng.uniform(-1, 1, (6, 1)).astype(np.float32)
-        obs, reward, _, truncated, success = batch.step(actions)
-        for i, env in enumerate(singles):
-            expected, expected_reward, _, _, info = env.step(actions[i])
-            assert all(np.array_equal(obs[key][i], expected[key]) for key in obs)
-            assert (reward[i], success[i]) == (expected_reward, info["is_success"])
-        total += reward.sum()
-    assert truncated.all() and total > 0
+# Pictures, and an agent
 
 
 def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apart():

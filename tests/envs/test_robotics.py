@@ -155,15 +155,6 @@ def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares
                 assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
 
 
-def test_long_hand_reach_episodes_equal_the_packages_to_the_bit():
-    a, b = ours("HandReach-v3"), packages("HandReach-v3")
-    rng = np.random.default_rng(1)
-    for seed in range(3):
-        assert_identical(a.reset(seed=seed), b.reset(seed=seed))
-        for action in rng.uniform(-1, 1, (100, 20)):
-            assert_identical(a.step(action), b.step(action))
-
-
 @pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateEgg-v1", "FetchPush-v4"])
 def test_observations_belong_to_the_caller(env_id):
     env = ours(env_id)
@@ -175,13 +166,6 @@ def test_observations_belong_to_the_caller(env_id):
         value[:] = np.nan
     obs, reward, *_ = env.step(np.ones(env.action_space.shape))
     assert np.isfinite(reward) and all(np.isfinite(value).all() for value in obs.values())
-
-
-def test_relative_control_which_the_package_has_lost_fails_and_does_not_act_absolutely():
-    env = ours("HandReach-v3", relative_control=True)
-    env.reset(seed=0)
-    with pytest.raises(AttributeError):
-        env.step(np.ones(20))
 
 
 @pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateBlock-v1", "FetchPush-v4"])
