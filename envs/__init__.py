@@ -8,7 +8,7 @@ What surrounds a run, whatever it learns, is in `envs.run`; what only runs at on
 from envs import tasks  # noqa: F401  (registers them)
 from envs.inspection import Task, inspect_task
 from envs.registry import make, resolve
-from envs.vector_env import VectorEnv, make_vector
+from envs.vector_env import VectorEnv, make_eval_envs, make_vector
 from envs.video import Video
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Video",
     "inspect_task",
     "make",
+    "make_eval_envs",
     "make_vector",
     "resolve",
 ]

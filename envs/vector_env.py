@@ -19,6 +19,7 @@ from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
+MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
 ENDS_AT_GOALS = (
@@ -357,6 +358,31 @@ def make_vector(
     if is_mujoco(env):
         threads = num_threads or available_cores()
     return CopiesVectorEnv(env, make_env, num_envs, seed, threads)
+
+
+def make_eval_envs(
+    make_env: Callable[[], gym.Env], episodes: int, seed: int, num_threads: int | None = None
+) -> tuple[VectorEnv, int]:
+    """Environments for evaluations, one an episode where copies cost little, else a few.
+
+    Args:
+        episodes: that an evaluation plays; 0 stands for 50, or fewer where they are long: 5000
+            steps, but at least 5 episodes.
+
+    Returns:
+        The environments, and the number of episodes.
+
+    Raises:
+        BadInput: an observation is too large to learn from.
+    """
+    one = make_vector(make_env, 1, seed, num_threads)
+    size = one.obs_dim + one.goal_dim
+    if size > MOST_NUMBERS:
+        raise BadInput(f"{one.env.spec.id} observes {size} numbers: at most {MOST_NUMBERS}.")
+    episodes = episodes or min(50, max(5, 5000 // one.max_episode_steps))
+    one.close()
+    copies = episodes if one.has_cheap_copies else min(4, episodes)
+    return make_vector(make_env, copies, seed, num_threads), episodes
 
 
 def success_reward(make_env: Callable[[], gym.Env]) -> float:

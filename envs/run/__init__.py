@@ -1,1 +1,25 @@
-"""What surrounds a run and knows nothing of what is learned: flags, folder, files, versions."""
+# ruff: noqa: F401  (the scripts call all of it run.<name>)
+"""What surrounds a run and knows nothing of what is learned: flags, folder, models, checkpoints."""
+
+from envs.messages import BadInput, say, say_once
+from envs.run.flags import (
+    Count,
+    CountOrZero,
+    Discount,
+    Fraction,
+    NonNegative,
+    Number,
+    Positive,
+    PositiveFraction,
+    RunArgs,
+    Seed,
+    Width,
+    check_buffer,
+    check_first_update,
+    one_sentence,
+    parse_args,
+)
+from envs.run.folder import RunFolder
+from envs.run.models import load_model, load_networks, show
+from envs.run.speed import autocast, compiled, set_up_torch
+from envs.run.state import attributes_of, restore_attributes

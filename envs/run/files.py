@@ -1,15 +1,18 @@
-"""Files that are complete or not there, and lines that nobody has to read."""
+"""Files that are complete or not there, and folders that one process at a time writes to."""
 
 import contextlib
 import csv
 import fcntl
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from envs.messages import BadInput
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
@@ -40,9 +43,10 @@ def sync_folder(path: Path) -> None:
 
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    """Replaces a CSV file, whose header are the names in the last row."""
+    """Replaces a CSV file. Its columns are the names in all rows; what a row lacks stays empty."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "wall_time")
     text = io.StringIO()
-    table = csv.DictWriter(text, rows[-1].keys(), lineterminator="\n")
+    table = csv.DictWriter(text, [*names, "wall_time"], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write(path, text.getvalue())
@@ -54,14 +58,14 @@ def lock(path: Path) -> int:
     The kernel drops the lock when the process dies, however it dies.
 
     Raises:
-        ValueError: another process has locked it.
+        BadInput: another process has locked it.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ValueError(f"Another process is writing to {path}.") from None
+        raise BadInput(f"Another process is training in {path}.") from None
     return descriptor
 
 
@@ -75,23 +79,31 @@ def pack(content: dict[str, Any]) -> memoryview:
     return memory.getbuffer()
 
 
+def check_readable(name: str, state: Any) -> None:
+    """Raises TypeError if `load` could not read a part of a checkpoint back."""
+    try:
+        torch.load(io.BytesIO(pack({name: state})), weights_only=True)
+    except pickle.UnpicklingError:
+        raise TypeError(
+            f"--resume could not read {name} back: its state_dict may have tensors, numbers, "
+            "strings, lists and dicts of them."
+        ) from None
+
+
 def load(path: str | Path, kind: str) -> dict[str, Any]:
     """What `pack` made and `write` wrote, read as data, never as code.
 
     Raises:
-        ValueError: it is missing, damaged (every part has a checksum), or no such file.
+        BadInput: it is missing, or damaged (every part has a checksum), or something else.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise ValueError("damaged")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(content, dict):
-            raise ValueError("no dict")
+            raise ValueError(damaged)
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except FileNotFoundError:
-        raise ValueError(f"There is no {kind} {path}.") from None
-    except Exception as error:  # a crafted file can fail in any way
+        raise BadInput(f"There is no {kind} {path}.") from None
+    except Exception as error:  # a damaged file can fail in any way
         name = type(error).__name__
-        raise ValueError(f"{path} is no {kind}, or a damaged one ({name}).") from None
-    return content
+        raise BadInput(f"{path} is not a {kind}, or it is damaged ({name}).") from None

@@ -1,5 +1,6 @@
-"""What a run's numbers may depend on besides its arguments."""
+"""What a run's numbers may depend on besides its settings."""
 
+import hashlib
 import platform
 import subprocess
 from importlib import metadata
@@ -12,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy")
 
 
-def versions(device: torch.device) -> dict[str, Any]:
-    """Of the project, of what it stands on, and of the machine; None where something is missing."""
-    found = {"commit": commit(), "python": platform.python_version()}
+def versions(device: torch.device, script: Path) -> dict[str, Any]:
+    """Of the script, the project, what it stands on, and the machine; None where one is missing."""
+    found = {"script": script.stem, "script_sha256": sha256(script), "commit": commit()}
+    found["python"] = platform.python_version()
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -25,6 +27,11 @@ def versions(device: torch.device) -> dict[str, Any]:
     found["threads"] = torch.get_num_threads()
     found["precision"] = torch.get_float32_matmul_precision()
     return found
+
+
+def sha256(script: Path) -> str:
+    """A hash of the script's text, which tells whether it was edited between two calls."""
+    return hashlib.sha256(script.read_bytes()).hexdigest()
 
 
 def commit() -> str | None:

@@ -1,0 +1,49 @@
+"""PyTorch's threads, precision and compiler."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._dynamo
+
+from envs.messages import say
+from envs.run.flags import RunArgs
+
+
+def set_up_torch(args: RunArgs) -> torch.device:
+    """Threads and precision; the device."""
+    torch.set_num_threads(args.num_threads)
+    torch.set_float32_matmul_precision(args.matmul_precision)
+    torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower
+    return torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
+
+
+def autocast(args: RunArgs, device: torch.device) -> torch.autocast:
+    """bfloat16 for the networks of a loss with --matmul-precision medium; else it does nothing."""
+    is_on = args.matmul_precision == "medium"
+    # Casts are not cached: a cached one would belong to the first loss's graph
+    return torch.autocast(device.type, torch.bfloat16, is_on, cache_enabled=False)
+
+
+def compiled(function: Callable) -> Callable:
+    """`function` compiled as a whole, from its first call on, the gradients taken in it included.
+
+    Where that cannot be it says why, once, and `function` itself does the work: without a C++
+    compiler, or where a part breaks the graph, which would make a second derivative fail.
+    """
+    torch._dynamo.config.trace_autograd_ops = True
+    fast = torch.compile(function, fullgraph=True, dynamic=False)
+    is_broken = False
+
+    def call(*inputs: Any) -> Any:
+        nonlocal is_broken
+        if not is_broken:
+            try:
+                return fast(*inputs)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                is_broken = True
+                reason = str(error).strip().splitlines()[0]
+                say(f"--compile is not possible here, so the run goes on without: {reason}")
+        return function(*inputs)
+
+    return call
