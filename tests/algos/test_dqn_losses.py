@@ -149,15 +149,6 @@ def test_the_target_is_a_constant_even_where_the_target_network_is_the_network(
     close(problem.gradient(), expected)
 
 
-def test_with_alpha_0_only_the_value_loss_is_left():
-    problem = make_problem()
-    value_loss = problem.loss()[1]["losses/value"]
-    problem.args.alpha = 0.0
-    loss, curves = problem.loss()
-    assert torch.equal(loss, value_loss)
-    assert "losses/gradient" not in curves and curves["gradient/alpha"] == 0
-
-
 def test_acting_takes_the_best_action_or_draws_from_the_softmax():
     network = make_problem().agent.q_network.float()
     rng = np.random.default_rng(0)
