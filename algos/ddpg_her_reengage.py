@@ -421,7 +421,7 @@ def reengage_critic_loss(
         return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
-    mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
+    mask = (batch.reward == args.c_low).to(goal)  # (batch,), 1[R = c_low]
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)

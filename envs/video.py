@@ -8,7 +8,7 @@ import imageio
 from numpy import ndarray
 
 from envs.drawing import find_backend
-from envs.messages import in_one_line
+from envs.messages import BadInput, in_one_line
 from envs.vector_env import CopiesVectorEnv
 from envs.wrappers import Obs
 
@@ -22,7 +22,7 @@ class Video:
         seed: of the filmed episodes.
 
     Raises:
-        ValueError: the environment cannot be made, or this machine cannot render it; found out at
+        BadInput: the environment cannot be made, or this machine cannot render it; found out at
             once.
     """
 
@@ -38,7 +38,7 @@ class Video:
         except Exception as error:  # each graphics backend fails in its own way
             self.env.close()
             reason = in_one_line(error)
-            raise ValueError(
+            raise BadInput(
                 f"{self.env.spec.id} cannot be rendered here ({reason}); for MuJoCo try "
                 "MUJOCO_GL=egl or osmesa."
             ) from None
@@ -73,18 +73,15 @@ def watch(
     """Plays episodes in a window.
 
     Raises:
-        ValueError: the environment knows no window, or there is no display.
+        BadInput: the environment has no window, or there is no display.
     """
-    try:
-        env = make_env(render_mode="human")
-        copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
-        for _ in range(episodes):
-            obs = copies.reset()
-            done = False
-            while not done:
-                env.render()
-                obs, _, terminated, truncated, _ = copies.step(act(obs))
-                done = terminated[0] or truncated[0]
-        env.close()
-    except Exception as error:  # each graphics backend fails in its own way
-        raise ValueError(f"No window can be shown ({error}); try --capture-video.") from None
+    env = make_env(render_mode="human")
+    copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
+    for _ in range(episodes):
+        obs = copies.reset()
+        done = False
+        while not done:
+            env.render()
+            obs, _, terminated, truncated, _ = copies.step(act(obs))
+            done = terminated[0] or truncated[0]
+    env.close()

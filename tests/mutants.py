@@ -234,7 +234,7 @@ FILES += noticed_by(
     "tests/algos/test_resume.py",
     (FOLDER, 'torch.set_rng_state(state["torch_stream"])', "pass"),
     (FOLDER, 'self.rng.bit_generator.state = json.loads(state["numpy_stream"])', "pass"),
-    (FOLDER, "envs.set_random_state(stream)", "pass"),
+    (FOLDER, "envs.load_state_dict(stream)", "pass"),
 )
 
 # Environments
@@ -254,9 +254,11 @@ ENVS += noticed_by(
     ("envs/inspection.py", "if found.shape != shape:", "if False:"),
     ("envs/inspection.py", "if not np.isfinite(found).all():", "if False:"),
     ("envs/inspection.py", "if not np.isfinite(rewards).all():", "if False:"),
-    ("envs/inspection.py", "vectors = [np.array(obs[key]", "vectors = [np.asarray(obs[key]"),
+    ("envs/inspection.py", "vectors = [np.array(obs[key])", "vectors = [np.asarray(obs[key])"),
     ("envs/vector_env.py", "success if np.isnan(success) else bool(success)", "bool(success)"),
-    ("envs/vector_env.py", 'if (goal != self.obs["desired_goal"][i]).any():', "if False:"),
+    ("envs/vector_env.py", 'if not np.array_equal(goals, self.obs["desired_goal"]):', "if False:"),
+    ("envs/vector_env.py", "self.goal_ends += 1 if terminated else np.nan", "self.goal_ends += 1"),
+    ("envs/wrappers.py", "np.clip(action, box.low, box.high)", "np.asarray(action)"),
     ("envs/wrappers.py", 'hasattr(env, "compute_reward") or env is', "env is"),
     ("envs/wrappers.py", "lambda action: action + start", "lambda action: action"),
 )

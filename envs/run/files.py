@@ -101,7 +101,7 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(damaged)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except FileNotFoundError:
         raise BadInput(f"There is no {kind} {path}.") from None
     except Exception as error:  # a damaged file can fail in any way

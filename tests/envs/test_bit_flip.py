@@ -1,16 +1,10 @@
 """BitFlip, one at a time and as one batch."""
 
-import warnings
-
-import gymnasium as gym
 import numpy as np
-import pytest
 from conftest import vector_of
 from gymnasium.spaces import Discrete
-from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
-import envs
 from algos.ddpg_her import evaluate
 from envs.drawing import DARK, GREEN, ORANGE, WHITE
 from envs.tasks.bit_flip import BitFlip
@@ -22,22 +16,6 @@ def started(state: list[int], goal: list[int]) -> BitFlip:
     env.reset(seed=0)
     env.state, env.goal = np.float32([state]), np.float32([goal])
     return env
-
-
-@pytest.mark.parametrize("env_id", ["BitFlip1-v0", "BitFlip20-v0", "BitFlip40-v0"])
-def test_bit_flip_passes_gymnasiums_checker_without_a_warning(env_id: str):
-    envs.resolve(env_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
-
-
-def test_any_number_of_bits_is_made_from_its_name_and_lasts_as_many_steps():
-    env = envs.make("BitFlip7-v0", action_space=Discrete)
-    assert env.action_space == Discrete(7) and env.observation_space["desired_goal"].shape == (7,)
-    assert env.spec.max_episode_steps == 7
-    with pytest.raises(ValueError, match="BitFlip0-v0"):
-        envs.resolve("BitFlip0-v0")
 
 
 def test_state_and_goal_are_uniform_random_bits_drawn_by_the_seed():

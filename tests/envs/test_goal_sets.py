@@ -1,13 +1,10 @@
 """DriveSeek and NoisySeek: movement, goal sets, rewards, pictures, and episodes as one batch."""
 
 import runpy
-import warnings
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from conftest import ROOT, vector_of
-from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
 import envs
@@ -29,32 +26,6 @@ def drive(state: list[float], goals: list[list[int]], n_max: int = 4) -> DriveSe
 
 def slots_of(goal: np.ndarray) -> np.ndarray:
     return goal.reshape(*goal.shape[:-1], -1, 3)
-
-
-@pytest.mark.parametrize(
-    "env_id", ["DriveSeek-v0", "NoisySeek-v0", "DriveSeek1-v0", "NoisySeek20-v0"]
-)
-def test_the_environments_pass_gymnasiums_checker(env_id: str):
-    envs.resolve(env_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # NoisySeek's positions have no bounds
-        warnings.filterwarnings("ignore", message=".*infinity.*")
-        check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
-
-
-def test_the_papers_size_is_the_default_and_any_other_is_made_from_its_name():
-    for kind in ("Drive", "Noisy"):
-        for env_id, n_max in ((f"{kind}Seek-v0", 200), (f"{kind}Seek7-v0", 7)):
-            env = envs.make(env_id)
-            assert env.unwrapped.n_max == n_max and env.observation_space["desired_goal"].shape == (
-                3 * n_max,
-            )
-            assert env.spec.max_episode_steps == 40
-    with pytest.raises(ValueError, match="441, not 442"):
-        DriveSeek(442)
-    with pytest.raises(ValueError, match="not 0"):
-        NoisySeek(0)
 
 
 # How they move

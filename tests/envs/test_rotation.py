@@ -1,19 +1,15 @@
 """The rotation environments, and that studies/propositions.py minimises their Bellman error."""
 
 import sys
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_script
-from gymnasium.utils.env_checker import check_env
 from torch import Tensor, nn
 
-import envs
 from algos.ddpg_her_reengage import Args, Batch, GradientWeight, reengage_critic_loss
 from envs.tasks.rotation import Rotation, random_rotation
 
@@ -21,17 +17,6 @@ sys.path.insert(0, str(ROOT / "benchmark" / "studies"))
 from propositions import learn_from_gradients, learn_from_values, transitions
 
 GAMMA = 0.9
-
-
-@pytest.mark.parametrize("kind", ["Dense", "Sparse"])
-def test_the_environments_pass_gymnasiums_checker(kind: str):
-    env_id = envs.resolve(f"Rotation{kind}3-v0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", message=".*infinity.*")
-        check_env(gym.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
-    with pytest.raises(ValueError, match="d >= 2"):
-        envs.make("RotationDense1-v0")
 
 
 def test_rotations_are_orthogonal_keep_orientation_and_are_decided_by_the_seed():
