@@ -154,7 +154,8 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
                 f"{defaults.total_timesteps} of the run in {args.resume}."
             )
     elif seen.evaluate:
-        check_unchanged(args, defaults, set(changed) - OF_THE_RUN - OF_THE_EPISODES, args.evaluate)
+        may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
+        check_unchanged(args, defaults, set(changed) - may_change, args.evaluate)
     elif args.render:
         raise BadInput("--render shows a saved model: give --evaluate too.")
     if args.track and not has_wandb():
