@@ -43,10 +43,6 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
-    env_kwargs: str = "{}"
-    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
-    max_episode_steps: run.CountOrZero = 0
-    """time limit of an episode in steps; 0 is the environment's own"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
@@ -234,14 +230,11 @@ class HerReplayBuffer:
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
-        rows = min(self.end, self.size)
-        filled = {key: torch.from_numpy(array[:rows].copy()) for key, array in self.data.items()}
-        return run.attributes_of(self, without=("data", "unfinished", "t")) | {"data": filled}
+        filled = {key: array[: min(self.end, self.size)] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("data", "unfinished", "t"))
-        for key, rows in state["data"].items():
-            self.data[key][: len(rows)] = rows.numpy()
+        run.restore_attributes(self, state, without=("unfinished", "t"))
 
 
 class Normalizer(nn.Module):
@@ -485,7 +478,7 @@ def gradient(
 def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
     """A step of an optimizer along a gradient by its parameters."""
     for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
-        parameter.grad = its_gradient
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 
 

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -98,13 +97,6 @@ class VectorEnv:
         """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
         gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
         return gradient.astype(np.float32)
-
-    def reward_gradient(self, batch: Any) -> Any:
-        """The same for a batch of transitions, like `batch.goal`: (batch, goal_dim)."""
-        import torch
-
-        goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
-        return torch.from_numpy(self.compute_reward_gradient(*goals)).to(batch.goal)
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
