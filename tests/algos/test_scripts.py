@@ -356,11 +356,12 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
         action_space=type(gym.make(envs.resolve(args.env_id)).action_space),
         observe_achieved_goal=getattr(args, "observe_achieved_goal", False),
     )
-    copies = make_vector(make_env, 40, 1_000_001)
+    copies = make_vector(make_env, 40, args.seed + 1_000_000)
     agent = module.Agent(copies, args, CPU)
     policy = getattr(agent, SPECS[script].policy)
     policy.load_state_dict(model[SPECS[script].policy])
     played = module.evaluate(copies, policy.act, 40)
+    played["episodes"] = 40
     assert printed_numbers(result.stdout) == pytest.approx(played, abs=1e-3)
 
 
