@@ -162,10 +162,12 @@ class HerReplayBuffer:
         self.size = args.buffer_size
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
-        shapes = {key: (dim,) for key, dim in dims.items()} | {"reward": (), "terminated": ()}
-        run.check_buffer(self.size, envs, row_bytes=4 * (sum(dims.values()) + 2) + 16)
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
-        self.data = {key: np.zeros(self.size, np.int64) for key in ("start", "stop")}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
         for key, shape in shapes.items():
             self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
             self.data[key] = np.zeros((self.size, *shape), np.float32)
@@ -224,11 +226,13 @@ class HerReplayBuffer:
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
                 terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
-        return Batch(*(torch.from_numpy(batch[key]).to(device) for key in Batch._fields))
+        arrays = (batch[key] for key in Batch._fields)
+        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
-        filled = {key: array[: min(self.end, self.size)] for key, array in self.data.items()}
+        rows = min(self.end, self.size)
+        filled = {key: array[:rows] for key, array in self.data.items()}
         return run.attributes_of(self, without=("unfinished", "t"), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
@@ -374,9 +378,10 @@ def gradient(
     return torch.autograd.grad(value, parameters), curves
 
 
-def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
-    for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 
@@ -456,8 +461,9 @@ if __name__ == "__main__":
         folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
         device = run.set_up_torch(args)
         torch.manual_seed(args.seed)
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        how["observe_achieved_goal"] = args.observe_achieved_goal
+        how = dict(observe_achieved_goal=args.observe_achieved_goal)
+        how |= dict(max_episode_steps=args.max_episode_steps)
+        how |= dict(env_kwargs=json.loads(args.env_kwargs))
         make_env = partial(make, args.env_id, **how)
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads

@@ -453,9 +453,10 @@ def gradients(agent: Agent, batch: GoalSetBatch, args: Args) -> tuple[tuple, tup
     return critic_grad, actor_grad, curves
 
 
-def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
-    for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 
