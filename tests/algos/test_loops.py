@@ -145,7 +145,8 @@ def test_dqn_acts_by_its_network_but_with_probability_epsilon_at_random(
     proposed, actions = taken(run)
     assert {act.network for act in run.acts} == {"q_network"}
     assert 0.25 < (proposed != actions).mean() < 0.35  # 3 of 4 uniform actions differ: 0.3
-    assert np.bincount(actions[proposed != actions].astype(int)).min() > 10
+    others = np.bincount(actions[proposed != actions].astype(int), minlength=4)
+    assert np.sort(others)[1] > 10  # all four, but perhaps the one that the network always takes
 
 
 def test_dqn_acts_by_the_target_networks_softmax_where_that_is_asked_for(
