@@ -126,7 +126,6 @@ UPDATES = noticed_by(
     (PLAIN, "-q.mean() + args.action_l2 * action.square().mean()", "-q.mean()"),
     (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
     (SAC, "    descend(agent.entropy_optimizer, c_grad)", "    pass"),
-    (MULTI, "    agent.actor_optimizer.zero_grad()", "    pass"),
 )
 
 # The losses, the normaliser and the weight of the gradient term
@@ -162,12 +161,11 @@ LOSSES += noticed_by(
 LOSSES += noticed_by(
     "tests/algos/test_multi_losses.py",
     (MULTI, "target_grad = 2 * batch.item_reward", "target_grad = batch.item_reward"),
-    (MULTI, "gated = gates.square()[:, None] * items", "gated = gates[:, None] * items"),
+    (MULTI, "goals.gate.square()[:, None] * items", "goals.gate[:, None] * items"),
     (MULTI, "(len(q) * args.n_max)", "len(q)"),
-    (MULTI, "index_add(0, goals.row, gated) / self.n_max", "index_add(0, goals.row, gated)"),
+    (MULTI, "index_add(0, goals.row, gated) /", "index_add(0, goals.row, gated) / 2 /"),
     (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
-    (MULTI, "is_present[slot].to(goal)", "torch.ones_like(slots[slot, 0])"),
     (MULTI, "cell = (goals.row * 21 + x) * 21 + y", "cell = (goals.row * 21 + y) * 21 + x"),
     (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
 )
@@ -225,7 +223,7 @@ FILES += noticed_by(
     (FOLDER, "if score >= self.best:", "if score > self.best:"),
     (FOLDER, "if self.count.global_step > 0:", "if self.count.global_step >= 0:"),
     (PLAIN, 'folder.check_finite("The value loss", curves["losses/value"])', "pass"),
-    (MULTI, 'folder.check_finite(info["value_loss"])', "pass"),
+    (MULTI, 'folder.check_finite("The value loss", curves["losses/value"])', "pass"),
 )
 FILES += noticed_by(
     "tests/algos/test_scripts.py -k curves_are_means",

@@ -51,7 +51,8 @@ def stored_episodes(buffer: object) -> list[dict[str, np.ndarray]]:
         for episode in range(finished):
             length = data["length"][episode]
             rows = {"goal": data["goal"][episode]}
-            rows["obs"] = data["state"][episode, : length + 1]
+            last = data["next_state"][episode, length - 1 : length]
+            rows["obs"] = np.concatenate([data["state"][episode, :length], last])
             for key in ("action", "reward", "terminated"):
                 rows[key] = data[key][episode, :length]
             found.append(rows)
