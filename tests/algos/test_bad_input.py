@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import math
 import os
@@ -13,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -128,7 +128,11 @@ ENVIRONMENTS = [
     (REENGAGE, "--env-id Nowhere-v0", "No environment 'Nowhere-v0'"),
     (PLAIN, "--env-id ''", "No environment"),
     (PLAIN, "--env-id math:Nowhere-v0", "No environment 'math:Nowhere-v0'"),
-    (PLAIN, "--env-id ContinuousSeek10000000-v0", "observes 30000000 numbers: at most 100000."),
+    (
+        PLAIN,
+        """--env-id ContinuousSeek-v0 --env-kwargs '{"d": 10000000}'""",
+        "observes 30000000 numbers: at most 100000.",
+    ),
     (PLAIN, "--env-id Pendulum-v1", "Pendulum-v1 is not a goal environment"),
     (REENGAGE, "--env-id CorridorDiscrete-v0", "has a Discrete action space, not a Box."),
     (SAC, "--env-id BitFlip20-v0", "has a Discrete action space, not a Box."),
@@ -183,7 +187,7 @@ MODELS = [
     (PLAIN, "--evaluate cut.pt", "cut.pt is not a model, or it is damaged (BadZipFile)."),
     (PLAIN, "--evaluate flipped.pt", "flipped.pt is not a model, or it is damaged (ValueError)."),
     (PLAIN, "--evaluate payload.pt", "payload.pt is not a model, or it is damaged"),
-    (PLAIN, "--evaluate list.pt", "list.pt is not a model, or it is damaged (ValueError)."),
+    (PLAIN, "--evaluate list.pt", "list.pt is not a model, or it is damaged"),
     (REENGAGE, "--evaluate good.pt", "good.pt is of ddpg_her.py, not of ddpg_her_reengage.py."),
     (PLAIN, "--evaluate run/checkpoint.pt", "is not a model, such as model.pt in a run's folder."),
     (PLAIN, "--evaluate good.pt --env-id ContinuousSeek5-v0", "where it is 'ContinuousSeek2-v0'."),
@@ -541,7 +545,8 @@ def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_when_there_is_roo
 
 def refuse_tracking() -> None:
     """Weights & Biases without an account."""
-    wandb = types.ModuleType("wandb")
+    spec = importlib.machinery.ModuleSpec("wandb", None, origin="wandb.py")
+    wandb = importlib.util.module_from_spec(spec)
     wandb.init = lambda **_: {}["api_key"]
     sys.modules["wandb"] = wandb
 

@@ -51,7 +51,8 @@ def stored_episodes(buffer: object) -> list[dict[str, np.ndarray]]:
         for episode in range(finished):
             length = data["length"][episode]
             rows = {"goal": data["goal"][episode]}
-            rows["obs"] = data["state"][episode, : length + 1]
+            last = data["next_state"][episode, length - 1 : length]
+            rows["obs"] = np.concatenate([data["state"][episode, :length], last])
             for key in ("action", "reward", "terminated"):
                 rows[key] = data[key][episode, :length]
             found.append(rows)
@@ -145,7 +146,8 @@ def test_dqn_acts_by_its_network_but_with_probability_epsilon_at_random(
     proposed, actions = taken(run)
     assert {act.network for act in run.acts} == {"q_network"}
     assert 0.25 < (proposed != actions).mean() < 0.35  # 3 of 4 uniform actions differ: 0.3
-    assert np.bincount(actions[proposed != actions].astype(int)).min() > 10
+    others = np.bincount(actions[proposed != actions].astype(int), minlength=4)
+    assert np.sort(others)[1] > 10  # all four, but perhaps the one that the network always takes
 
 
 def test_dqn_acts_by_the_target_networks_softmax_where_that_is_asked_for(

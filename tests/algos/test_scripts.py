@@ -17,10 +17,11 @@ from subprocess import CompletedProcess
 from types import ModuleType, SimpleNamespace
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from conftest import run_script
-from specs import MANY, SCRIPTS, SPECS
+from specs import FINISHED, MANY, SCRIPTS, SPECS
 from spy import as_a_process_of_its_own, load_script, run_main, watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -250,8 +251,7 @@ def test_no_model_and_no_checkpoint_where_none_is_wanted(tmp_path: Path) -> None
 
 # Training curves
 
-TAGS = {"losses/value", "values/q", "values/target"}
-TAGS |= {"charts/steps_per_second", "charts/updates_per_second", "charts/buffer_fill"}
+TAGS = {"charts/steps_per_second", "charts/updates_per_second", "charts/buffer_fill"}
 OF_EPISODES = {"charts/episodic_return", "charts/success_rate"}  # where any has ended
 TAGS |= OF_EPISODES
 TAGS |= {"eval/success_rate", "eval/success_once", "eval/episodic_return"}
@@ -274,16 +274,18 @@ def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequen
     script: str, runs: Callable
 ) -> None:
     events = events_of(runs(script).run_dir)
-    expected = set(TAGS)
-    if "--alpha" in SPECS[script].spied:
-        expected |= OF_THE_METHOD
-    if script == MULTI:
-        expected -= {"gradient/rows"}  # it has no mask
-    if "actor" in SPECS[script].networks:
-        expected |= {"losses/actor"}
     found = set(events.Tags()["scalars"])
-    assert expected <= found
-    assert not (OF_THE_METHOD & (found - expected))
+    assert found >= TAGS
+    if script in FINISHED:
+        of_learning = {"losses/value", "values/q", "values/target"}
+        if "--alpha" in SPECS[script].spied:
+            of_learning |= OF_THE_METHOD
+        if script == MULTI:
+            of_learning -= {"gradient/rows"}  # it has no mask
+        if "actor" in SPECS[script].networks:
+            of_learning |= {"losses/actor"}
+        assert found >= of_learning
+        assert not (OF_THE_METHOD & (found - of_learning))
     for tag in found:
         steps = [scalar.step for scalar in events.Scalars(tag)]
         if tag in OF_EPISODES:
@@ -298,14 +300,12 @@ def test_curves_are_means_over_the_updates_since_the_last_point(
 ) -> None:
     flags = f"{SPECS[script].spied} --log-frequency 150 --total-timesteps 300"
     run = watch(script, flags, tmp_path / "run")
-    for curve in ("losses/value", "losses/critic", "values/q"):
-        if curve not in run.updates[0].curves:
-            continue
+    for curve in run.updates[0].curves:
         begin = 0
         for step, logged in scalars(tmp_path / "run", curve):
             window = [update for update in run.updates if begin < update.step <= step]
-            mean = torch.stack([update.curves[curve] for update in window]).mean().item()
-            assert logged == pytest.approx(mean, rel=1e-4)
+            mean = np.mean([float(update.curves[curve]) for update in window])
+            assert logged == pytest.approx(mean, rel=1e-4, abs=1e-6)
             begin = step
         assert begin == 300
 
