@@ -41,10 +41,6 @@ from envs import VectorEnv, Video, make, make_eval_envs, make_vector, run
 class EnvironmentArgs:
     env_id: str = "DriveSeek-v0"
     """DriveSeek-v0, NoisySeek-v0, or with another n_max DriveSeek<n_max>-v0, NoisySeek<n_max>-v0"""
-    env_kwargs: str = "{}"
-    """arguments of the environment's constructor as JSON"""
-    max_episode_steps: run.CountOrZero = 0
-    """time limit of an episode in steps; 0 is the environment's own (paper: 40)"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 160_000
@@ -206,14 +202,13 @@ class GoalSetReplayBuffer:
 
     def state_dict(self) -> dict:
         """Everything but empty rows and the unfinished episode."""
-        filled = {key: torch.from_numpy(x[: self.stored].copy()) for key, x in self.data.items()}
+        filled = {key: array[: self.stored] for key, array in self.data.items()}
+        filled["length"] = filled["length"].copy()
         filled["length"][self.current] = 0
-        return run.attributes_of(self, without=("data",)) | {"data": filled}
+        return run.attributes_of(self, data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("data",))
-        for key, rows in state["data"].items():
-            self.data[key][: len(rows)] = rows.numpy()
+        run.restore_attributes(self, state)
 
 
 def mlp(dims: tuple[int, ...]) -> nn.Sequential:
@@ -458,9 +453,10 @@ def gradients(agent: Agent, batch: GoalSetBatch, args: Args) -> tuple[tuple, tup
     return critic_grad, actor_grad, curves
 
 
-def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
-    for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 

@@ -44,10 +44,6 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 class EnvironmentArgs:
     env_id: str = "BitFlip20-v0"
     """BitFlip<d>-v0 for any d, or your own with discrete actions and a sparse reward"""
-    env_kwargs: str = "{}"
-    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
-    max_episode_steps: run.CountOrZero = 0
-    """time limit of an episode in steps; 0 is the environment's own"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 200_000
@@ -146,10 +142,12 @@ class HerReplayBuffer:
         self.size = args.buffer_size
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
-        shapes = {key: (dim,) for key, dim in dims.items()} | {"reward": (), "terminated": ()}
-        run.check_buffer(self.size, envs, row_bytes=4 * (sum(dims.values()) + 2) + 16)
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
-        self.data = {key: np.zeros(self.size, np.int64) for key in ("start", "stop")}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
         for key, shape in shapes.items():
             self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
             self.data[key] = np.zeros((self.size, *shape), np.float32)
@@ -208,18 +206,17 @@ class HerReplayBuffer:
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
                 terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
-        return Batch(*(torch.from_numpy(batch[key]).to(device) for key in Batch._fields))
+        arrays = (batch[key] for key in Batch._fields)
+        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
         rows = min(self.end, self.size)
-        filled = {key: torch.from_numpy(array[:rows].copy()) for key, array in self.data.items()}
-        return run.attributes_of(self, without=("data", "unfinished", "t")) | {"data": filled}
+        filled = {key: array[:rows] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("data", "unfinished", "t"))
-        for key, rows in state["data"].items():
-            self.data[key][: len(rows)] = rows.numpy()
+        run.restore_attributes(self, state, without=("unfinished", "t"))
 
 
 class QNetwork(nn.Module):
@@ -337,12 +334,11 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
 
 
 @torch.no_grad()
-def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
     """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
-    share = mask.mean()
     weight = mask / mask.sum().clamp(min=1)  # (batch,)
     return {
-        "gradient/rows": share,  # the fraction that the term sees
+        "gradient/rows": mask.mean(),  # the fraction that the term sees
         "gradient/norm": weight @ q_grad.norm(dim=1),
         "gradient/target_norm": weight @ target_grad.norm(dim=1),
         "gradient/cosine": weight @ torch.cosine_similarity(q_grad, target_grad, dim=1),
@@ -359,10 +355,11 @@ def gradient(
     return torch.autograd.grad(value, parameters), curves
 
 
-def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
-    for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
-        parameter.grad = its_gradient
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 
 

@@ -9,23 +9,22 @@ environments a display, EGL or OSMesa. The models are those of ddpg_her_reengage
 """
 
 import argparse
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gymnasium as gym
 import imageio
 import numpy as np
-import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-sys.path += [str(ROOT), str(ROOT / "algos")]
-import ddpg_her_reengage as reengage  # noqa: E402
-
+sys.path.append(str(ROOT))
 from envs import make  # noqa: E402
 from envs.drawing import find_backend  # noqa: E402
-from envs.run import flags as launch  # noqa: E402
 
 ENVIRONMENTS = {  # -> steps of random play before the picture
     "ContinuousSeek5-v0": 6,
@@ -63,33 +62,19 @@ def draw_environments() -> None:
         env.close()
 
 
-def play(path: str, seed: int, episodes: int, hold: int) -> list[Image.Image]:
-    """Frames of a saved model's agent; each episode's last one stays for `hold` frames."""
-    settings = launch.load_model(path, reengage.Args)["settings"]
-    args = reengage.Args(**settings, evaluate=path, seed=seed)
-    device, make_env = launch.start(args)
-    one = launch.make_eval_envs(make_env, args)
-    agent = reengage.Agent(one, args, device)
-    launch.load_networks(args, actor=agent.actor)
-    env = make_env(render_mode="rgb_array")
-    find_backend()
-    frames = []
-    for episode in range(episodes):
-        obs, _ = env.reset(seed=args.seed + episode)
-        is_over = False
-        while not is_over:
-            frames.append(small(env.render()))
-            rows = {key: value[None].astype(np.float32) for key, value in obs.items()}
-            obs, _, terminated, truncated, _ = env.step(agent.actor.act(rows)[0])
-            is_over = terminated or truncated
-        frames += [small(env.render())] * hold
-    env.close()
-    return frames
+def play(model: Path, seed: int) -> list[Image.Image]:
+    """Frames of four episodes of a saved model's agent, which its script films."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(model, folder)
+        command = [sys.executable, ROOT / "algos" / "ddpg_her_reengage.py", "--evaluate", copy]
+        subprocess.run([*command, "--capture-video", "--seed", str(seed)], check=True)
+        frames = imageio.mimread(Path(copy).with_suffix(".gif"), memtest=False)
+    return [small(frame[..., :3]) for frame in frames]
 
 
-def film(paths: list[str]) -> None:
+def film(models: list[Path]) -> None:
     """Shorter films repeat their frames, so that episodes take the same time side by side."""
-    films = [play(path, 100 * i, episodes=4, hold=4) for i, path in enumerate(paths)]
+    films = [play(model, seed) for seed, model in enumerate(models, start=1)]
     longest = max(len(frames) for frames in films)
     together = []
     for i in range(longest):
@@ -106,9 +91,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["environments", "film"])
-    parser.add_argument("models", nargs="*", help="for film: .pt files")
+    parser.add_argument("models", nargs="*", type=Path, help="for film: .pt files")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     if args.what == "environments":
         draw_environments()
     elif args.models:

@@ -198,7 +198,8 @@ def check_window(env: gym.Env, env_id: str) -> None:
         env.reset()
         env.render()
     except Exception as error:  # each graphics backend fails in its own way
-        raise BadInput(f"{env_id} cannot be shown: {in_one_line(error)}.") from None
+        reason = f"{in_one_line(error)}; {place_of(error)}"
+        raise BadInput(f"{env_id} cannot be shown ({reason}).") from error
 
 
 def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:

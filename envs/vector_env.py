@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,16 +22,16 @@ MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
 ENDS_AT_GOALS = (
-    "ends an episode at its goal, and has no compute_terminated(achieved_goal, desired_goal, info) "
-    "that would end relabelled ones at theirs: they go on there."
+    "ends episodes at their goal, but has no compute_terminated(achieved_goal, desired_goal, "
+    "info): relabelled episodes go on at theirs."
 )
-ENDS = 5  # at a goal, and none that goes on there: a crash can meet a goal by chance
+ENDS = 5  # at goals before it is said: one may be a crash that happens there
 
 
 class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
 
-    Episodes are reset by the caller, never on the way. Observations are float32, and new arrays at
+    The caller resets episodes; none starts by itself. Observations are float32, in new arrays at
     each call.
 
     Attributes:
@@ -98,13 +97,6 @@ class VectorEnv:
         """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
         gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
         return gradient.astype(np.float32)
-
-    def reward_gradient(self, batch: Any) -> Any:
-        """The same for a batch of transitions, like `batch.goal`: (batch, goal_dim)."""
-        import torch
-
-        goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
-        return torch.from_numpy(self.compute_reward_gradient(*goals)).to(batch.goal)
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
@@ -179,11 +171,11 @@ class CopiesVectorEnv(VectorEnv):
     not depend on the number of threads.
 
     Each copy has a random stream. The project's own tasks draw from it; any other environment gets
-    a seed from it at each reset, since there are some that draw from the system's randomness.
+    a seed from it at each reset, since some draw from a generator of their own.
 
     Success is what the environment's info says under `is_success` or `success`. Without such an
-    entry it is a sparse reward at its upper value, and nan, unknown, for a dense one. That an
-    episode terminates is no success: it may have been a crash.
+    entry it is the upper value of a sparse reward, and nan, unknown, where the reward is dense.
+    That an episode terminates is not a success: it may have been a crash.
 
     Both `reset` and `step` raise RuntimeError where the environment gives a number that is not
     finite, or changes the desired goal within an episode.

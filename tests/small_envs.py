@@ -323,24 +323,6 @@ class EndsAtGoal(Walk):
         return obs, reward, ends, truncated, info
 
 
-class OtherActions(Walk):
-    """Its actions are a box of another kind.
-
-    Args:
-        kind: "integers", "no room" (two equal bounds), "all floats" (the largest bounds).
-    """
-
-    def __init__(self, kind: str, render_mode: str | None = None):
-        super().__init__(render_mode=render_mode)
-        largest = np.finfo(np.float32).max
-        boxes = {
-            "integers": Box(0, 10, (2,), np.int64),
-            "no room": Box(np.float32([-1, 2]), np.float32([1, 2])),
-            "all floats": Box(-largest, largest, (2,)),
-        }
-        self.action_space = boxes[kind]
-
-
 class Image(Walk):
     """Observes pixels."""
 
@@ -349,15 +331,6 @@ class Image(Walk):
         spaces = self.observation_space.spaces
         pixels = Box(0, 255, (8, 8, 3), np.uint8)
         self.observation_space = Dict({**spaces, "observation": pixels})
-
-
-class Text(Walk):
-    """Has words for goals."""
-
-    def __init__(self, render_mode: str | None = None):
-        super().__init__(render_mode=render_mode)
-        spaces = self.observation_space.spaces
-        self.observation_space = Dict({**spaces, "desired_goal": gym.spaces.Text(9)})
 
 
 class TwoSizes(Walk):

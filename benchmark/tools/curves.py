@@ -79,15 +79,10 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a CSV. ValueError for one that no evaluations stand in."""
     try:
         text = path.read_text()
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder, not a file of metrics.") from None
-    except FileNotFoundError:
-        raise ValueError(f"{path} is not there.") from None
-    except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{path} is not a readable file of metrics.") from None
-    try:
         header, *rows = csv.reader(text.splitlines() or [""])
-    except csv.Error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error):
         raise ValueError(f"{path} is not a readable file of metrics.") from None
     if header[:1] == ["step"]:  # of a plain CSV
         header[0] = "global_step"

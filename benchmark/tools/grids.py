@@ -13,8 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from curves import final_and_area, read_curve, runs_of
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-from plot import COLOURS, STYLES
+from plot import COLOURS, STYLES, set_scales
 
 BENCHMARK = Path(__file__).resolve().parents[1]
 
@@ -91,9 +90,7 @@ def draw_grid(curves: Curves) -> Figure:
         axes.plot(steps[-1], float(setting.final), color=COLOURS[look], **dot)
         title = f"learning rate {setting.learning_rate}, batch {setting.batch_size}"
         axes.set_title(title, fontsize=9)
-        axes.set_ylim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
+        set_scales(axes, "success")
     for axes in panels[:, 0]:
         axes.set_ylabel("success once")
     for axes in panels[-1]:

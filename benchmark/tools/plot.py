@@ -232,15 +232,19 @@ def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "
             axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
         axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
         axes.set_title(as_text(title))
-        if metric.startswith("success"):
-            axes.set_ylim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
-        axes.grid(alpha=0.3)
+        set_scales(axes, metric)
     lines, labels = axes.get_legend_handles_labels()  # the same in every panel
     title = meaning_of(band, [len(curve.runs) for curve in curves])
     figure.legend(lines, labels, title=title, loc="outside lower center", frameon=False)
     figure.set_figheight(3 + 0.2 * (len(labels) + bool(title)))
     return figure
+
+
+def set_scales(axes: plt.Axes, metric: str) -> None:
+    if metric.startswith("success"):
+        axes.set_ylim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
+    axes.grid(alpha=0.3)
 
 
 def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int, name: str) -> None:
@@ -311,23 +315,12 @@ def save(figure: plt.Figure, paths: list[Path]) -> None:
         undated = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=undated)
         drawn[path] = file.getvalue()
-        if path.suffix == ".svg":
-            drawn[path] = shorten(drawn[path].decode()).encode()
     plt.close(figure)
     for path, content in drawn.items():
         try:
             path.write_bytes(content)
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-def shorten(svg: str) -> str:
-    """Each path on one line, to hundredths of a point: half the size, and the same to look at."""
-    return re.sub(r' d="[^"]*"', lambda path: shorten_path(path.group()), svg)
-
-
-def shorten_path(path: str) -> str:
-    return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path.split("\n")))
 
 
 def main() -> None:

@@ -26,12 +26,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from curves import RESULTS, Run, final_and_area, read_curve, runs_of
 from grids import agreement, draw_grid, grid_table, read_grids
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words
+from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words, set_scales
 from scipy.stats import bootstrap
 
 BENCHMARK = Path(__file__).resolve().parents[1]
+FIGURES = BENCHMARK / "figures"
 PRECISIONS = {"highest": "float32", "high": "TF32", "medium": "bfloat16"}
 HEADLINE = [  # README's rows: the first two methods of these sections
     "continuous_seek_d5",
@@ -97,6 +96,14 @@ class Measured(NamedTuple):
     minutes: float  # a run's median
     settings: list[dict]  # a seed each
 
+    @property
+    def finals(self) -> np.ndarray:  # (seeds,)
+        return final_and_area(self.values)[0]
+
+    @property
+    def areas(self) -> np.ndarray:  # (seeds,)
+        return final_and_area(self.values)[1]
+
 
 # Reading
 
@@ -141,14 +148,13 @@ def minutes_of(runs: list[Run]) -> float:
 # Numbers as text
 
 
-def with_interval(values: np.ndarray) -> tuple[str, float]:
-    """Mean over seeds with its 95 % interval where there is more than one seed, and the mean."""
-    mean = values.mean()
+def with_interval(values: np.ndarray) -> str:
+    """Mean over seeds with its 95 % interval where there is more than one seed."""
     if len(values) == 1 or np.ptp(values) == 0:
-        return f"{mean:.3f}", mean
+        return f"{values.mean():.3f}"
     draws = np.random.default_rng(0)
     low, high = bootstrap((values,), np.mean, rng=draws).confidence_interval
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]", mean
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def verdict(ours: float, paper: float) -> str:
@@ -242,9 +248,9 @@ def name_of(method: Method) -> str:
 def numbers(method: Method, found: Measured | None, is_success: bool) -> list[str]:
     seeds, final, area, half, most = "0", "", "", "", ""
     if found:
-        finals, areas = final_and_area(found.values)
-        seeds = str(len(finals))
-        final, area = with_interval(finals)[0], with_interval(areas)[0]
+        seeds = str(len(found.values))
+        final = with_interval(found.finals)
+        area = with_interval(found.areas)
         half, most = first_step(found, 0.5), first_step(found, 0.9)
     row = [name_of(method), seeds, final, as_value(method.final), area, as_value(method.area)]
     if is_success:
@@ -253,20 +259,15 @@ def numbers(method: Method, found: Measured | None, is_success: bool) -> list[st
 
 
 def circumstances(method: Method, found: Measured) -> list[str]:
-    finals, areas = final_and_area(found.values)
-    judgements = ["", ""]
-    if method.final:
-        judgements = [
-            verdict(finals.mean(), float(method.final)),
-            verdict(areas.mean(), float(method.area)),
-        ]
+    final = method.final and verdict(found.finals.mean(), float(method.final))
+    area = method.area and verdict(found.areas.mean(), float(method.area))
     machines = counted(map(machine, found.settings))
     precisions = counted(map(precision, found.settings))
     minutes = "not recorded" if math.isnan(found.minutes) else f"{found.minutes:.1f} min"
     commands = f"`{method.commands}`"
     if any("random_stream" in settings for settings in found.settings):
         commands += ", before 0.2.0"
-    return [method.label, *judgements, minutes, machines, precisions, commands]
+    return [method.label, final, area, minutes, machines, precisions, commands]
 
 
 def propositions() -> str:
@@ -371,9 +372,8 @@ def headline() -> str:
         seeds = str(len(measured[without].values))
         row = [name_of(without._replace(label=without.title)), seeds]
         for method in (without, with_term):
-            finals, areas = final_and_area(measured[method].values)
-            row += [f"{finals.mean():.3f}", as_value(method.final)]
-            row += [f"{areas.mean():.3f}", as_value(method.area)]
+            row += [f"{measured[method].finals.mean():.3f}", as_value(method.final)]
+            row += [f"{measured[method].areas.mean():.3f}", as_value(method.area)]
         rows.append(row)
     head = "environment|seeds|without: final|paper|area|paper|with the term: final|paper|area|paper"
     return table(head, rows)
@@ -444,7 +444,7 @@ largest). It is an upper bound, also because those runs shared their machine wit
 
 
 def draw_all() -> None:
-    """Every section's picture, as .svg and .png."""
+    """Every section's picture."""
     for name, methods in read_sections().items():
         curves = []
         for method, runs in runs_in(methods).items():
@@ -454,9 +454,9 @@ def draw_all() -> None:
                 curves.append(Curve(method.label, runs, means))
         if curves:
             print(methods[0].title)
-            save_both(draw(curves, [methods[0].metric], methods[0].title), name)
+            save(draw(curves, [methods[0].metric], methods[0].title), [FIGURES / f"{name}.png"])
     for name, _, curves in read_grids():
-        save_both(draw_grid(curves), f"{name}_grid")
+        save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
 
 
 def draw_headline() -> None:
@@ -472,9 +472,8 @@ def draw_headline() -> None:
             draw_seeds(axes, steps, values, "ci", look, label)
             seeds.append(len(values))
         axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
-        axes.set(xlabel="environment steps", ylim=(-0.02, 1.02))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
+        axes.set_xlabel("environment steps")
+        set_scales(axes, metric)
     row[0].set_ylabel("success")
     lines, labels = axes.get_legend_handles_labels()
     figure.legend(
@@ -486,10 +485,6 @@ def draw_headline() -> None:
         frameon=False,
     )
     save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
-
-
-def save_both(figure: Figure, name: str) -> None:
-    save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
 
 
 def grids() -> list[str]:
@@ -523,8 +518,8 @@ def auto_alpha() -> str:
             row = [name_of(methods[0]._replace(label=title))]
             row.append(str(len(measured[methods[0]].values)))
             for method in methods:  # none, auto, best
-                finals, areas = final_and_area(measured[method].values)
-                row += [f"{finals.mean():.3f}", f"{areas.mean():.3f}"]
+                found = measured[method]
+                row += [f"{found.finals.mean():.3f}", f"{found.areas.mean():.3f}"]
             best = methods[2:]  # none where nobody has tuned alpha
             row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
             rows.append(row)

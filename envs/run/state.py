@@ -19,18 +19,32 @@ FIXED = (  # made anew by every process; environments are kept under a name of t
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
     torch.device, torch.dtype, VectorEnv,
 )  # fmt: skip
-ARRAY, DICT = "<array>", "<dict>"  # so that a state tells what it is of; an object's is a bare dict
+ARRAY, DICT, ROWS = (
+    "<array>",
+    "<dict>",
+    "<rows>",
+)  # so that a state tells what it is of; an object's is a bare dict
 
 
-def attributes_of(thing: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def attributes_of(
+    thing: Any, without: tuple[str, ...] = (), **rows: dict[str, Any]
+) -> dict[str, Any]:
     """The state of every attribute of an object, but for settings, functions and environments.
+
+    Args:
+        without: attributes that each process makes anew.
+        rows: attribute -> the first rows of each of its arrays or tensors, for a dict of those that
+            are not full yet; the other rows are not kept.
 
     Raises:
         TypeError: an attribute is of a kind that a resumed run would lose.
     """
     name = type(thing).__name__
-    parts = kept_of(thing, without).items()
-    return {key: state_of(part, f"{name}.{key}") for key, part in parts}
+    parts = kept_of(thing, (*without, *rows)).items()
+    state = {key: state_of(part, f"{name}.{key}") for key, part in parts}
+    for key, arrays in rows.items():  # cloned, since a view would be saved with all that it is of
+        state[key] = {ROWS: {k: torch.as_tensor(x).clone() for k, x in arrays.items()}}
+    return state
 
 
 def restore_attributes(thing: Any, state: dict[str, Any], without: tuple[str, ...] = ()) -> None:
@@ -113,6 +127,9 @@ def restored(part: Any, state: Any) -> Any:
         part.set_state(state["stream"])
     elif isinstance(state, list | tuple):
         return restored_items(part, state)
+    elif isinstance(state, dict) and ROWS in state:
+        for key, rows in state[ROWS].items():
+            torch.as_tensor(part[key])[: len(rows)] = rows
     elif isinstance(state, dict) and DICT in state:
         before = part if isinstance(part, dict) else {}
         pairs = [(key, restored(before.get(key), item)) for key, item in state[DICT]]

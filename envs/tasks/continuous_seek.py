@@ -29,7 +29,7 @@ class ContinuousSeek(gym.Env):
         d: dimensions of state, goal and action, at least 1.
         reward_type: "sparse" (the paper's) or "dense".
         scale: the unit of length, above 0: it multiplies D, an action's step and the tolerance of
-            0.1, so that the same task is told in other numbers (paper: 1).
+            0.1, which is the same task in other units (paper: 1).
         render_mode: "rgb_array" draws the first two dimensions: visited states, the goal and its
             tolerance.
     """

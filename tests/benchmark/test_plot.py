@@ -251,8 +251,8 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
     [
         (["ours=nothing_*.csv"], "a.svg", "No run matches nothing_*.csv."),
         (["nothing"], "a.svg", "No run matches nothing."),
-        (["ours=empty"], "a.svg", "empty/metrics.csv is not there."),
-        (["ours=odd"], "a.svg", "odd/metrics.csv is a folder, not a file of metrics."),
+        (["ours=empty"], "a.svg", "empty/metrics.csv cannot be read: No such file or directory."),
+        (["ours=odd"], "a.svg", "odd/metrics.csv cannot be read: Is a directory."),
         (
             ["run_0.csv"],
             "a.svg",

@@ -123,7 +123,7 @@ def test_the_critics_gradient_with_sac_and_the_same_noise_is_the_scripts(alpha: 
         copy_weights(agent.critics[i], sb3_critics[i], CRITIC_COLUMNS)
         copy_weights(agent.target_critics[i], sb3_targets[i], CRITIC_COLUMNS)
     with torch.no_grad():
-        agent.entropy_coef.log_c.fill_(-1.0)
+        agent.log_c.fill_(-1.0)
         model.log_ent_coef.fill_(-1.0)
         *hidden, last = linear_layers(agent.actor)
         copy_weights(nn.Sequential(*hidden), model.actor.latent_pi, ACTOR_COLUMNS)
@@ -134,8 +134,9 @@ def test_the_critics_gradient_with_sac_and_the_same_noise_is_the_scripts(alpha: 
     model.actor.action_dist.epsilon = 0  # it adds 1e-6 within the logarithm of 1 - tanh(u)^2
     batch, sb3_batch = draw_batches(sac_her_reengage)
     torch.manual_seed(1)
-    loss = sac_her_reengage.sac_critic_loss(agent, batch, args, None)[0]
-    torch.manual_seed(1)
+    noise = torch.randn(32, D)
+    loss = sac_her_reengage.sac_critic_loss(agent, batch, args, noise, None)[0]
+    torch.manual_seed(1)  # from here Stable-Baselines3 draws the same noise
     sb3_loss = 0.5 * model.critic_loss(sb3_batch)
     loss.backward()
     sb3_loss.backward()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import MANY, ROOT
 
-from envs import launch, many_runs
+from envs.run import flags
 
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"
@@ -280,7 +280,9 @@ def test_every_script_of_the_benchmark_prints_commands_that_the_runner_and_the_a
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", list(command[1:]))
             settings = algorithm.PAPER_SETTINGS | getattr(algorithm, "OTHER_SETTINGS", {})
-            parse_args = many_runs.parse_args if words == ["many"] else launch.parse_args
+            parse_args = flags.parse_args
+            if words == ["many"]:
+                parse_args = importlib.import_module("envs.many.grid").parse_args
             args = parse_args(algorithm.Args, settings, algorithm.UNTUNED, "")
             assert args.env_id == command[command.index("--env-id") + 1]
             if words != ["many"]:

@@ -39,20 +39,9 @@ def test_a_step_adds_the_action_and_stops_at_the_walls():
 def test_the_sparse_reward_is_0_exactly_when_no_dimension_is_off_by_more_than_a_tenth():
     env = seek(3)
     state = np.float32([1.0, -2.0, 0.0])
-    offsets = [
-        [0.0, 0.0, 0.0],
-        [0.09, -0.09, 0.09],
-        [0.11, 0.0, 0.0],
-        [0.0, 0.0, -0.11],
-        [5.0, 5.0, 5.0],
-    ]
-    assert env.compute_reward(state, np.float32(state + offsets), {}).tolist() == [
-        0.0,
-        0.0,
-        -1.0,
-        -1.0,
-        -1.0,
-    ]
+    offsets = [[0, 0, 0], [0.09, -0.09, 0.09], [0.11, 0, 0], [0, 0, -0.11], [5, 5, 5]]
+    rewards = env.compute_reward(state, np.float32(state + offsets), {})
+    assert rewards.tolist() == [0, 0, -1, -1, -1]
     # The edge belongs to it
     assert env.compute_reward(np.zeros(3, np.float32), np.float32([0.1, -0.1, 0.1]), {}) == 0
 
@@ -78,13 +67,12 @@ def test_the_dense_reward_is_the_distance_and_its_gradient_points_from_the_goal_
 @pytest.mark.parametrize("reward_type", ["sparse", "dense"])
 def test_rewards_are_computed_over_any_leading_axes(reward_type: str):
     env = seek(4, reward_type=reward_type)
-    achieved, noise = (
-        np.random.default_rng(0).uniform(-0.12, 0.12, (2, 2, 3, 50, 4)).astype(np.float32)
-    )
-    rewards = env.compute_reward(achieved, achieved + noise, {})
+    achieved, noise = np.random.default_rng(0).uniform(-0.12, 0.12, (2, 2, 3, 50, 4))
+    desired = achieved + noise
+    rewards = env.compute_reward(achieved, desired, {})
     assert rewards.shape == (2, 3, 50) and len(np.unique(rewards)) > 1
     for index in np.ndindex(rewards.shape):
-        assert rewards[index] == env.compute_reward(achieved[index], (achieved + noise)[index], {})
+        assert rewards[index] == env.compute_reward(achieved[index], desired[index], {})
 
 
 def test_ten_steps_end_an_episode_by_truncation_even_at_the_goal():
