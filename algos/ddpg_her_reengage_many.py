@@ -120,7 +120,7 @@ SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
+    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     r"ContinuousSeek20-v0": SEEK_20,
     r"HandReach(Dense)?-v\d": ROBOTICS,
