@@ -90,7 +90,7 @@ def make_agent(script: ModuleType, args: Any, **dims: Any) -> Any:
     """
     agent = script.Agent(SimpleNamespace(**dims), args, CPU)
     for name, module in vars(agent).items():
-        if isinstance(module, nn.Module) and name != "weight":
+        if isinstance(module, nn.Module) and name != "auto_alpha":
             module.double()
             for layer in module.modules():
                 if isinstance(layer, nn.Linear):
