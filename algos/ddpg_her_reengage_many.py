@@ -281,8 +281,8 @@ class Mlps(nn.Module):
     def mlp(self, x: Tensor) -> Tensor:
         *hidden, (last_weight, last_bias) = self.layers()
         for weight, bias in hidden:
-            x = torch.baddbmm(bias, x, weight).relu()
-        return torch.baddbmm(last_bias, x, last_weight)
+            x = (x @ weight + bias).relu()
+        return x @ last_weight + last_bias
 
 
 class Actors(Mlps):
