@@ -1,12 +1,13 @@
 # make demo      train, plot and film a small agent within two minutes
 # make test      what ruff and the tests say, about ten minutes
 # make format    let ruff mend what it can
+# make docs      build the pages as a site in site/
 # make mutants   break the code on purpose, line by line: do the tests notice? (half an hour)
 # Each sets up .venv first where that is needed.
 PYTHON ?= python3
 PY = .venv/bin/python
 
-.PHONY: demo test format mutants
+.PHONY: demo test format mutants docs
 .DELETE_ON_ERROR:
 
 # $(call install,what it is,pip's arguments): a dot every two seconds instead of pip's own words
@@ -28,7 +29,7 @@ endef
 	$(call install,what draws curves,-c requirements-dev.txt matplotlib scipy)
 	@touch $@
 
-.venv/dev: .venv/runtime requirements-dev.txt
+.venv/dev: .venv/runtime .venv/docs requirements-dev.txt
 	$(call install,what tests,-r requirements-dev.txt)
 	@touch $@
 
@@ -61,3 +62,12 @@ format: .venv/dev
 
 mutants: .venv/dev
 	@$(PY) tests/mutants.py
+
+.venv/docs: requirements-docs.txt
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	$(call install,what builds the site,-r requirements-docs.txt)
+	@touch $@
+
+docs: .venv/docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "The site: site/index.html"

@@ -40,10 +40,6 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
-    env_kwargs: str = "{}"
-    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
-    max_episode_steps: run.CountOrZero = 0
-    """time limit of an episode in steps; 0 is the environment's own"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
@@ -181,10 +177,12 @@ class HerReplayBuffer:
         self.size = args.buffer_size
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
-        shapes = {key: (dim,) for key, dim in dims.items()} | {"reward": (), "terminated": ()}
-        run.check_buffer(self.size, envs, row_bytes=4 * (sum(dims.values()) + 2) + 16)
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
-        self.data = {key: np.zeros(self.size, np.int64) for key in ("start", "stop")}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
         for key, shape in shapes.items():
             self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
             self.data[key] = np.zeros((self.size, *shape), np.float32)
@@ -243,18 +241,17 @@ class HerReplayBuffer:
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
                 terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
-        return Batch(*(torch.from_numpy(batch[key]).to(device) for key in Batch._fields))
+        arrays = (batch[key] for key in Batch._fields)
+        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
         rows = min(self.end, self.size)
-        filled = {key: torch.from_numpy(array[:rows].copy()) for key, array in self.data.items()}
-        return run.attributes_of(self, without=("data", "unfinished", "t")) | {"data": filled}
+        filled = {key: array[:rows] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("data", "unfinished", "t"))
-        for key, rows in state["data"].items():
-            self.data[key][: len(rows)] = rows.numpy()
+        run.restore_attributes(self, state, without=("unfinished", "t"))
 
 
 class Normalizer(nn.Module):
@@ -400,8 +397,9 @@ class Agent:
 
 def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
     """dR(s', g)/dg of a dense reward, (batch, goal_dim)."""
-    goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
-    return torch.from_numpy(envs.compute_reward_gradient(*goals)).to(batch.goal)
+    goals = batch.next_achieved_goal, batch.goal
+    gradient = envs.compute_reward_gradient(*(goal.cpu().numpy() for goal in goals))
+    return torch.from_numpy(gradient).to(batch.goal)
 
 
 def reengage_critic_loss(
@@ -421,7 +419,7 @@ def reengage_critic_loss(
         return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
-    mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
+    mask = (batch.reward == args.c_low).to(goal)  # (batch,), 1[R = c_low]
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)
@@ -439,12 +437,11 @@ def reengage_critic_loss(
 
 
 @torch.no_grad()
-def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict[str, Tensor]:
+def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
     """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
-    share = mask.mean()
     weight = mask / mask.sum().clamp(min=1)  # (batch,)
     return {
-        "gradient/rows": share,  # the fraction that the term sees
+        "gradient/rows": mask.mean(),  # the fraction that the term sees
         "gradient/norm": weight @ q_grad.norm(dim=1),
         "gradient/target_norm": weight @ target_grad.norm(dim=1),
         "gradient/cosine": weight @ torch.cosine_similarity(q_grad, target_grad, dim=1),
@@ -469,14 +466,15 @@ def gradient(
     return torch.autograd.grad(value, parameters), curves
 
 
-def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
-    for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
-        parameter.grad = its_gradient
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
     optimizer.step()
 
 
-def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict[str, Tensor]:
+def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """A gradient step of critic and actor; returns a point of each training curve."""
     critic_grad, curves = gradient(
         reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad
@@ -560,8 +558,9 @@ if __name__ == "__main__":
         folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
         device = run.set_up_torch(args)
         torch.manual_seed(args.seed)
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        how["observe_achieved_goal"] = args.observe_achieved_goal
+        how = dict(observe_achieved_goal=args.observe_achieved_goal)
+        how |= dict(max_episode_steps=args.max_episode_steps)
+        how |= dict(env_kwargs=json.loads(args.env_kwargs))
         make_env = partial(make, args.env_id, **how)
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads

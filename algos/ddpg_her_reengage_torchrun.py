@@ -7,16 +7,18 @@ evaluations are averaged. --num-envs and --batch-size are a rank's. The paper's 
         --num-envs 2 --batch-size 256 --num-threads 1
 """
 
+import atexit
 import copy
 import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
@@ -26,61 +28,58 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import Task, VectorEnv, Video, inspect_task, make_vector
-from envs.run import flags as launch
-from envs.run.flags import RunArgs
-from envs.run.folder import RunFolder
+from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, make_vector, run
 
 
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
-    seed: int = 1
+    seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
-    total_timesteps: int = 12_000
+    total_timesteps: run.Count = 12_000
     """steps of all environments together (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
-    num_envs: int = 1
+    num_envs: run.Count = 1
     """environments that step side by side (paper: 1; 38 in robotics)"""
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
     normalize: bool = False
     """normalise observations and goals by running mean and deviation (paper: in robotics)"""
-    eval_frequency: int = 2000
+    eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
-    eval_episodes: int = 50
+    eval_episodes: run.CountOrZero = 50
     """episodes an evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
 
 @dataclass
 class LearningArgs:
-    learning_rate: float = 1e-3
+    learning_rate: run.Positive = 1e-3
     """of Adam, for actor and critic (paper: table 2)"""
-    buffer_size: int = 1_000_000
+    buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
-    batch_size: int = 256
+    batch_size: run.Count = 256
     """transitions a gradient step (paper: table 2; 4864 in robotics)"""
-    gamma: float = 0.95
+    gamma: run.Discount = 0.95
     """discount factor (paper: 0.95; 1 - 1/T in robotics)"""
-    tau: float = 0.005
+    tau: run.PositiveFraction = 0.005
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.005; 0.05 in robotics)"""
-    learning_starts: int = 1000
+    learning_starts: run.CountOrZero = 1000
     """steps with uniform actions before learning starts (paper: 1000; 0 in robotics)"""
-    train_frequency: int = 1
+    train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1; an episode in robotics)"""
-    gradient_steps: int = 1
+    gradient_steps: run.Count = 1
     """gradient steps a round (paper: 1; 40 in robotics)"""
-    target_network_frequency: int = 1
+    target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1; 40 in robotics)"""
-    exploration_noise: float = 0.03
+    exploration_noise: run.NonNegative = 0.03
     """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
-    random_action_prob: float = 0.0
+    random_action_prob: run.Fraction = 0.0
     """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
-    hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dims: tuple[run.Width, ...] = (256, 256)
     """widths of the hidden layers of actor and critic (paper: 256 256; 256 256 256 in robotics)"""
     xavier_init: bool = False
     """Xavier-uniform weights and zero biases, not PyTorch's initialisation (paper: in robotics)"""
-    action_l2: float = 0.0
+    action_l2: run.NonNegative = 0.0
     """weight of the mean squared action in the actor's loss (paper: 0; 1 in robotics)"""
     clip_target: bool = False
     """clip targets to [-1 / (1 - gamma), 0], what rewards -1 and 0 can give (paper: in robotics)"""
@@ -90,22 +89,26 @@ class LearningArgs:
 
 @dataclass
 class MethodArgs:
-    alpha: float | Literal["auto"] = 0.1
+    alpha: run.NonNegative | Literal["auto"] = 0.1
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is DDPG+HER"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: run.Positive = 0.1
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
-    c_low: float | None = None
-    """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
+    alpha_warmup: run.Count = 1000
+    """with --alpha auto: updates without the gradient term at first"""
+    alpha_averaging: run.PositiveFraction = 0.002
+    """with --alpha auto: weight of a new loss in the running means of both losses"""
+    c_low: run.Number | None = None
+    """reward away from the goal, where the term counts; None: as the task shows it (paper: -1)"""
     raw_goal_gradient: bool = False
     """with --normalize: the gradient by the goal as it is (paper: both, figure 11)"""
-    her_k: int = 4
+    her_k: run.Count = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
     """which achieved goal of the same episode replaces the goal: a later, the last, any, or none"""
 
 
 @dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, RunArgs):
+class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
     """Every flag; those of RunArgs are the same in all scripts."""
 
 
@@ -154,8 +157,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    An episode of T steps takes T + 1 slots in a row, one for each state s_0 .. s_T; slot t also
-    holds the action, reward and end of the step from s_t. New episodes overwrite the oldest.
+    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
+    which its episode starts and the next one does. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -166,107 +169,148 @@ class HerReplayBuffer:
         self.strategy = args.her_strategy
         self.relabelled = args.her_k / (args.her_k + 1)
         self.max_steps = envs.max_episode_steps
-        self.slots = args.buffer_size // self.max_steps * (self.max_steps + 1)
-        step = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "action": envs.action_dim}
-        step |= {"reward": 1, "terminated": 1}
-        launch.check_buffer(args, envs, self.slots, envs.goal_dim + sum(step.values()))
+        self.size = args.buffer_size
+        dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+        dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
+        for key, shape in shapes.items():
+            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
+            self.data[key] = np.zeros((self.size, *shape), np.float32)
         self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
-        self.data = {"goal": np.zeros((self.slots, envs.goal_dim), np.float32)}
-        for key, dim in step.items():
-            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps + 1, dim), np.float32)
-            self.data[key] = np.zeros((self.slots, dim), np.float32)
-        # Of an episode, by its number modulo slots: the goal, first and last slot, steps before it
-        for key in ("first", "last", "before", "episode_at", "slot_of"):
-            self.data[key] = np.zeros(self.slots, np.int64)
-        self.oldest = 0  # number of the oldest episode that is kept
-        self.episodes = 0  # number of the next episode; episode_at: of a slot
-        self.steps = 0  # number of the next step; slot_of: of it modulo slots
-        self.end = 0  # slot of the next episode
+        self.oldest = 0  # the first step that is still there
+        self.end = 0  # the next step to be stored
+        self.are_equal = True  # all episodes so far had max_steps
 
-    def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
-        """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
-        env = np.arange(len(self.t))
+    def __len__(self) -> int:
+        return self.end - self.oldest
+
+    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> int:
+        """Adds a step of every environment, (num_envs, ...); returns how many steps it stored."""
+        end = self.end
         for key, value in step.items():
-            self.unfinished[key][env, self.t] = value
+            self.unfinished[key][np.arange(len(ended)), self.t] = value
         self.t += 1
-        self.unfinished["obs"][env, self.t] = next_obs["observation"]
-        self.unfinished["achieved_goal"][env, self.t] = next_obs["achieved_goal"]
         for i in np.flatnonzero(ended):
-            self.finish(i, goal[i])
+            self.store_episode(i, int(self.t[i]))
+            self.t[i] = 0
+        return self.end - end
 
-    def finish(self, i: int, goal: np.ndarray) -> None:
-        """Moves the episode of environment i into the ring, over the oldest ones in its way."""
-        length = int(self.t[i])
-        wraps = self.end + length >= self.slots  # an episode lies in a row
-        first = 0 if wraps else self.end
-        while self.oldest < self.episodes:
-            place = self.data["first"][self.oldest % self.slots]
-            is_left_over = wraps and place >= self.end
-            if not is_left_over and not first <= place <= first + length:
-                break
-            self.oldest += 1
-        self.end = first + length + 1
+    def store_episode(self, i: int, length: int) -> None:
+        """Moves the episode of environment i into the ring, over the oldest ones."""
+        while len(self) + length > self.size:
+            self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
+        where = np.arange(self.end, self.end + length) % self.size
+        self.data["start"][where] = self.end
+        self.data["stop"][where] = self.end + length
         for key, array in self.unfinished.items():
-            self.data[key][first : self.end] = array[i, : length + 1]
-        number = self.episodes % self.slots
-        self.data["goal"][number] = goal
-        self.data["first"][number] = first
-        self.data["last"][number] = first + length
-        self.data["before"][number] = self.steps
-        self.data["episode_at"][first : self.end] = number
-        steps = np.arange(self.steps, self.steps + length)
-        self.data["slot_of"][steps % self.slots] = first + np.arange(length)
-        self.episodes += 1
-        self.steps += length
-        self.t[i] = 0
-
-    def stored(self, newest: int | None = None) -> tuple[int, int]:
-        """How many episodes and steps there are, in all or in the `newest` episodes."""
-        kept = self.episodes - self.oldest
-        episodes = min(newest or kept, kept)
-        before = self.data["before"][(self.episodes - episodes) % self.slots]
-        return episodes, self.steps - before if episodes > 0 else 0
+            self.data[key][where] = array[i, :length]
+        self.end += length
+        self.are_equal = self.are_equal and length == self.max_steps
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
-        """Draws transitions uniformly with replacement, of all or of the `newest` episodes."""
-        data = self.data
-        episodes, steps = self.stored(newest)
-        if steps == episodes * self.max_steps:  # equally long: draw an episode, then a step of it
-            age = self.rng.integers(episodes, size=batch_size)
+        """Draws transitions uniformly with replacement, of all steps or of the `newest` ones."""
+        steps = min(newest or len(self), len(self))
+        if self.are_equal:  # draw an episode, then a step of it
+            age = self.rng.integers(steps // self.max_steps, size=batch_size)
             t = self.rng.integers(self.max_steps, size=batch_size)
-            back = (age + 1) * self.max_steps - t
+            step = self.end - (age + 1) * self.max_steps + t
         else:
-            back = self.rng.integers(1, steps + 1, size=batch_size)
-        slot = data["slot_of"][(self.steps - back) % self.slots]
-        episode = data["episode_at"][slot]
-
-        goal = data["goal"][episode]
-        reward = data["reward"][slot, 0]
-        terminated = data["terminated"][slot, 0]
-        next_achieved_goal = data["achieved_goal"][slot + 1]
+            step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
+        batch = {key: array[step % self.size] for key, array in self.data.items()}
         n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
         if n > 0 and self.strategy != "none":
-            last = data["last"][episode[:n]]
-            first = data["first"][episode[:n]]
-            before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
-            chosen = self.rng.integers(before, last) + 1
-            end = next_achieved_goal[:n]
+            stop = batch["stop"][:n]
+            low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
+            chosen = self.rng.integers(low[self.strategy], stop) % self.size
+            achieved_goal = batch["next_achieved_goal"][:n]
+            goal = batch["goal"][:n]
+            terminated = batch["terminated"][:n]
             if self.task.ends_on_success:  # an end for another reason, a crash, stays one
-                terminated[:n] *= ~self.envs.compute_terminated(end, goal[:n])
-            goal[:n] = data["achieved_goal"][chosen]
-            reward[:n] = self.envs.compute_reward(end, goal[:n])
+                terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
+            goal[:] = self.data["next_achieved_goal"][chosen]
+            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
-                terminated[:n][self.envs.compute_terminated(end, goal[:n])] = 1
-        obs = data["obs"][slot]
-        next_obs = data["obs"][slot + 1]
-        action = data["action"][slot]
-        arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
+                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
+        arrays = (batch[key] for key in Batch._fields)
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def used(self) -> int:
-        """Rows of `data` that hold anything."""
-        return min(self.steps + self.episodes, self.slots)
+    def state_dict(self) -> dict:
+        """Everything but empty rows and unfinished episodes."""
+        rows = min(self.end, self.size)
+        filled = {key: array[:rows] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state, without=("unfinished", "t"))
+
+
+def ranks_of_torchrun() -> tuple[int, int]:
+    """This process's rank, and how many ranks there are. Raises BadInput outside of torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        raise run.BadInput("Start this script by torchrun, as its docstring says.")
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def connect_ranks(folder: run.RunFolder) -> None:
+    """From here on all ranks are one run: with rank 0's folder, and checkpoints of one step."""
+    torch.distributed.init_process_group("gloo")  # ranks may share a GPU, which NCCL refuses
+    atexit.register(torch.distributed.destroy_process_group)
+    path = [folder.path]
+    torch.distributed.broadcast_object_list(path, src=0)
+    folder.path = path[0]
+    folder.agree = max_over_ranks
+
+
+def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each tensor over all ranks, without a graph, by one flat all-reduce."""
+    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    parts = (flat / torch.distributed.get_world_size()).split([x.numel() for x in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def max_over_ranks(*numbers: int) -> tuple[int, ...]:
+    """The largest of all ranks' numbers, one by one."""
+    shared = torch.tensor(numbers, dtype=torch.int64)
+    torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+    return tuple(shared.tolist())
+
+
+def check_equal(weights: list[Tensor], folder: run.RunFolder) -> None:
+    """Ends the run if this rank has other weights than rank 0."""
+    ours = nn.utils.parameters_to_vector(weights).detach()
+    expected = ours.clone()
+    torch.distributed.broadcast(expected, src=0)
+    if not expected.equal(ours):
+        step = folder.count.global_step
+        sys.exit(f"Rank {folder.rank} has other weights than rank 0 at step {step}.")
+
+
+class OfEachRank:
+    """What each rank has of its own; all of it is in the one checkpoint that rank 0 writes."""
+
+    def __init__(self, **parts: Any):
+        self.parts = parts
+
+    def state_dict(self) -> dict:
+        """Every rank's parts, on rank 0 only; all ranks must call this together."""
+        gathered = None
+        if torch.distributed.get_rank() == 0:
+            gathered = [None] * torch.distributed.get_world_size()
+        torch.distributed.gather_object(run.attributes_of(self), gathered)
+        return {"ranks": gathered}
+
+    def load_state_dict(self, state: dict) -> None:
+        there = len(state["ranks"])
+        here = torch.distributed.get_world_size()
+        if there != here:
+            raise ValueError(f"it is of {there} ranks, and there are {here}")
+        run.restore_attributes(self, state["ranks"][torch.distributed.get_rank()])
 
 
 class Normalizer(nn.Module):
@@ -349,38 +393,37 @@ class Critic(nn.Module):
         return self.net(x).to(obs).squeeze(1)
 
 
-class GradientWeight(nn.Module):
-    """alpha, the factor on the gradient term: a number that is given, or "auto".
+class AutoAlpha(nn.Module):
+    """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    "auto" holds alpha * gradient loss at `ratio` times the value loss, whatever the units of goals
-    and rewards are. It has to start small: alpha * gradient loss grows with alpha only while alpha
-    is small, since a large one makes the critic flat in the goal, and then the rule by itself would
-    raise alpha for ever. A critic that has learned nothing is flat too. So the first 1000 updates
-    have no term, the alpha found at their end is the largest ever used, and `ratio` is small.
+    So alpha does not depend on the units of goals and rewards. It has to start small:
+    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
+    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
+    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
+    at their end is the largest ever used, and the ratio is small.
     """
 
-    def __init__(self, alpha: float | str, ratio: float):
+    def __init__(self, args: Args):
         super().__init__()
-        self.alpha = alpha
-        self.ratio = ratio
+        self.ratio = args.alpha_ratio
+        self.warmup = args.alpha_warmup
+        self.averaging = args.alpha_averaging
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor | float:
+    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
         """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
-        if self.alpha != "auto":
-            return self.alpha
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), 0.002)
+        self.losses.lerp_(losses.float(), self.averaging)
         value, grad = self.losses
         alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_waiting = self.updates <= 1000
-        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
+        is_warming_up = self.updates <= self.warmup
+        self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
+        return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
 class Agent:
@@ -402,10 +445,23 @@ class Agent:
         adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
-        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+        self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
+
+    def state_dict(self) -> dict:
+        return run.attributes_of(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state)
 
 
-def reengage_critic_loss(
+def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
+    """dR(s', g)/dg of a dense reward, (batch, goal_dim)."""
+    goals = batch.next_achieved_goal, batch.goal
+    gradient = envs.compute_reward_gradient(*(goal.cpu().numpy() for goal in goals))
+    return torch.from_numpy(gradient).to(batch.goal)
+
+
+def rank_reengage_critic_loss(
     agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
 ) -> tuple[Tensor, dict]:
     """Eq. (9), or Eq. (8) with a dense reward's gradient, reward_grad (batch, goal_dim)."""
@@ -417,9 +473,9 @@ def reengage_critic_loss(
         target = target.clamp(-1 / (1 - args.gamma), 0)  # a clipped target has no gradient
     q = agent.critic(batch.obs, goal, batch.action)  # (batch,)
     value_loss = nn.functional.mse_loss(q, target.detach())
-    info = {"value_loss": value_loss, "q": q, "target": target}
+    curves = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
     if args.alpha == 0:
-        return value_loss, info | {"alpha": 0.0}
+        return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
     mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
@@ -432,53 +488,67 @@ def reengage_critic_loss(
     if args.raw_goal_gradient:
         scale = torch.ones_like(scale)
     grad_loss = (mask[:, None] * scale * (q_grad - target_grad)).square().mean()
-    alpha = agent.weight(value_loss, grad_loss)
-    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
-    info |= {"q_grad": q_grad, "target_grad": target_grad}
-    return value_loss + alpha * grad_loss, info
+    alpha = args.alpha
+    if args.alpha == "auto":  # one for all ranks, by the losses of all their batches
+        alpha = agent.auto_alpha(*mean_over_ranks([value_loss, grad_loss]))
+    loss = value_loss + alpha * grad_loss
+    curves |= {"losses/gradient": grad_loss, "losses/critic": loss, "gradient/alpha": alpha}
+    curves["gradient/ratio"] = alpha * grad_loss / value_loss
+    return loss, curves | agreement(q_grad, target_grad, mask)
 
 
-def actor_loss(critic: Critic, actor: Actor, batch: Batch, action_l2: float) -> Tensor:
+@torch.no_grad()
+def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
+    """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
+    weight = mask / mask.sum().clamp(min=1)  # (batch,)
+    return {
+        "gradient/rows": mask.mean(),  # the fraction that the term sees
+        "gradient/norm": weight @ q_grad.norm(dim=1),
+        "gradient/target_norm": weight @ target_grad.norm(dim=1),
+        "gradient/cosine": weight @ torch.cosine_similarity(q_grad, target_grad, dim=1),
+    }
+
+
+def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     """Eq. (5): -Q(s, pi(s, g), g), and the penalty on large actions of Plappert et al. (2018)."""
-    action = actor(batch.obs, batch.goal)  # (batch, action_dim)
-    q = critic(batch.obs, batch.goal, action)  # (batch,)
-    return -q.mean() + action_l2 * action.square().mean()
+    action = agent.actor(batch.obs, batch.goal)  # (batch, action_dim)
+    q = agent.critic(batch.obs, batch.goal, action)  # (batch,)
+    loss = -q.mean() + args.action_l2 * action.square().mean()
+    return loss, {"losses/actor": loss}
+
+
+def gradient(
+    loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    with run.autocast(args, batch.obs.device):
+        value, curves = loss(agent, batch, args, *more)
+    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
+    return torch.autograd.grad(value, parameters), curves
+
+
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
+    """A step of an optimizer along a gradient by its parameters."""
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+    optimizer.step()
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
-    """A gradient step of critic and actor; returns what it was made of."""
-    autocast = launch.autocast(args, batch.obs.device)
-    agent.critic_optimizer.zero_grad()
-    with autocast:
-        critic_loss, info = reengage_critic_loss(agent, batch, args, reward_grad)
-    critic_loss.backward(inputs=agent.critic_params)  # no gradient of any other network
-    average([parameter.grad for parameter in agent.critic_params])
+    """A gradient step of critic and actor; returns a point of each training curve."""
+    critic_grad, curves = gradient(
+        rank_reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad
+    )
+    critic_grad = mean_over_ranks(critic_grad)
     if not args.simultaneous_updates:
-        agent.critic_optimizer.step()
-
-    agent.actor_optimizer.zero_grad()
-    with autocast:
-        policy_loss = actor_loss(agent.critic, agent.actor, batch, args.action_l2)
-    policy_loss.backward(inputs=agent.actor_params)
-    average([parameter.grad for parameter in agent.actor_params])
-    agent.actor_optimizer.step()
+        descend(agent.critic_optimizer, critic_grad)
+    actor_grad, actor_curves = gradient(actor_loss, agent.actor_params, agent, batch, args)
+    actor_grad = mean_over_ranks(actor_grad)
+    descend(agent.actor_optimizer, actor_grad)
     if args.simultaneous_updates:
-        agent.critic_optimizer.step()
-    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
-
-
-def average(tensors: list[Tensor]) -> None:
-    """Replaces tensors by their means over all ranks, with one flat all-reduce."""
-    flat = nn.utils.parameters_to_vector(tensors)
-    torch.distributed.all_reduce(flat)
-    nn.utils.vector_to_parameters(flat / torch.distributed.get_world_size(), tensors)
-
-
-def average_losses(weight: GradientWeight, losses: tuple[Tensor, Tensor]) -> tuple:
-    """The losses of all ranks' batches, so that --alpha auto finds one alpha for all."""
-    losses = [loss.detach().clone() for loss in losses]
-    average(losses)
-    return tuple(losses)
+        descend(agent.critic_optimizer, critic_grad)
+    return curves | actor_curves
 
 
 @torch.no_grad()
@@ -506,11 +576,14 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
-def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
+def evaluate_and_save(
+    folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
+) -> None:
     """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
-    folder.check_equal(agent.actor_params + agent.critic_params)
-    metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
-    metrics = folder.mean_over_ranks(metrics)
+    check_equal(agent.actor_params + agent.critic_params, folder)
+    metrics = evaluate(envs, agent.actor.act, episodes)
+    means = mean_over_ranks([torch.tensor(list(metrics.values()), dtype=torch.float64)])
+    metrics = dict(zip(metrics, means[0].tolist(), strict=True))
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
@@ -518,39 +591,82 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    global_step: int = 0
+    updates: int = 0
+    new_steps: int = 0  # stored since the normaliser last saw any
+
+
+def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
+    """Raises BadInput where flags and task do not go together, or nothing could be learned."""
+    if args.raw_goal_gradient and not args.normalize:
+        raise run.BadInput("--raw-goal-gradient has no meaning without --normalize.")
+    has_other_rewards = task.is_dense or task.reward_low < -1 or task.reward_high > 0
+    if args.clip_target and has_other_rewards:
+        raise run.BadInput(
+            f"Targets are clipped for rewards -1 and 0, and {args.env_id} has others: give "
+            "--no-clip-target."
+        )
+    if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
+        raise run.BadInput(
+            f"{args.env_id} has a dense reward but no compute_reward_gradient, which the gradient "
+            "term of Eq. (8) needs: give the environment one, or --alpha 0."
+        )
+    run.check_first_update(args, envs.max_episode_steps)
+
+
 if __name__ == "__main__":
-    with launch.one_sentence():  # bad input is found before anything is written
-        rank, ranks = launch.torchrun_ranks()
-        args = launch.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
-        device, make_env = launch.start(args, rank=rank)
+    with run.one_sentence():  # bad input is found before anything is written
+        rank, ranks = ranks_of_torchrun()
+        args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
+        folder = run.RunFolder(args, __file__, rank)  # the end, if the run there is complete
+        device = run.set_up_torch(args)
+        torch.manual_seed(args.seed)
         seed = args.seed + 10_000 * rank  # of all but the weights
-        eval_envs = launch.make_eval_envs(make_env, args, 10_000 * rank)
+        how = dict(observe_achieved_goal=args.observe_achieved_goal)
+        how |= dict(max_episode_steps=args.max_episode_steps)
+        how |= dict(env_kwargs=json.loads(args.env_kwargs))
+        make_env = partial(make, args.env_id, **how)
+        eval_envs, eval_episodes = make_eval_envs(
+            make_env, args.eval_episodes, seed + 1_000_000, args.env_threads
+        )
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
-            launch.load_networks(args, actor=agent.actor)
-            metrics = evaluate(eval_envs, agent.actor.act, args.eval_episodes)
-            launch.play(args, make_env, agent.actor.act, metrics)
+            if rank > 0:
+                sys.exit()
+            run.load_networks(args, __file__, actor=agent.actor)
+            metrics = evaluate(eval_envs, agent.actor.act, eval_episodes)
+            run.show(args, make_env, agent.actor.act, episodes=eval_episodes, **metrics)
             sys.exit()
         task = inspect_task(make_env)
-        agent.weight.register_forward_pre_hook(average_losses)
-        envs = make_vector(make_env, args.num_envs, seed, args.env_threads or None)
-        launch.check_task(args, task, envs)
+        for note in task.notes:
+            run.say(note)
+        envs = make_vector(make_env, args.num_envs, seed, args.env_threads)
+        stride = args.num_envs * ranks  # steps of all environments at a time
+        check_args(replace(args, num_envs=stride), task, envs)
+        if args.c_low is None:
+            args.c_low = task.reward_low
         rng = np.random.default_rng(seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
-        args.capture_video &= rank == 0
-        video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        folder = RunFolder(args, device, rank)
-        folder.share_between_ranks()
-        count = folder.begin(agent, buffer, [envs, eval_envs], rng)
+        is_filmed = args.capture_video and rank == 0
+        video = Video(make_env, args.seed + 2_000_000) if is_filmed else None
+        count = Progress()
+        parts = dict(count=count, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
+        connect_ranks(folder)
+        folder.begin(device, count=count, agent=agent, ranks=OfEachRank(**parts))
 
+    if args.compile:
+        gradient = run.compiled(gradient)
     if count.global_step == 0:
-        report(folder, agent, eval_envs, args, video)
+        evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     is_dense = task.is_dense and args.alpha != 0
-    stride = args.num_envs * ranks  # steps of all environments at a time
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    while not folder.is_over():
+    while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset(ended) if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
@@ -565,39 +681,44 @@ if __name__ == "__main__":
         count.global_step += stride
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "action": action}
-        step |= {"reward": reward[:, None], "terminated": terminated[:, None]}
-        buffer.add(step, obs["desired_goal"], next_obs, ended)
-        count.new_episodes += int(ended.sum())
+        step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action}
+        step |= {"reward": reward, "terminated": terminated}
+        step |= {"next_obs": next_obs["observation"]}
+        step |= {"next_achieved_goal": next_obs["achieved_goal"]}
+        count.new_steps += buffer.add(step, ended)
         folder.add_step(reward, success, ended)
 
         # Update
         is_round = count.global_step // stride % args.train_frequency == 0
         if is_round and count.global_step >= args.learning_starts:
-            if args.normalize and count.new_episodes > 0:
-                _, steps = buffer.stored(count.new_episodes)
-                batch = buffer.sample(steps, device, newest=count.new_episodes)
+            if args.normalize and count.new_steps > 0:
+                steps = min(count.new_steps, len(buffer))
+                batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
-                count.new_episodes = 0
-            average([agent.normalizer.sums])  # at every round, whether this rank has news or not
+                count.new_steps = 0
+            # At every round, whether this rank has new steps or not
+            agent.normalizer.sums.copy_(*mean_over_ranks([agent.normalizer.sums]))
             agent.normalizer.refresh()
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                reward_grad = envs.reward_gradient(batch) if is_dense else None
-                info = update(agent, batch, args, reward_grad)
-                folder.watch(info)
+                reward_grad = reward_gradient(envs, batch) if is_dense else None
+                curves = update(agent, batch, args, reward_grad)
+                folder.add_update(curves)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(info["value_loss"])
+            folder.check_finite("The value loss", curves["losses/value"])
 
         # Log
         if count.global_step % args.log_frequency < stride:
-            folder.log(buffer.stored()[1] / args.buffer_size)
+            means = folder.log(buffer_fill=len(buffer) / args.buffer_size)
+            if means.get("gradient/rows") == 0:
+                run.say_once("The gradient term sees no transition: no reward equals --c-low.")
 
         # Evaluate
-        if folder.is_over() or count.global_step % args.eval_frequency < stride:
-            report(folder, agent, eval_envs, args, video)
-        folder.checkpoint(ended)
+        is_over = count.global_step >= args.total_timesteps
+        if is_over or count.global_step % args.eval_frequency < stride:
+            evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
+        folder.checkpoint(ended, envs.max_episode_steps)
     folder.close()
     os._exit(0)  # all is written, and Gloo's threads can abort an interpreter while it is torn down

@@ -16,6 +16,8 @@ evaluation of the encoder serves both.
 
 import copy
 import itertools
+import json
+import math
 import signal
 import sys
 from collections.abc import Callable
@@ -32,67 +34,67 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import VectorEnv, Video, make_vector
-from envs.many.graphs import graphed_by_length
-from envs.run import flags as launch
-from envs.run.flags import RunArgs
-from envs.run.folder import RunFolder
+from envs import VectorEnv, Video, make, make_eval_envs, make_vector, run
 
 
 @dataclass
 class EnvironmentArgs:
     env_id: str = "DriveSeek-v0"
     """DriveSeek-v0, NoisySeek-v0, or with another n_max DriveSeek<n_max>-v0, NoisySeek<n_max>-v0"""
-    seed: int = 1
+    seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
-    total_timesteps: int = 160_000
+    total_timesteps: run.Count = 160_000
     """environment steps (paper: 160k)"""
-    n_max: int = 0
+    n_max: run.CountOrZero = 0
     """slots of a goal set, by which means divide; 0 is the environment's number (paper: 200)"""
-    eval_frequency: int = 4000
+    eval_frequency: run.Count = 4000
     """steps between two evaluations; one is at step 0 (paper: 4000)"""
-    eval_episodes: int = 100
+    eval_episodes: run.CountOrZero = 100
     """episodes an evaluation, without noise; 0: by their length (paper: 100)"""
 
 
 @dataclass
 class LearningArgs:
-    learning_rate: float = 1e-3
+    learning_rate: run.Positive = 1e-3
     """of Adam, for actor and critic (paper: 1e-3)"""
-    buffer_size: int = 1_000_000
+    buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
-    batch_size: int = 256
+    batch_size: run.Count = 256
     """transitions a gradient step (paper: 256)"""
-    gamma: float = 0.95
+    gamma: run.Discount = 0.95
     """discount factor (paper: 0.95)"""
-    tau: float = 0.005
+    tau: run.PositiveFraction = 0.005
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.005)"""
-    learning_starts: int = 1000
+    learning_starts: run.CountOrZero = 1000
     """steps with uniform actions before learning starts (paper: 1000)"""
-    exploration_noise: float = 0.05
+    exploration_noise: run.NonNegative = 0.05
     """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.05; 0.1 in NoisySeek)"""
     encoder: Literal["deepsets", "cnn"] = "deepsets"
     """how goal sets are read: a network for each goal, or a picture of all (only DriveSeek)"""
     share_encoder: bool = True
     """the actor reads the critic's encoder without training it, or has its own (paper: both)"""
-    embedding_dim: int = 20
+    embedding_dim: run.Width = 20
     """width of the embedding of a goal, and of a goal set (paper: 20)"""
-    hidden_dim: int = 400
+    hidden_dim: run.Width = 400
     """width of the hidden layers: two in the encoder, one in each head (paper: 400)"""
 
 
 @dataclass
 class MethodArgs:
-    alpha: float | Literal["auto"] = 10.0
+    alpha: run.NonNegative | Literal["auto"] = 10.0
     """weight of the gradient term, a mean over batch and gates; 0 is DDPG (paper: 5 to 100)"""
-    alpha_ratio: float = 3.0
+    alpha_ratio: run.Positive = 3.0
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
+    alpha_warmup: run.Count = 1000
+    """with --alpha auto: updates without the gradient term at first"""
+    alpha_averaging: run.PositiveFraction = 0.002
+    """with --alpha auto: weight of a new loss in the running means of both losses"""
     policy_gates: bool = True
     """the target's gradient also passes through the target policy's gates, as Eq. (19) has it"""
 
 
 @dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, RunArgs):
+class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
     """Every flag; those of RunArgs are the same in all scripts."""
 
 
@@ -103,27 +105,12 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
 UNTUNED = dict(alpha="auto", eval_episodes=0)  # for any other environment
 
 
-def check_args(args: Args, envs: VectorEnv) -> None:
-    """Raises ValueError with one sentence where arguments and environment do not go together."""
-    if not hasattr(envs.unwrapped, "compute_item_rewards"):
-        raise ValueError(
-            f"{args.env_id} has no goal sets: it lacks compute_item_rewards, which Eq. (19) needs."
-        )
-    if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
-        raise ValueError(
-            f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets."
-        )
-    args.n_max = args.n_max or envs.unwrapped.n_max
-    if args.n_max < envs.unwrapped.n_max:
-        raise ValueError(f"--n-max {args.n_max} is too small: up to {envs.unwrapped.n_max} goals.")
-
-
 class Goals(NamedTuple):
     """The goals that are present in n goal sets, packed: absent ones leave no trace."""
 
     row: Tensor  # (present,) int64, which of the n sets a goal belongs to
     cell: Tensor  # (present, 2)
-    gate: Tensor  # (present,), 1; 0 for absent goals behind them, see `pack`
+    gate: Tensor  # (present,), 1
 
 
 class GoalSetBatch(NamedTuple):
@@ -143,59 +130,46 @@ def state_of(obs: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([obs["observation"], obs["achieved_goal"]], axis=1)
 
 
-def pack(goal: Tensor, length: int) -> Goals:
-    """The present goals of goal sets (n, 3 n_max); the first `length` slots, present ones first.
-
-    On a GPU that is more than there are present ones, and the rest has gate 0: no shape depends on
-    a value, as a CUDA graph needs it.
-    """
+def pack(goal: np.ndarray) -> Goals:
+    """The present goals of goal sets, (n, 3 n_max)."""
+    n = len(goal)
     slots = goal.reshape(-1, 3)  # (n n_max, 3): gate, x, y
-    is_present = slots[:, 0] != 0
-    present_first = is_present.byte().argsort(descending=True, stable=True)
-    slot = present_first[:length]
-    row = slot // (len(slots) // len(goal))
-    return Goals(row, slots[slot, 1:], is_present[slot].to(goal))
-
-
-def goals_in(goal: np.ndarray) -> int:
-    """How many goals are present in goal sets (..., 3 n_max)."""
-    return np.count_nonzero(goal[..., ::3])
+    present = np.flatnonzero(slots[:, 0])
+    slots_a_set = len(slots) // n
+    columns = present // slots_a_set, slots[present, 1:], slots[present, 0]
+    return Goals(*(torch.from_numpy(column) for column in columns))
 
 
 class GoalSetReplayBuffer:
-    """Whole episodes, each with its goal set. A full buffer overwrites its oldest episode."""
+    """Whole episodes, a row each, with its goal set. New episodes overwrite the oldest."""
 
-    def __init__(self, envs: VectorEnv, args: Args, rng: np.random.Generator, device: torch.device):
+    def __init__(self, envs: VectorEnv, args: Args, rng: np.random.Generator):
         self.envs = envs
         self.rng = rng
         self.max_steps = envs.max_episode_steps
         self.capacity = args.buffer_size // self.max_steps  # in episodes
         if self.capacity < 2:
-            raise ValueError(f"--buffer-size {args.buffer_size} cannot hold two episodes.")
-        dims = {"state": envs.obs_dim + 2, "action": envs.action_dim}
-        dims |= {"reward": 1, "terminated": 1}
-        shape = self.capacity, self.max_steps + 1
-        floats = sum(dims.values()) + envs.goal_dim // self.max_steps
-        launch.check_buffer(args, envs, self.capacity * (self.max_steps + 1), floats)
-        # NumPy's zeros take memory when they are written to, PyTorch's at once
-        arrays = {key: np.zeros((*shape, dim), np.float32) for key, dim in dims.items()}
-        arrays["goal"] = np.zeros((self.capacity, envs.goal_dim), np.float32)
-        self.data = {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+            raise run.BadInput(f"--buffer-size {args.buffer_size} cannot hold two episodes.")
+        state_dim = envs.obs_dim + 2
+        dims = {"state": (state_dim,), "action": (envs.action_dim,), "next_state": (state_dim,)}
+        dims |= {"reward": (), "terminated": ()}
+        floats = 2 * state_dim + envs.action_dim + 2 + envs.goal_dim / self.max_steps
+        run.check_buffer(args.buffer_size, envs, row_bytes=math.ceil(4 * floats))
+        self.data = {"goal": np.zeros((self.capacity, envs.goal_dim), np.float32)}
+        for key, dim in dims.items():
+            self.data[key] = np.zeros((self.capacity, self.max_steps, *dim), np.float32)
         self.data["length"] = np.zeros(self.capacity, np.int64)  # the unfinished one's so far
-        self.data["goal_count"] = np.zeros(self.capacity, np.int64)
         self.stored = 1  # episodes
         self.current = 0  # the unfinished one
 
-    def add(self, step: dict, goal: np.ndarray, next_state: np.ndarray, ended: bool) -> None:
-        """Adds a step of the one environment; next_state precedes any reset."""
+    def add(self, step: dict[str, np.ndarray], goal: np.ndarray, ended: bool) -> None:
+        """Adds a step of the one environment, whose goal set is `goal`, (3 n_max,)."""
         episode = self.current
         t = self.data["length"][episode]
-        self.data["goal"][episode] = torch.from_numpy(goal)
         for key, value in step.items():
-            self.data[key][episode, t] = torch.as_tensor(value)
-        self.data["state"][episode, t + 1] = torch.from_numpy(next_state)
+            self.data[key][episode, t] = value
+        self.data["goal"][episode] = goal
         self.data["length"][episode] += 1
-        self.data["goal_count"][episode] = goals_in(goal)
         if ended:
             self.current = (episode + 1) % self.capacity
             self.data["length"][self.current] = 0
@@ -206,46 +180,35 @@ class GoalSetReplayBuffer:
         episode = self.rng.integers(self.stored, size=n)
         return episode, self.rng.integers(self.max_steps, size=n)
 
-    def choose(self, batch_size: int) -> tuple[Tensor, int]:
-        """Draws transitions uniformly with replacement, from the unfinished episode too.
-
-        Their episodes and steps, (2, batch), and how many goals they have together.
-        """
+    def sample(self, batch_size: int, device: torch.device) -> GoalSetBatch:
+        """Draws transitions uniformly with replacement, from the unfinished episode too."""
         episode, t = self.draw(batch_size)
         beyond = t >= self.data["length"][episode]
         while beyond.any():  # an episode with fewer steps: draw again
             episode[beyond], t[beyond] = self.draw(beyond.sum())
             beyond = t >= self.data["length"][episode]
-        where = torch.from_numpy(np.stack([episode, t]))
-        return where, int(self.data["goal_count"][episode].sum())
+        goals = pack(self.data["goal"][episode])
+        fields = ("state", "action", "reward", "next_state", "terminated")
+        rows = {key: torch.from_numpy(self.data[key][episode, t]).to(device) for key in fields}
+        item_reward = self.item_rewards(self.data["next_state"][episode, t, -2:], goals)
+        goals = Goals(*(column.to(device) for column in goals))
+        return GoalSetBatch(goals=goals, item_reward=item_reward.to(device), **rows)
 
-    def gather(self, where: Tensor, length: int) -> GoalSetBatch:
-        """The transitions at `where`, (2, batch), with their goals as `pack` gives them."""
-        episode, t = where
-        next_state = self.data["state"][episode, t + 1]
-        goals = pack(self.data["goal"][episode], length)
-        return GoalSetBatch(
-            state=self.data["state"][episode, t],
-            goals=goals,
-            action=self.data["action"][episode, t],
-            reward=self.data["reward"][episode, t, 0],
-            item_reward=self.item_rewards(next_state[:, -2:], goals),
-            next_state=next_state,
-            terminated=self.data["terminated"][episode, t, 0],
-        )
-
-    def item_rewards(self, achieved_goal: Tensor, goals: Goals) -> Tensor:
+    def item_rewards(self, achieved_goal: np.ndarray, goals: Goals) -> Tensor:
         """R_item of each goal, (present,): of a set that holds it alone."""
-        achieved_goal = achieved_goal[goals.row]
-        goal = torch.cat([goals.gate[:, None], goals.cell], dim=1)  # (present, 3)
+        goal = torch.cat([goals.gate[:, None], goals.cell], dim=1).numpy()  # (present, 3)
         compute = self.envs.unwrapped.compute_item_rewards
-        if goal.device.type != "cpu":  # there the environment is given tensors
-            return compute(achieved_goal, goal)[:, 0]
-        return torch.from_numpy(compute(achieved_goal.numpy(), goal.numpy()))[:, 0]
+        return torch.from_numpy(compute(achieved_goal[goals.row], goal)[:, 0])
 
-    def used(self) -> int:
-        """Rows of `data` that hold anything."""
-        return self.stored
+    def state_dict(self) -> dict:
+        """Everything but empty rows and the unfinished episode."""
+        filled = {key: array[: self.stored] for key, array in self.data.items()}
+        filled["length"] = filled["length"].copy()
+        filled["length"][self.current] = 0
+        return run.attributes_of(self, data=filled)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state)
 
 
 def mlp(dims: tuple[int, ...]) -> nn.Sequential:
@@ -269,7 +232,7 @@ class GoalEncoder(nn.Module):
         self.net = net
         self.n_max = n_max
 
-    def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
+    def forward(self, state: Tensor, goals: Goals) -> Tensor:
         inputs = torch.cat([goals.cell, state[goals.row]], dim=1)  # (present, 2 + state_dim)
         medium = torch.get_float32_matmul_precision() == "medium"
         with torch.autocast(state.device.type, torch.bfloat16, medium):
@@ -277,7 +240,7 @@ class GoalEncoder(nn.Module):
             if not inputs.is_cuda:
                 chunks = inputs.split(2048)  # pieces that stay in a processor's cache
             items = torch.cat([self.net(chunk) for chunk in chunks])  # (present, embedding_dim)
-        gated = gates.square()[:, None] * items
+        gated = goals.gate.square()[:, None] * items
         total = state.new_zeros(len(state), items.shape[1])
         return total.index_add(0, goals.row, gated) / self.n_max
 
@@ -303,10 +266,10 @@ class CnnEncoder(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, state: Tensor, goals: Goals, gates: Tensor) -> Tensor:
+    def forward(self, state: Tensor, goals: Goals) -> Tensor:
         x, y = (goals.cell.long() + 10).unbind(1)
         cell = (goals.row * 21 + x) * 21 + y  # of all pictures in a line
-        grid = gates.new_zeros(len(state) * 21 * 21).index_add(0, cell, gates.square())
+        grid = state.new_zeros(len(state) * 21 * 21).index_add(0, cell, goals.gate.square())
         grid = grid.view(-1, 21, 21)
         pixel = torch.arange(8, device=grid.device)
         middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
@@ -349,9 +312,8 @@ class GoalSetActor(nn.Module):
         """Observations of n environments -> actions without noise, (n, action_dim)."""
         device = self.head[0].weight.device
         state = torch.from_numpy(state_of(obs)).to(device)
-        goal = torch.from_numpy(obs["desired_goal"]).to(device)
-        goals = pack(goal, goals_in(obs["desired_goal"]))
-        return self(state, self.encoder(state, goals, goals.gate)).cpu().numpy()
+        goals = Goals(*(column.to(device) for column in pack(obs["desired_goal"])))
+        return self(state, self.encoder(state, goals)).cpu().numpy()
 
 
 class GoalSetCritic(nn.Module):
@@ -366,38 +328,37 @@ class GoalSetCritic(nn.Module):
         return self.head(torch.cat([z, state, action], dim=1)).squeeze(1)
 
 
-class GradientWeight(nn.Module):
-    """alpha, the factor on the gradient term: a number that is given, or "auto".
+class AutoAlpha(nn.Module):
+    """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    "auto" holds alpha * gradient loss at `ratio` times the value loss, whatever the units of goals
-    and rewards are. It has to start small: alpha * gradient loss grows with alpha only while alpha
-    is small, since a large one makes the critic flat in the goal, and then the rule by itself would
-    raise alpha for ever. A critic that has learned nothing is flat too. So the first 1000 updates
-    have no term, the alpha found at their end is the largest ever used, and `ratio` is small.
+    So alpha does not depend on the units of goals and rewards. It has to start small:
+    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
+    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
+    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
+    at their end is the largest ever used, and the ratio is small.
     """
 
-    def __init__(self, alpha: float | str, ratio: float):
+    def __init__(self, args: Args):
         super().__init__()
-        self.alpha = alpha
-        self.ratio = ratio
+        self.ratio = args.alpha_ratio
+        self.warmup = args.alpha_warmup
+        self.averaging = args.alpha_averaging
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor | float:
+    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
         """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
-        if self.alpha != "auto":
-            return self.alpha
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), 0.002)
+        self.losses.lerp_(losses.float(), self.averaging)
         value, grad = self.losses
         alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_waiting = self.updates <= 1000
-        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
+        is_warming_up = self.updates <= self.warmup
+        self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
+        return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
 class Agent:
@@ -423,15 +384,16 @@ class Agent:
         self.target_params = [*target_own.parameters(), *self.target_critic.parameters()]
         for parameter in self.target_params:
             parameter.requires_grad_(False)
-        adam = partial(
-            torch.optim.Adam,
-            lr=args.learning_rate,
-            fused=True,
-            capturable=device.type == "cuda",
-        )
+        adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
-        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+        self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
+
+    def state_dict(self) -> dict:
+        return run.attributes_of(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state)
 
 
 def multi_reengage_critic_loss(
@@ -439,21 +401,22 @@ def multi_reengage_critic_loss(
 ) -> tuple[Tensor, Tensor, dict]:
     """Eq. (19); also the critic's embedding of the goal sets, (batch, embedding_dim)."""
     gates = batch.goals.gate.clone().requires_grad_(args.alpha != 0)  # (present,)
-    next_z = agent.target_critic.encoder(batch.next_state, batch.goals, gates)
+    goals = batch.goals._replace(gate=gates)
+    next_z = agent.target_critic.encoder(batch.next_state, goals)
     policy_z = next_z  # (batch, embedding_dim)
     if not args.share_encoder:
-        policy_z = agent.target_actor.encoder(batch.next_state, batch.goals, gates)
+        policy_z = agent.target_actor.encoder(batch.next_state, goals)
     if not args.policy_gates:
         policy_z = policy_z.detach()
     next_action = agent.target_actor(batch.next_state, policy_z)  # (batch, action_dim)
     next_q = agent.target_critic(batch.next_state, next_z, next_action)  # (batch,)
     target = batch.reward + args.gamma * (1 - batch.terminated) * next_q  # (batch,)
-    z = agent.critic.encoder(batch.state, batch.goals, gates)  # (batch, embedding_dim)
+    z = agent.critic.encoder(batch.state, goals)  # (batch, embedding_dim)
     q = agent.critic(batch.state, z, batch.action)  # (batch,)
     value_loss = nn.functional.mse_loss(q, target.detach())
-    info = {"value_loss": value_loss, "q": q, "target": target}
+    curves = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
     if args.alpha == 0:
-        return value_loss, z.detach(), info | {"alpha": 0.0}
+        return value_loss, z.detach(), curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     # R = sum_i b_i^2 R_item(s', g_i), Eq. (38). Absent goals have gate 0 and gradient 0
     target_grad = torch.autograd.grad(target.sum(), gates)[0]  # (present,), a constant
@@ -461,50 +424,55 @@ def multi_reengage_critic_loss(
     q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]  # (present,)
     # The mean over batch and n_max gates
     grad_loss = (q_grad - target_grad).square().sum() / (len(q) * args.n_max)
-    alpha = agent.weight(value_loss, grad_loss)
-    info |= {"grad_loss": grad_loss, "alpha": alpha}
-    info |= {"q_grad": q_grad, "target_grad": target_grad}
-    return value_loss + alpha * grad_loss, z.detach(), info
+    alpha = agent.auto_alpha(value_loss, grad_loss) if args.alpha == "auto" else args.alpha
+    loss = value_loss + alpha * grad_loss
+    curves |= {"losses/gradient": grad_loss, "losses/critic": loss, "gradient/alpha": alpha}
+    curves |= {"gradient/ratio": alpha * grad_loss / value_loss, "gradient/norm": q_grad.norm()}
+    curves["gradient/target_norm"] = target_grad.norm()
+    curves["gradient/cosine"] = torch.cosine_similarity(q_grad, target_grad, dim=0)
+    return loss, z.detach(), curves
 
 
 def multi_actor_loss(agent: Agent, batch: GoalSetBatch, z: Tensor, args: Args) -> Tensor:
     """Eq. (5): -Q(s, pi(s, z), z), z a constant: the critic alone trains its encoder."""
     policy_z = z
     if not args.share_encoder:
-        policy_z = agent.actor.encoder(batch.state, batch.goals, batch.goals.gate)
+        policy_z = agent.actor.encoder(batch.state, batch.goals)
     action = agent.actor(batch.state, policy_z)  # (batch, action_dim)
     return -agent.critic(batch.state, z, action).mean()
 
 
-def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict:
-    """A gradient step of critic and actor, both at the same parameters; what it was made of."""
-    critic_loss, z, info = multi_reengage_critic_loss(agent, batch, args)
-    agent.critic_optimizer.zero_grad()
-    critic_loss.backward(inputs=agent.critic_params)
-    agent.actor_optimizer.zero_grad()
-    policy_loss = multi_actor_loss(agent, batch, z, args)
-    policy_loss.backward(inputs=agent.actor_params)
-    agent.critic_optimizer.step()
-    agent.actor_optimizer.step()
-    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
+def gradients(agent: Agent, batch: GoalSetBatch, args: Args) -> tuple[tuple, tuple, dict]:
+    """Of critic and actor, both at the same parameters, and a point of each training curve."""
+    critic_loss, z, curves = multi_reengage_critic_loss(agent, batch, args)
+    critic_grad = torch.autograd.grad(critic_loss, agent.critic_params)
+    actor_loss = multi_actor_loss(agent, batch, z, args)
+    actor_grad = torch.autograd.grad(actor_loss, agent.actor_params)
+    curves |= {"losses/actor": actor_loss}
+    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
+    return critic_grad, actor_grad, curves
+
+
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
+    """A step of an optimizer along a gradient by its parameters."""
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+    optimizer.step()
+
+
+def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
+    """A gradient step of critic and actor; returns a point of each training curve."""
+    critic_grad, actor_grad, curves = gradients(agent, batch, args)
+    descend(agent.critic_optimizer, critic_grad)
+    descend(agent.actor_optimizer, actor_grad)
+    return curves
 
 
 @torch.no_grad()
 def polyak(agent: Agent, tau: float) -> None:
     """target = (1 - tau) target + tau online."""
     torch._foreach_lerp_(agent.target_params, agent.actor_params + agent.critic_params, tau)
-
-
-def learn(
-    agent: Agent, buffer: GoalSetReplayBuffer, args: Args, where: Tensor, length: int
-) -> dict:
-    """A gradient step and the targets' on the transitions at `where`; what it was made of."""
-    batch = buffer.gather(where, length)
-    info = update(agent, batch, args)
-    polyak(agent, args.tau)
-    tensors = {name: value for name, value in info.items() if isinstance(value, Tensor)}
-    # An autograd graph that outlived this would tie the next capture to the stream of this one
-    return info | {name: value.detach() for name, value in tensors.items()}
 
 
 def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, float]:
@@ -526,9 +494,11 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
-def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
+def evaluate_and_save(
+    folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
+) -> None:
     """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
-    metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
+    metrics = evaluate(envs, agent.actor.act, episodes)
     score = (metrics["episodic_return"],)
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
@@ -536,31 +506,67 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    global_step: int = 0
+    updates: int = 0
+
+
+def check_args(args: Args, envs: VectorEnv) -> None:
+    """Raises BadInput where flags and environment do not go together, or nothing is learned."""
+    if not hasattr(envs.unwrapped, "compute_item_rewards"):
+        raise run.BadInput(
+            f"{args.env_id} has no goal sets: it lacks compute_item_rewards, which Eq. (19) needs."
+        )
+    if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
+        raise run.BadInput(
+            f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets."
+        )
+    slots = envs.unwrapped.n_max
+    if 0 < args.n_max < slots:
+        raise run.BadInput(f"--n-max {args.n_max} is too small: up to {slots} goals.")
+    if args.learning_starts > args.total_timesteps:
+        raise run.BadInput(
+            f"Nothing would be learned: --learning-starts {args.learning_starts} is above "
+            f"--total-timesteps {args.total_timesteps}."
+        )
+
+
 if __name__ == "__main__":
-    with launch.one_sentence():  # bad input is found before anything is written
-        args = launch.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
-        device, make_env = launch.start(args)
-        eval_envs = launch.make_eval_envs(make_env, args)
+    with run.one_sentence():  # bad input is found before anything is written
+        args = run.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
+        device = run.set_up_torch(args)
+        torch.manual_seed(args.seed)
+        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
+        make_env = partial(make, args.env_id, **how)
+        eval_envs, eval_episodes = make_eval_envs(
+            make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
+        )
         check_args(args, eval_envs)
+        if args.n_max == 0:
+            args.n_max = eval_envs.unwrapped.n_max
+        folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
-            launch.load_networks(args, actor=agent.actor)
-            metrics = evaluate(eval_envs, agent.actor.act, args.eval_episodes)
-            launch.play(args, make_env, agent.actor.act, metrics)
+            run.load_networks(args, __file__, actor=agent.actor)
+            metrics = evaluate(eval_envs, agent.actor.act, eval_episodes)
+            run.show(args, make_env, agent.actor.act, episodes=eval_episodes, **metrics)
             sys.exit()
         envs = make_vector(make_env, 1, args.seed)
         rng = np.random.default_rng(args.seed)
-        buffer = GoalSetReplayBuffer(envs, args, rng, device)
-        learn_at = graphed_by_length(partial(learn, agent, buffer, args), device)
+        buffer = GoalSetReplayBuffer(envs, args, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        folder = RunFolder(args, device)
-        count = folder.begin(agent, buffer, [envs, eval_envs], rng)
+        count = Progress()
+        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
+        folder.begin(device, count=count, **parts)
 
     if count.global_step == 0:
-        report(folder, agent, eval_envs, args, video)
+        evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(1, bool)
-    while not folder.is_over():
+    while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
         obs = envs.reset() if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal((1, envs.action_dim))
@@ -573,25 +579,27 @@ if __name__ == "__main__":
         count.global_step += 1
 
         # Store
-        step = {"state": state_of(obs)[0], "action": action[0]}
+        step = {"state": state_of(obs)[0], "action": action[0], "next_state": state_of(next_obs)[0]}
         step |= {"reward": reward[0], "terminated": terminated[0]}
-        buffer.add(step, obs["desired_goal"][0], state_of(next_obs)[0], ended.any())
+        buffer.add(step, obs["desired_goal"][0], ended.any())
         folder.add_step(reward, success, ended)
 
         # Update
         if count.global_step >= args.learning_starts:
-            where, present = buffer.choose(args.batch_size)
-            info = learn_at(where, present)
-            folder.watch(info)
+            batch = buffer.sample(args.batch_size, device)
+            curves = update(agent, batch, args)
+            polyak(agent, args.tau)
+            folder.add_update(curves)
             count.updates += 1
-            folder.check_finite(info["value_loss"])
+            folder.check_finite("The value loss", curves["losses/value"])
 
         # Log
         if count.global_step % args.log_frequency == 0:
-            folder.log(buffer.stored / buffer.capacity)
+            folder.log(buffer_fill=buffer.stored / buffer.capacity)
 
         # Evaluate
-        if folder.is_over() or count.global_step % args.eval_frequency == 0:
-            report(folder, agent, eval_envs, args, video)
-        folder.checkpoint(ended)
+        is_over = count.global_step >= args.total_timesteps
+        if is_over or count.global_step % args.eval_frequency == 0:
+            evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
+        folder.checkpoint(ended, envs.max_episode_steps)
     folder.close()

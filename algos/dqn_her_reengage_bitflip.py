@@ -19,10 +19,12 @@ Eqs. (32) and (33) have gamma twice, here it is once, and no mask, which is that
 
 import copy
 import itertools
+import json
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -35,70 +37,71 @@ from gymnasium.spaces import Discrete
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import Task, VectorEnv, Video, inspect_task, make_vector
-from envs.run import flags as launch
-from envs.run.flags import RunArgs
-from envs.run.folder import RunFolder
+from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, make_vector, run
 
 
 @dataclass
 class EnvironmentArgs:
     env_id: str = "BitFlip20-v0"
     """BitFlip<d>-v0 for any d, or your own with discrete actions and a sparse reward"""
-    seed: int = 1
+    seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
-    total_timesteps: int = 200_000
+    total_timesteps: run.Count = 200_000
     """steps of all environments together (paper: 200k for d = 20, 1.6M for d = 40)"""
-    num_envs: int = 16
+    num_envs: run.Count = 16
     """episodes side by side; as many finished ones make a round of updates (paper: 16)"""
-    eval_frequency: int = 2000
+    eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; 40k for d = 40)"""
-    eval_episodes: int = 50
+    eval_episodes: run.CountOrZero = 50
     """episodes an evaluation, without noise; 0: by their length (paper: 50)"""
 
 
 @dataclass
 class LearningArgs:
-    learning_rate: float = 1e-3
+    learning_rate: run.Positive = 1e-3
     """of Adam (paper: 1e-3)"""
-    buffer_size: int = 1_000_000
+    buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
-    batch_size: int = 128
+    batch_size: run.Count = 128
     """transitions a gradient step (paper: 128)"""
-    gamma: float = 0.98
+    gamma: run.Discount = 0.98
     """discount factor (paper: 0.98)"""
-    tau: float = 0.05
+    tau: run.PositiveFraction = 0.05
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.05)"""
-    gradient_steps: int = 40
+    gradient_steps: run.Count = 40
     """gradient steps a round (paper: 40)"""
-    target_network_frequency: int = 40
+    target_network_frequency: run.Count = 40
     """gradient steps between two Polyak updates (paper: 40)"""
-    epsilon: float = 0.2
+    epsilon: run.Fraction = 0.2
     """probability that a uniform action replaces a training action (paper: 0.2)"""
-    hidden_dims: tuple[int, ...] = (256,)
+    hidden_dims: tuple[run.Width, ...] = (256,)
     """widths of the hidden layers (paper: 256)"""
 
 
 @dataclass
 class MethodArgs:
-    alpha: float | Literal["auto"] = 1.0
+    alpha: run.NonNegative | Literal["auto"] = 1.0
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is DQN+HER"""
-    alpha_ratio: float = 0.3
+    alpha_ratio: run.Positive = 0.3
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
-    c_low: float | None = None
-    """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
-    temperature: float = 1.0
+    alpha_warmup: run.Count = 1000
+    """with --alpha auto: updates without the gradient term at first"""
+    alpha_averaging: run.PositiveFraction = 0.002
+    """with --alpha auto: weight of a new loss in the running means of both losses"""
+    c_low: run.Number | None = None
+    """reward away from the goal, where the term counts; None: as the task shows it (paper: -1)"""
+    temperature: run.NonNegative = 1.0
     """of the soft target; 0 is the max (paper: 0, 0.5, 1)"""
     soft_target: Literal["gradient", "both", "both-stochastic"] = "gradient"
     """where it stands: in the gradient term, in both terms, or in both and its softmax acts"""
-    her_k: int = 4
+    her_k: run.Count = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
     """which achieved goal of the same episode replaces the goal: a later, the last, any, or none"""
 
 
 @dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, RunArgs):
+class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
     """Every flag; those of RunArgs are the same in all scripts."""
 
 
@@ -107,16 +110,6 @@ PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later o
     r"BitFlip40-v0": dict(total_timesteps=1_600_000, eval_frequency=40_000, temperature=0.5),
 }
 UNTUNED = dict(alpha="auto", eval_episodes=0)  # for any other environment
-
-
-def check_args(args: Args, task: Task) -> None:
-    """Raises ValueError with one sentence where arguments and environment do not go together."""
-    if args.alpha != 0 and task.is_dense:
-        raise ValueError(f"Eq. (32) is for sparse rewards, unlike {args.env_id}'s: give --alpha 0.")
-    if 0 < args.temperature < 1e-6:
-        raise ValueError(f"--temperature {args.temperature} is too small: 0 is the plain max.")
-    if args.soft_target == "both-stochastic" and args.temperature == 0:
-        raise ValueError("--soft-target both-stochastic draws from a softmax: raise --temperature.")
 
 
 class Batch(NamedTuple):
@@ -134,8 +127,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    An episode of T steps takes T + 1 slots in a row, one for each state s_0 .. s_T; slot t also
-    holds the action, reward and end of the step from s_t. New episodes overwrite the oldest.
+    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
+    which its episode starts and the next one does. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -146,107 +139,84 @@ class HerReplayBuffer:
         self.strategy = args.her_strategy
         self.relabelled = args.her_k / (args.her_k + 1)
         self.max_steps = envs.max_episode_steps
-        self.slots = args.buffer_size // self.max_steps * (self.max_steps + 1)
-        step = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "action": envs.action_dim}
-        step |= {"reward": 1, "terminated": 1}
-        launch.check_buffer(args, envs, self.slots, envs.goal_dim + sum(step.values()))
+        self.size = args.buffer_size
+        dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+        dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
+        for key, shape in shapes.items():
+            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
+            self.data[key] = np.zeros((self.size, *shape), np.float32)
         self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
-        self.data = {"goal": np.zeros((self.slots, envs.goal_dim), np.float32)}
-        for key, dim in step.items():
-            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps + 1, dim), np.float32)
-            self.data[key] = np.zeros((self.slots, dim), np.float32)
-        # Of an episode, by its number modulo slots: the goal, first and last slot, steps before it
-        for key in ("first", "last", "before", "episode_at", "slot_of"):
-            self.data[key] = np.zeros(self.slots, np.int64)
-        self.oldest = 0  # number of the oldest episode that is kept
-        self.episodes = 0  # number of the next episode; episode_at: of a slot
-        self.steps = 0  # number of the next step; slot_of: of it modulo slots
-        self.end = 0  # slot of the next episode
+        self.oldest = 0  # the first step that is still there
+        self.end = 0  # the next step to be stored
+        self.are_equal = True  # all episodes so far had max_steps
 
-    def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
-        """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
-        env = np.arange(len(self.t))
+    def __len__(self) -> int:
+        return self.end - self.oldest
+
+    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> int:
+        """Adds a step of every environment, (num_envs, ...); returns how many steps it stored."""
+        end = self.end
         for key, value in step.items():
-            self.unfinished[key][env, self.t] = value
+            self.unfinished[key][np.arange(len(ended)), self.t] = value
         self.t += 1
-        self.unfinished["obs"][env, self.t] = next_obs["observation"]
-        self.unfinished["achieved_goal"][env, self.t] = next_obs["achieved_goal"]
         for i in np.flatnonzero(ended):
-            self.finish(i, goal[i])
+            self.store_episode(i, int(self.t[i]))
+            self.t[i] = 0
+        return self.end - end
 
-    def finish(self, i: int, goal: np.ndarray) -> None:
-        """Moves the episode of environment i into the ring, over the oldest ones in its way."""
-        length = int(self.t[i])
-        wraps = self.end + length >= self.slots  # an episode lies in a row
-        first = 0 if wraps else self.end
-        while self.oldest < self.episodes:
-            place = self.data["first"][self.oldest % self.slots]
-            is_left_over = wraps and place >= self.end
-            if not is_left_over and not first <= place <= first + length:
-                break
-            self.oldest += 1
-        self.end = first + length + 1
+    def store_episode(self, i: int, length: int) -> None:
+        """Moves the episode of environment i into the ring, over the oldest ones."""
+        while len(self) + length > self.size:
+            self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
+        where = np.arange(self.end, self.end + length) % self.size
+        self.data["start"][where] = self.end
+        self.data["stop"][where] = self.end + length
         for key, array in self.unfinished.items():
-            self.data[key][first : self.end] = array[i, : length + 1]
-        number = self.episodes % self.slots
-        self.data["goal"][number] = goal
-        self.data["first"][number] = first
-        self.data["last"][number] = first + length
-        self.data["before"][number] = self.steps
-        self.data["episode_at"][first : self.end] = number
-        steps = np.arange(self.steps, self.steps + length)
-        self.data["slot_of"][steps % self.slots] = first + np.arange(length)
-        self.episodes += 1
-        self.steps += length
-        self.t[i] = 0
-
-    def stored(self, newest: int | None = None) -> tuple[int, int]:
-        """How many episodes and steps there are, in all or in the `newest` episodes."""
-        kept = self.episodes - self.oldest
-        episodes = min(newest or kept, kept)
-        before = self.data["before"][(self.episodes - episodes) % self.slots]
-        return episodes, self.steps - before if episodes > 0 else 0
+            self.data[key][where] = array[i, :length]
+        self.end += length
+        self.are_equal = self.are_equal and length == self.max_steps
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
-        """Draws transitions uniformly with replacement, of all or of the `newest` episodes."""
-        data = self.data
-        episodes, steps = self.stored(newest)
-        if steps == episodes * self.max_steps:  # equally long: draw an episode, then a step of it
-            age = self.rng.integers(episodes, size=batch_size)
+        """Draws transitions uniformly with replacement, of all steps or of the `newest` ones."""
+        steps = min(newest or len(self), len(self))
+        if self.are_equal:  # draw an episode, then a step of it
+            age = self.rng.integers(steps // self.max_steps, size=batch_size)
             t = self.rng.integers(self.max_steps, size=batch_size)
-            back = (age + 1) * self.max_steps - t
+            step = self.end - (age + 1) * self.max_steps + t
         else:
-            back = self.rng.integers(1, steps + 1, size=batch_size)
-        slot = data["slot_of"][(self.steps - back) % self.slots]
-        episode = data["episode_at"][slot]
-
-        goal = data["goal"][episode]
-        reward = data["reward"][slot, 0]
-        terminated = data["terminated"][slot, 0]
-        next_achieved_goal = data["achieved_goal"][slot + 1]
+            step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
+        batch = {key: array[step % self.size] for key, array in self.data.items()}
         n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
         if n > 0 and self.strategy != "none":
-            last = data["last"][episode[:n]]
-            first = data["first"][episode[:n]]
-            before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
-            chosen = self.rng.integers(before, last) + 1
-            end = next_achieved_goal[:n]
+            stop = batch["stop"][:n]
+            low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
+            chosen = self.rng.integers(low[self.strategy], stop) % self.size
+            achieved_goal = batch["next_achieved_goal"][:n]
+            goal = batch["goal"][:n]
+            terminated = batch["terminated"][:n]
             if self.task.ends_on_success:  # an end for another reason, a crash, stays one
-                terminated[:n] *= ~self.envs.compute_terminated(end, goal[:n])
-            goal[:n] = data["achieved_goal"][chosen]
-            reward[:n] = self.envs.compute_reward(end, goal[:n])
+                terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
+            goal[:] = self.data["next_achieved_goal"][chosen]
+            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
-                terminated[:n][self.envs.compute_terminated(end, goal[:n])] = 1
-        obs = data["obs"][slot]
-        next_obs = data["obs"][slot + 1]
-        action = data["action"][slot]
-        arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
+                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
+        arrays = (batch[key] for key in Batch._fields)
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def used(self) -> int:
-        """Rows of `data` that hold anything."""
-        return min(self.steps + self.episodes, self.slots)
+    def state_dict(self) -> dict:
+        """Everything but empty rows and unfinished episodes."""
+        rows = min(self.end, self.size)
+        filled = {key: array[:rows] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state, without=("unfinished", "t"))
 
 
 class QNetwork(nn.Module):
@@ -277,38 +247,37 @@ class QNetwork(nn.Module):
         return action.cpu().numpy()
 
 
-class GradientWeight(nn.Module):
-    """alpha, the factor on the gradient term: a number that is given, or "auto".
+class AutoAlpha(nn.Module):
+    """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    "auto" holds alpha * gradient loss at `ratio` times the value loss, whatever the units of goals
-    and rewards are. It has to start small: alpha * gradient loss grows with alpha only while alpha
-    is small, since a large one makes the critic flat in the goal, and then the rule by itself would
-    raise alpha for ever. A critic that has learned nothing is flat too. So the first 1000 updates
-    have no term, the alpha found at their end is the largest ever used, and `ratio` is small.
+    So alpha does not depend on the units of goals and rewards. It has to start small:
+    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
+    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
+    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
+    at their end is the largest ever used, and the ratio is small.
     """
 
-    def __init__(self, alpha: float | str, ratio: float):
+    def __init__(self, args: Args):
         super().__init__()
-        self.alpha = alpha
-        self.ratio = ratio
+        self.ratio = args.alpha_ratio
+        self.warmup = args.alpha_warmup
+        self.averaging = args.alpha_averaging
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor | float:
+    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
         """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
-        if self.alpha != "auto":
-            return self.alpha
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), 0.002)
+        self.losses.lerp_(losses.float(), self.averaging)
         value, grad = self.losses
         alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_waiting = self.updates <= 1000
-        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
+        is_warming_up = self.updates <= self.warmup
+        self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
+        return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
 class Agent:
@@ -322,7 +291,13 @@ class Agent:
         self.params = list(self.q_network.parameters())
         self.target_params = list(self.target_network.parameters())
         self.optimizer = torch.optim.Adam(self.params, lr=args.learning_rate, fused=True)
-        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+        self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
+
+    def state_dict(self) -> dict:
+        return run.attributes_of(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state)
 
 
 def soft_max(q: Tensor, temperature: float) -> Tensor:
@@ -343,28 +318,56 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     q = agent.q_network(batch.obs, goal)  # (batch, n_actions)
     q = q.gather(1, batch.action.long())[:, 0]  # (batch,)
     value_loss = nn.functional.huber_loss(q, target.detach())
-    info = {"value_loss": value_loss, "q": q, "target": target}
+    curves = {"losses/value": value_loss, "values/q": q.mean(), "values/target": target.mean()}
     if args.alpha == 0:
-        return value_loss, info | {"alpha": 0.0}
+        return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(soft_target.sum(), goal)[0]  # (batch, goal_dim), a constant
     q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (batch, goal_dim)
-    mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
+    mask = (batch.reward == args.c_low).to(goal)  # (batch,), 1[R = c_low]
     grad_loss = (mask[:, None] * (q_grad - target_grad)).square().mean()
-    alpha = agent.weight(value_loss, grad_loss)
-    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
-    info |= {"q_grad": q_grad, "target_grad": target_grad}
-    return value_loss + alpha * grad_loss, info
+    alpha = agent.auto_alpha(value_loss, grad_loss) if args.alpha == "auto" else args.alpha
+    loss = value_loss + alpha * grad_loss
+    curves |= {"losses/gradient": grad_loss, "losses/critic": loss, "gradient/alpha": alpha}
+    curves["gradient/ratio"] = alpha * grad_loss / value_loss
+    return loss, curves | agreement(q_grad, target_grad, mask)
 
 
-def update(agent: Agent, batch: Batch, args: Args) -> dict:
-    """A gradient step of the network; returns what it was made of."""
-    agent.optimizer.zero_grad()
-    with launch.autocast(args, batch.obs.device):
-        loss, info = dqn_loss(agent, batch, args)
-    loss.backward(inputs=agent.params)
-    agent.optimizer.step()
-    return info | {"critic_loss": loss, "epsilon": args.epsilon}
+@torch.no_grad()
+def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
+    """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
+    weight = mask / mask.sum().clamp(min=1)  # (batch,)
+    return {
+        "gradient/rows": mask.mean(),  # the fraction that the term sees
+        "gradient/norm": weight @ q_grad.norm(dim=1),
+        "gradient/target_norm": weight @ target_grad.norm(dim=1),
+        "gradient/cosine": weight @ torch.cosine_similarity(q_grad, target_grad, dim=1),
+    }
+
+
+def gradient(
+    loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    with run.autocast(args, batch.obs.device):
+        value, curves = loss(agent, batch, args, *more)
+    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
+    return torch.autograd.grad(value, parameters), curves
+
+
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
+    """A step of an optimizer along a gradient by its parameters."""
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+    optimizer.step()
+
+
+def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
+    """A gradient step of the network; returns a point of each training curve."""
+    grad, curves = gradient(dqn_loss, agent.params, agent, batch, args)
+    descend(agent.optimizer, grad)
+    return curves
 
 
 @torch.no_grad()
@@ -392,9 +395,11 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
-def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
+def evaluate_and_save(
+    folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
+) -> None:
     """Evaluates without noise; keeps the network, a film and the numbers."""
-    metrics = evaluate(envs, agent.q_network.act, args.eval_episodes)
+    metrics = evaluate(envs, agent.q_network.act, episodes)
     score = metrics["success_once"], metrics["episodic_return"]
     folder.save_model(score, q_network=agent.q_network)
     if video:
@@ -402,32 +407,67 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
+@dataclass
+class Cycles:
+    """How far a run is: a cycle is as many finished episodes as environments, then updates."""
+
+    global_step: int = 0
+    updates: int = 0
+    new_episodes: int = 0  # in this cycle
+
+
+def check_args(args: Args, task: Task) -> None:
+    """Raises BadInput with one sentence where arguments and environment do not go together."""
+    if args.alpha != 0 and task.is_dense:
+        raise run.BadInput(
+            f"Eq. (32) is for sparse rewards, unlike {args.env_id}'s: give --alpha 0."
+        )
+    if 0 < args.temperature < 1e-6:
+        raise run.BadInput(f"--temperature {args.temperature} is too small: 0 is the plain max.")
+    if args.soft_target == "both-stochastic" and args.temperature == 0:
+        raise run.BadInput(
+            "--soft-target both-stochastic draws from a softmax: raise --temperature."
+        )
+
+
 if __name__ == "__main__":
-    with launch.one_sentence():  # bad input is found before anything is written
-        args = launch.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
-        device, make_env = launch.start(args, action_space=Discrete)
-        eval_envs = launch.make_eval_envs(make_env, args)
+    with run.one_sentence():  # bad input is found before anything is written
+        args = run.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
+        folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
+        device = run.set_up_torch(args)
+        torch.manual_seed(args.seed)
+        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
+        make_env = partial(make, args.env_id, action_space=Discrete, **how)
+        eval_envs, eval_episodes = make_eval_envs(
+            make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
+        )
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
-            launch.load_networks(args, q_network=agent.q_network)
-            metrics = evaluate(eval_envs, agent.q_network.act, args.eval_episodes)
-            launch.play(args, make_env, agent.q_network.act, metrics)
+            run.load_networks(args, __file__, q_network=agent.q_network)
+            metrics = evaluate(eval_envs, agent.q_network.act, eval_episodes)
+            run.show(args, make_env, agent.q_network.act, episodes=eval_episodes, **metrics)
             sys.exit()
         task = inspect_task(make_env)
-        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads or None)
-        launch.check_task(args, task, envs)
+        for note in task.notes:
+            run.say(note)
+        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
         check_args(args, task)
+        if args.c_low is None:
+            args.c_low = task.reward_low
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        folder = RunFolder(args, device)
-        count = folder.begin(agent, buffer, [envs, eval_envs], rng)
+        count = Cycles()
+        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
+        folder.begin(device, count=count, **parts)
 
+    if args.compile:
+        gradient = run.compiled(gradient)
     if count.global_step == 0:
-        report(folder, agent, eval_envs, args, video)
+        evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    while not folder.is_over():
+    while count.global_step < args.total_timesteps:
         # Act: the best action, with 'both-stochastic' one of the soft target's softmax, or any
         obs = envs.reset(ended) if ended.any() else next_obs
         if args.soft_target == "both-stochastic":
@@ -442,10 +482,11 @@ if __name__ == "__main__":
         count.global_step += args.num_envs
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"]}
-        step |= {"action": action[:, None], "reward": reward[:, None]}
-        step |= {"terminated": terminated[:, None]}
-        buffer.add(step, obs["desired_goal"], next_obs, ended)
+        step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action[:, None]}
+        step |= {"reward": reward, "terminated": terminated}
+        step |= {"next_obs": next_obs["observation"]}
+        step |= {"next_achieved_goal": next_obs["achieved_goal"]}
+        buffer.add(step, ended)
         count.new_episodes += int(ended.sum())
         folder.add_step(reward, success, ended)
 
@@ -454,19 +495,22 @@ if __name__ == "__main__":
             count.new_episodes = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                info = update(agent, batch, args)
-                folder.watch(info)
+                curves = update(agent, batch, args)
+                folder.add_update(curves)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(info["value_loss"])
+            folder.check_finite("The value loss", curves["losses/value"])
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(buffer.stored()[1] / args.buffer_size)
+            means = folder.log(buffer_fill=len(buffer) / args.buffer_size)
+            if means.get("gradient/rows") == 0:
+                run.say_once("The gradient term sees no transition: no reward equals --c-low.")
 
         # Evaluate
-        if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:
-            report(folder, agent, eval_envs, args, video)
-        folder.checkpoint(ended)
+        is_over = count.global_step >= args.total_timesteps
+        if is_over or count.global_step % args.eval_frequency < args.num_envs:
+            evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
+        folder.checkpoint(ended, envs.max_episode_steps)
     folder.close()

@@ -17,6 +17,7 @@ include an episode's final state, which the paper's library left out.
 
 import copy
 import itertools
+import json
 import math
 import signal
 import sys
@@ -35,55 +36,52 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, softplus
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import Task, VectorEnv, Video, inspect_task, make_vector
-from envs.run import flags as launch
-from envs.run.flags import RunArgs
-from envs.run.folder import RunFolder
+from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, make_vector, run
 
 
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
-    seed: int = 1
+    seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
-    total_timesteps: int = 12_000
+    total_timesteps: run.Count = 12_000
     """steps of all environments together (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
-    num_envs: int = 1
+    num_envs: run.Count = 1
     """environments that step side by side (paper: 1)"""
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: yes)"""
     normalize: bool = False
     """normalise observations and goals by running mean and deviation (paper: no)"""
-    eval_frequency: int = 2000
+    eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000)"""
-    eval_episodes: int = 50
+    eval_episodes: run.CountOrZero = 50
     """episodes an evaluation, without noise; 0: by their length (paper: 50)"""
 
 
 @dataclass
 class LearningArgs:
-    learning_rate: float = 1e-3
+    learning_rate: run.Positive = 1e-3
     """of Adam, for actor, critics and entropy coefficient (paper: table 3)"""
-    buffer_size: int = 1_000_000
+    buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
-    batch_size: int = 256
+    batch_size: run.Count = 256
     """transitions a gradient step (paper: table 3)"""
-    gamma: float = 0.95
+    gamma: run.Discount = 0.95
     """discount factor (paper: 0.95)"""
-    tau: float = 0.005
+    tau: run.PositiveFraction = 0.005
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.005)"""
-    learning_starts: int = 1000
+    learning_starts: run.CountOrZero = 1000
     """steps with uniform actions before learning starts (paper: 1000)"""
-    train_frequency: int = 1
+    train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1)"""
-    gradient_steps: int = 1
+    gradient_steps: run.Count = 1
     """gradient steps a round (paper: 1)"""
-    target_network_frequency: int = 1
+    target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1)"""
-    exploration_noise: float = 0.03
+    exploration_noise: run.NonNegative = 0.03
     """deviation of the Gaussian noise on sampled actions in [-1, 1] (paper: 0.03)"""
-    hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dims: tuple[run.Width, ...] = (256, 256)
     """widths of the hidden layers of actor and critics (paper: 256 256)"""
     xavier_init: bool = False
     """Xavier-uniform weights and zero biases, not PyTorch's initialisation (paper: no)"""
@@ -91,20 +89,24 @@ class LearningArgs:
 
 @dataclass
 class MethodArgs:
-    alpha: float | Literal["auto"] = 0.1
+    alpha: run.NonNegative | Literal["auto"] = 0.1
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is SAC+HER"""
-    alpha_ratio: float = 0.1
+    alpha_ratio: run.Positive = 0.1
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
-    c_low: float | None = None
-    """reward away from the goal, where the gradient term counts; found by itself (paper: -1)"""
-    her_k: int = 4
+    alpha_warmup: run.Count = 1000
+    """with --alpha auto: updates without the gradient term at first"""
+    alpha_averaging: run.PositiveFraction = 0.002
+    """with --alpha auto: weight of a new loss in the running means of both losses"""
+    c_low: run.Number | None = None
+    """reward away from the goal, where the term counts; None: as the task shows it (paper: -1)"""
+    her_k: run.Count = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
     """which achieved goal of the same episode replaces the goal: a later, the last, any, or none"""
 
 
 @dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, RunArgs):
+class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
     """Every flag; those of RunArgs are the same in all scripts."""
 
 
@@ -147,8 +149,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    An episode of T steps takes T + 1 slots in a row, one for each state s_0 .. s_T; slot t also
-    holds the action, reward and end of the step from s_t. New episodes overwrite the oldest.
+    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
+    which its episode starts and the next one does. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -159,107 +161,84 @@ class HerReplayBuffer:
         self.strategy = args.her_strategy
         self.relabelled = args.her_k / (args.her_k + 1)
         self.max_steps = envs.max_episode_steps
-        self.slots = args.buffer_size // self.max_steps * (self.max_steps + 1)
-        step = {"obs": envs.obs_dim, "achieved_goal": envs.goal_dim, "action": envs.action_dim}
-        step |= {"reward": 1, "terminated": 1}
-        launch.check_buffer(args, envs, self.slots, envs.goal_dim + sum(step.values()))
+        self.size = args.buffer_size
+        dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
+        dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
+        run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
+        shapes = {"reward": (), "terminated": ()}
+        shapes |= {key: (dim,) for key, dim in dims.items()}
         self.unfinished = {}
+        self.data = {"start": np.zeros(self.size, np.int64)}
+        self.data["stop"] = np.zeros(self.size, np.int64)
+        for key, shape in shapes.items():
+            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
+            self.data[key] = np.zeros((self.size, *shape), np.float32)
         self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
-        self.data = {"goal": np.zeros((self.slots, envs.goal_dim), np.float32)}
-        for key, dim in step.items():
-            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps + 1, dim), np.float32)
-            self.data[key] = np.zeros((self.slots, dim), np.float32)
-        # Of an episode, by its number modulo slots: the goal, first and last slot, steps before it
-        for key in ("first", "last", "before", "episode_at", "slot_of"):
-            self.data[key] = np.zeros(self.slots, np.int64)
-        self.oldest = 0  # number of the oldest episode that is kept
-        self.episodes = 0  # number of the next episode; episode_at: of a slot
-        self.steps = 0  # number of the next step; slot_of: of it modulo slots
-        self.end = 0  # slot of the next episode
+        self.oldest = 0  # the first step that is still there
+        self.end = 0  # the next step to be stored
+        self.are_equal = True  # all episodes so far had max_steps
 
-    def add(self, step: dict, goal: np.ndarray, next_obs: dict, ended: np.ndarray) -> None:
-        """Adds a step of every environment, (num_envs, ...); next_obs precedes any reset."""
-        env = np.arange(len(self.t))
+    def __len__(self) -> int:
+        return self.end - self.oldest
+
+    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> int:
+        """Adds a step of every environment, (num_envs, ...); returns how many steps it stored."""
+        end = self.end
         for key, value in step.items():
-            self.unfinished[key][env, self.t] = value
+            self.unfinished[key][np.arange(len(ended)), self.t] = value
         self.t += 1
-        self.unfinished["obs"][env, self.t] = next_obs["observation"]
-        self.unfinished["achieved_goal"][env, self.t] = next_obs["achieved_goal"]
         for i in np.flatnonzero(ended):
-            self.finish(i, goal[i])
+            self.store_episode(i, int(self.t[i]))
+            self.t[i] = 0
+        return self.end - end
 
-    def finish(self, i: int, goal: np.ndarray) -> None:
-        """Moves the episode of environment i into the ring, over the oldest ones in its way."""
-        length = int(self.t[i])
-        wraps = self.end + length >= self.slots  # an episode lies in a row
-        first = 0 if wraps else self.end
-        while self.oldest < self.episodes:
-            place = self.data["first"][self.oldest % self.slots]
-            is_left_over = wraps and place >= self.end
-            if not is_left_over and not first <= place <= first + length:
-                break
-            self.oldest += 1
-        self.end = first + length + 1
+    def store_episode(self, i: int, length: int) -> None:
+        """Moves the episode of environment i into the ring, over the oldest ones."""
+        while len(self) + length > self.size:
+            self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
+        where = np.arange(self.end, self.end + length) % self.size
+        self.data["start"][where] = self.end
+        self.data["stop"][where] = self.end + length
         for key, array in self.unfinished.items():
-            self.data[key][first : self.end] = array[i, : length + 1]
-        number = self.episodes % self.slots
-        self.data["goal"][number] = goal
-        self.data["first"][number] = first
-        self.data["last"][number] = first + length
-        self.data["before"][number] = self.steps
-        self.data["episode_at"][first : self.end] = number
-        steps = np.arange(self.steps, self.steps + length)
-        self.data["slot_of"][steps % self.slots] = first + np.arange(length)
-        self.episodes += 1
-        self.steps += length
-        self.t[i] = 0
-
-    def stored(self, newest: int | None = None) -> tuple[int, int]:
-        """How many episodes and steps there are, in all or in the `newest` episodes."""
-        kept = self.episodes - self.oldest
-        episodes = min(newest or kept, kept)
-        before = self.data["before"][(self.episodes - episodes) % self.slots]
-        return episodes, self.steps - before if episodes > 0 else 0
+            self.data[key][where] = array[i, :length]
+        self.end += length
+        self.are_equal = self.are_equal and length == self.max_steps
 
     def sample(self, batch_size: int, device: torch.device, newest: int | None = None) -> Batch:
-        """Draws transitions uniformly with replacement, of all or of the `newest` episodes."""
-        data = self.data
-        episodes, steps = self.stored(newest)
-        if steps == episodes * self.max_steps:  # equally long: draw an episode, then a step of it
-            age = self.rng.integers(episodes, size=batch_size)
+        """Draws transitions uniformly with replacement, of all steps or of the `newest` ones."""
+        steps = min(newest or len(self), len(self))
+        if self.are_equal:  # draw an episode, then a step of it
+            age = self.rng.integers(steps // self.max_steps, size=batch_size)
             t = self.rng.integers(self.max_steps, size=batch_size)
-            back = (age + 1) * self.max_steps - t
+            step = self.end - (age + 1) * self.max_steps + t
         else:
-            back = self.rng.integers(1, steps + 1, size=batch_size)
-        slot = data["slot_of"][(self.steps - back) % self.slots]
-        episode = data["episode_at"][slot]
-
-        goal = data["goal"][episode]
-        reward = data["reward"][slot, 0]
-        terminated = data["terminated"][slot, 0]
-        next_achieved_goal = data["achieved_goal"][slot + 1]
+            step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
+        batch = {key: array[step % self.size] for key, array in self.data.items()}
         n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
         if n > 0 and self.strategy != "none":
-            last = data["last"][episode[:n]]
-            first = data["first"][episode[:n]]
-            before = {"future": slot[:n], "final": last - 1, "episode": first}[self.strategy]
-            chosen = self.rng.integers(before, last) + 1
-            end = next_achieved_goal[:n]
+            stop = batch["stop"][:n]
+            low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
+            chosen = self.rng.integers(low[self.strategy], stop) % self.size
+            achieved_goal = batch["next_achieved_goal"][:n]
+            goal = batch["goal"][:n]
+            terminated = batch["terminated"][:n]
             if self.task.ends_on_success:  # an end for another reason, a crash, stays one
-                terminated[:n] *= ~self.envs.compute_terminated(end, goal[:n])
-            goal[:n] = data["achieved_goal"][chosen]
-            reward[:n] = self.envs.compute_reward(end, goal[:n])
+                terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
+            goal[:] = self.data["next_achieved_goal"][chosen]
+            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
             if self.task.ends_on_success:
-                terminated[:n][self.envs.compute_terminated(end, goal[:n])] = 1
-        obs = data["obs"][slot]
-        next_obs = data["obs"][slot + 1]
-        action = data["action"][slot]
-        arrays = obs, goal, action, reward, next_obs, next_achieved_goal, terminated
+                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
+        arrays = (batch[key] for key in Batch._fields)
         return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def used(self) -> int:
-        """Rows of `data` that hold anything."""
-        return min(self.steps + self.episodes, self.slots)
+    def state_dict(self) -> dict:
+        """Everything but empty rows and unfinished episodes."""
+        rows = min(self.end, self.size)
+        filled = {key: array[:rows] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state, without=("unfinished", "t"))
 
 
 class Normalizer(nn.Module):
@@ -315,17 +294,16 @@ class GaussianActor(nn.Module):
         self.normalizer = normalizer
         self.net = net
 
-    def forward(self, obs: Tensor, goal: Tensor, mean_only: bool = False) -> tuple[Tensor, Tensor]:
-        """A sampled action (batch, action_dim) and its log-probability (batch,)."""
+    def forward(self, obs: Tensor, goal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The action that standard normal noise (batch, action_dim) samples, and log pi of it."""
         x = torch.cat([obs, goal], dim=1)
         x = self.net(self.normalizer(x))
         mean, log_std = x.chunk(2, dim=1)  # (batch, action_dim) each
         log_std = log_std.to(obs).clamp(-20, 2)  # float32 from here on, under autocast too
-        noise = torch.zeros_like(log_std) if mean_only else torch.randn_like(log_std)
         u = mean + log_std.exp() * noise  # reparameterised
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
         log_slope = 2 * (math.log(2) - u - softplus(-2 * u))  # log(1 - tanh(u)^2), stable
-        return u.tanh(), (log_normal - log_slope).sum(1)
+        return u.tanh(), (log_normal - log_slope).sum(1)  # (batch, action_dim), (batch,)
 
     @torch.no_grad()
     def act(self, obs: dict, mean_only: bool = True) -> np.ndarray:
@@ -333,7 +311,10 @@ class GaussianActor(nn.Module):
         weight = self.net[0].weight
         state = torch.from_numpy(obs["observation"]).to(weight)
         goal = torch.from_numpy(obs["desired_goal"]).to(weight)
-        action, _ = self(state, goal, mean_only)
+        noise = torch.zeros(len(state), self.net[-1].out_features // 2).to(weight)
+        if not mean_only:
+            noise = torch.randn_like(noise)
+        action, _ = self(state, goal, noise)
         return action.cpu().numpy()
 
 
@@ -351,49 +332,37 @@ class Critic(nn.Module):
         return self.net(x).to(obs).squeeze(1)
 
 
-class GradientWeight(nn.Module):
-    """alpha, the factor on the gradient term: a number that is given, or "auto".
+class AutoAlpha(nn.Module):
+    """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    "auto" holds alpha * gradient loss at `ratio` times the value loss, whatever the units of goals
-    and rewards are. It has to start small: alpha * gradient loss grows with alpha only while alpha
-    is small, since a large one makes the critic flat in the goal, and then the rule by itself would
-    raise alpha for ever. A critic that has learned nothing is flat too. So the first 1000 updates
-    have no term, the alpha found at their end is the largest ever used, and `ratio` is small.
+    So alpha does not depend on the units of goals and rewards. It has to start small:
+    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
+    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
+    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
+    at their end is the largest ever used, and the ratio is small.
     """
 
-    def __init__(self, alpha: float | str, ratio: float):
+    def __init__(self, args: Args):
         super().__init__()
-        self.alpha = alpha
-        self.ratio = ratio
+        self.ratio = args.alpha_ratio
+        self.warmup = args.alpha_warmup
+        self.averaging = args.alpha_averaging
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
-    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor | float:
+    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
         """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
-        if self.alpha != "auto":
-            return self.alpha
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), 0.002)
+        self.losses.lerp_(losses.float(), self.averaging)
         value, grad = self.losses
         alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_waiting = self.updates <= 1000
-        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        return torch.minimum(alpha, self.largest).masked_fill(is_waiting, 0)
-
-
-class EntropyCoefficient(nn.Module):
-    """c = exp(log_c), which starts at 1 and is trained so that the entropy becomes -dim(a)."""
-
-    def __init__(self):
-        super().__init__()
-        self.log_c = nn.Parameter(torch.zeros(()))
-
-    def forward(self) -> Tensor:
-        return self.log_c.detach().exp()
+        is_warming_up = self.updates <= self.warmup
+        self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
+        return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
 class Agent:
@@ -411,15 +380,28 @@ class Agent:
             self.critics.append(Critic(self.normalizer, net).to(device))
             self.target_critics.append(Critic(self.normalizer, copy.deepcopy(net)))
         self.target_critics.requires_grad_(False)
-        self.entropy_coef = EntropyCoefficient().to(device)
+        self.log_c = torch.zeros((), device=device, requires_grad=True)  # c = 1 at first
         self.actor_params = list(actor_net.parameters())
         self.critic_params = list(self.critics.parameters())
         self.target_params = list(self.target_critics.parameters())
         adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
-        self.entropy_optimizer = adam(self.entropy_coef.parameters())
-        self.weight = GradientWeight(args.alpha, args.alpha_ratio).to(device)
+        self.entropy_optimizer = adam([self.log_c])
+        self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
+
+    def state_dict(self) -> dict:
+        return run.attributes_of(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        run.restore_attributes(self, state)
+
+
+def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
+    """dR(s', g)/dg of a dense reward, (batch, goal_dim)."""
+    goals = batch.next_achieved_goal, batch.goal
+    gradient = envs.compute_reward_gradient(*(goal.cpu().numpy() for goal in goals))
+    return torch.from_numpy(gradient).to(batch.goal)
 
 
 def minimum(critics: nn.ModuleList, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
@@ -428,68 +410,99 @@ def minimum(critics: nn.ModuleList, obs: Tensor, goal: Tensor, action: Tensor) -
 
 
 def sac_critic_loss(
-    agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
+    agent: Agent, batch: Batch, args: Args, noise: Tensor, reward_grad: Tensor | None
 ) -> tuple[Tensor, dict]:
-    """Eq. (9) for both critics and SAC's target, or Eq. (8) with a dense reward's gradient."""
+    """Eq. (9), or Eq. (8), for both critics; noise (batch, action_dim) samples the next action."""
     goal = batch.goal.clone().requires_grad_(args.alpha != 0)
+    c = agent.log_c.detach().exp()
     with torch.set_grad_enabled(args.alpha != 0):
-        next_action, log_prob = agent.actor(batch.next_obs, goal)  # (batch, action_dim), (batch,)
+        next_action, log_prob = agent.actor(batch.next_obs, goal, noise)
         next_q = minimum(agent.target_critics, batch.next_obs, goal, next_action)  # (batch,)
-        next_value = next_q - agent.entropy_coef() * log_prob  # (batch,)
+        next_value = next_q - c * log_prob  # (batch,)
         target = batch.reward + args.gamma * (1 - batch.terminated) * next_value  # (batch,)
     qs = [critic(batch.obs, goal, batch.action) for critic in agent.critics]  # 2 x (batch,)
     value_loss = 0.5 * sum(mse_loss(q, target.detach()) for q in qs)
-    info = {"value_loss": value_loss, "q": qs[0], "target": target}
+    curves = {"losses/value": value_loss, "values/q": qs[0].mean(), "values/target": target.mean()}
     if args.alpha == 0:
-        return value_loss, info | {"alpha": 0.0}
+        return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
-    mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
+    mask = (batch.reward == args.c_low).to(goal)  # (batch,), 1[R = c_low]
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)
     scale = agent.normalizer.std[-goal.shape[1] :]  # by the normalised goal
-    grad_losses = []
     q_grads = [torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs]
-    for q_grad in q_grads:  # (batch, goal_dim)
-        difference = mask[:, None] * scale * (q_grad - target_grad)
-        grad_losses.append(difference.square().mean())
-    grad_loss = 0.5 * sum(grad_losses)
-    alpha = agent.weight(value_loss, grad_loss)
-    info |= {"grad_loss": grad_loss, "alpha": alpha, "mask": mask}
-    info |= {"q_grad": q_grads[0], "target_grad": target_grad}
-    return value_loss + alpha * grad_loss, info
+    differences = [mask[:, None] * scale * (q_grad - target_grad) for q_grad in q_grads]
+    grad_loss = 0.5 * sum(difference.square().mean() for difference in differences)
+    alpha = agent.auto_alpha(value_loss, grad_loss) if args.alpha == "auto" else args.alpha
+    loss = value_loss + alpha * grad_loss
+    curves |= {"losses/gradient": grad_loss, "losses/critic": loss, "gradient/alpha": alpha}
+    curves["gradient/ratio"] = alpha * grad_loss / value_loss
+    return loss, curves | agreement(q_grads[0], target_grad, mask)
 
 
-def sac_actor_loss(agent: Agent, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean of c log pi(a | s, g) - min_j Q_j(s, a, g), a sampled anew, and the mean of log pi."""
-    action, log_prob = agent.actor(batch.obs, batch.goal)  # (batch, action_dim), (batch,)
+@torch.no_grad()
+def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
+    """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
+    weight = mask / mask.sum().clamp(min=1)  # (batch,)
+    return {
+        "gradient/rows": mask.mean(),  # the fraction that the term sees
+        "gradient/norm": weight @ q_grad.norm(dim=1),
+        "gradient/target_norm": weight @ target_grad.norm(dim=1),
+        "gradient/cosine": weight @ torch.cosine_similarity(q_grad, target_grad, dim=1),
+    }
+
+
+def sac_actor_loss(agent: Agent, batch: Batch, args: Args, noise: Tensor) -> tuple[Tensor, dict]:
+    """Mean of c log pi(a | s, g) - min_j Q_j(s, a, g), a sampled anew."""
+    action, log_prob = agent.actor(batch.obs, batch.goal, noise)
     q = minimum(agent.critics, batch.obs, batch.goal, action)  # (batch,)
-    loss = agent.entropy_coef() * log_prob - q  # (batch,)
-    return loss.mean(), log_prob.detach().mean()
+    loss = (agent.log_c.detach().exp() * log_prob - q).mean()
+    return loss, {"losses/actor": loss, "sac/entropy": -log_prob.mean()}
+
+
+def entropy_loss(agent: Agent, batch: Batch, args: Args, entropy: Tensor) -> tuple[Tensor, dict]:
+    """-log c (log pi(a | s, g) - dim(a)): c grows while the entropy, -log pi, is below -dim(a)."""
+    target_entropy = -batch.action.shape[1]
+    loss = agent.log_c * (entropy - target_entropy)
+    return loss, {"losses/entropy": loss, "sac/entropy_coefficient": agent.log_c.exp()}
+
+
+def gradient(
+    loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    with run.autocast(args, batch.obs.device):
+        value, curves = loss(agent, batch, args, *more)
+    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
+    return torch.autograd.grad(value, parameters), curves
+
+
+def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
+    """A step of an optimizer along a gradient by its parameters."""
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, its_gradient in zip(parameters, gradient, strict=True):
+        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+    optimizer.step()
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
-    """A gradient step of critics, actor and entropy coefficient; returns what it was made of."""
-    autocast = launch.autocast(args, batch.obs.device)
-
-    agent.critic_optimizer.zero_grad()
-    with autocast:
-        critic_loss, info = sac_critic_loss(agent, batch, args, reward_grad)
-    critic_loss.backward(inputs=agent.critic_params)  # no gradient of any other network
-    agent.critic_optimizer.step()
-
-    agent.actor_optimizer.zero_grad()
-    with autocast:
-        policy_loss, log_prob = sac_actor_loss(agent, batch)
-    policy_loss.backward(inputs=agent.actor_params)
-    agent.actor_optimizer.step()
-
-    # c grows while the entropy, -log pi on average, is below -dim(a)
-    info |= {"entropy": -log_prob, "entropy_coefficient": agent.entropy_coef()}
-    agent.entropy_coef.log_c.grad = batch.action.shape[1] - log_prob
-    agent.entropy_optimizer.step()
-    return info | {"critic_loss": critic_loss, "actor_loss": policy_loss}
+    """A gradient step of critics, actor and log c; returns a point of each training curve."""
+    noise = torch.randn_like(batch.action)  # compiled code would draw other numbers
+    critic_grad, curves = gradient(
+        sac_critic_loss, agent.critic_params, agent, batch, args, noise, reward_grad
+    )
+    descend(agent.critic_optimizer, critic_grad)
+    noise = torch.randn_like(batch.action)
+    actor_grad, actor_curves = gradient(
+        sac_actor_loss, agent.actor_params, agent, batch, args, noise
+    )
+    descend(agent.actor_optimizer, actor_grad)
+    entropy = actor_curves["sac/entropy"]
+    c_grad, c_curves = gradient(entropy_loss, [agent.log_c], agent, batch, args, entropy)
+    descend(agent.entropy_optimizer, c_grad)
+    return curves | actor_curves | c_curves
 
 
 @torch.no_grad()
@@ -517,9 +530,11 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     return dict(zip(names, played.mean(axis=1).tolist(), strict=True))
 
 
-def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: Video) -> None:
+def evaluate_and_save(
+    folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
+) -> None:
     """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
-    metrics = evaluate(envs, agent.actor.act, args.eval_episodes)
+    metrics = evaluate(envs, agent.actor.act, episodes)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critics=agent.critics)
     if video:
@@ -527,38 +542,71 @@ def report(folder: RunFolder, agent: Agent, envs: VectorEnv, args: Args, video: 
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    global_step: int = 0
+    updates: int = 0
+    new_steps: int = 0  # stored since the normaliser last saw any
+
+
+def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
+    """Raises BadInput where flags and task do not go together, or nothing could be learned."""
+    if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
+        raise run.BadInput(
+            f"{args.env_id} has a dense reward but no compute_reward_gradient, which the gradient "
+            "term of Eq. (8) needs: give the environment one, or --alpha 0."
+        )
+    run.check_first_update(args, envs.max_episode_steps)
+
+
 if __name__ == "__main__":
-    with launch.one_sentence():  # bad input is found before anything is written
-        args = launch.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
-        device, make_env = launch.start(args)
-        eval_envs = launch.make_eval_envs(make_env, args)
+    with run.one_sentence():  # bad input is found before anything is written
+        args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
+        folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
+        device = run.set_up_torch(args)
+        torch.manual_seed(args.seed)
+        how = dict(observe_achieved_goal=args.observe_achieved_goal)
+        how |= dict(max_episode_steps=args.max_episode_steps)
+        how |= dict(env_kwargs=json.loads(args.env_kwargs))
+        make_env = partial(make, args.env_id, **how)
+        eval_envs, eval_episodes = make_eval_envs(
+            make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
+        )
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
-            launch.load_networks(args, actor=agent.actor)
-            metrics = evaluate(eval_envs, agent.actor.act, args.eval_episodes)
-            launch.play(args, make_env, agent.actor.act, metrics)
+            run.load_networks(args, __file__, actor=agent.actor)
+            metrics = evaluate(eval_envs, agent.actor.act, eval_episodes)
+            run.show(args, make_env, agent.actor.act, episodes=eval_episodes, **metrics)
             sys.exit()
         task = inspect_task(make_env)
-        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads or None)
-        launch.check_task(args, task, envs)
+        for note in task.notes:
+            run.say(note)
+        envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
+        check_args(args, task, envs)
+        if args.c_low is None:
+            args.c_low = task.reward_low
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        folder = RunFolder(args, device)
-        count = folder.begin(agent, buffer, [envs, eval_envs], rng)
+        count = Progress()
+        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
+        folder.begin(device, count=count, **parts)
 
+    if args.compile:
+        gradient = run.compiled(gradient)
     if count.global_step == 0:
-        report(folder, agent, eval_envs, args, video)
+        evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     is_dense = task.is_dense and args.alpha != 0
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
     ended = np.ones(args.num_envs, bool)
-    while not folder.is_over():
+    while count.global_step < args.total_timesteps:
         # Act: a sampled action with Gaussian noise, or a uniform one
         obs = envs.reset(ended) if ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
-        action = agent.actor.act(obs, mean_only=False) + noise
-        action = action.clip(-1, 1)
+        action = (agent.actor.act(obs, mean_only=False) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
             action = rng.uniform(-1, 1, action_shape)
         action = action.astype(np.float32)
@@ -567,36 +615,40 @@ if __name__ == "__main__":
         count.global_step += args.num_envs
 
         # Store
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "action": action}
-        step |= {"reward": reward[:, None], "terminated": terminated[:, None]}
-        buffer.add(step, obs["desired_goal"], next_obs, ended)
-        count.new_episodes += int(ended.sum())
+        step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action}
+        step |= {"reward": reward, "terminated": terminated}
+        step |= {"next_obs": next_obs["observation"]}
+        step |= {"next_achieved_goal": next_obs["achieved_goal"]}
+        count.new_steps += buffer.add(step, ended)
         folder.add_step(reward, success, ended)
 
         # Update
         is_round = count.global_step // args.num_envs % args.train_frequency == 0
         if is_round and count.global_step >= args.learning_starts:
-            if args.normalize and count.new_episodes > 0:
-                _, steps = buffer.stored(count.new_episodes)
-                batch = buffer.sample(steps, device, newest=count.new_episodes)
+            if args.normalize and count.new_steps > 0:
+                steps = min(count.new_steps, len(buffer))
+                batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
-                count.new_episodes = 0
+                count.new_steps = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                reward_grad = envs.reward_gradient(batch) if is_dense else None
-                info = update(agent, batch, args, reward_grad)
-                folder.watch(info)
+                reward_grad = reward_gradient(envs, batch) if is_dense else None
+                curves = update(agent, batch, args, reward_grad)
+                folder.add_update(curves)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite(info["value_loss"])
+            folder.check_finite("The value loss", curves["losses/value"])
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(buffer.stored()[1] / args.buffer_size)
+            means = folder.log(buffer_fill=len(buffer) / args.buffer_size)
+            if means.get("gradient/rows") == 0:
+                run.say_once("The gradient term sees no transition: no reward equals --c-low.")
 
         # Evaluate
-        if folder.is_over() or count.global_step % args.eval_frequency < args.num_envs:
-            report(folder, agent, eval_envs, args, video)
-        folder.checkpoint(ended)
+        is_over = count.global_step >= args.total_timesteps
+        if is_over or count.global_step % args.eval_frequency < args.num_envs:
+            evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
+        folder.checkpoint(ended, envs.max_episode_steps)
     folder.close()

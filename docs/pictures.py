@@ -1,35 +1,30 @@
 """Draws the pictures of README.md and of docs/, into docs/pictures/.
 
     python docs/pictures.py environments              one picture of each environment
-    python docs/pictures.py headline                  curves with and without the gradient term
     python docs/pictures.py film MODEL.pt [MODEL.pt]  agents that reach their goals, side by side
                                                       (a model named twice has other goals)
 
-Needs what requirements-dev.txt lists, and for MuJoCo's environments a display, EGL or OSMesa. The
-models are those of ddpg_her_reengage.py.
+benchmark/tools/report.py draws the curves. Needs what requirements-dev.txt lists, and for MuJoCo's
+environments a display, EGL or OSMesa. The models are those of ddpg_her_reengage.py.
 """
 
 import argparse
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gymnasium as gym
 import imageio
-import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-sys.path += [str(ROOT), str(ROOT / "algos"), str(ROOT / "benchmark" / "tools")]
-import ddpg_her_reengage as reengage  # noqa: E402
-from plot import COLOURS, Curve, find_metrics, read_curve, save  # noqa: E402
-
+sys.path.append(str(ROOT))
 from envs import make  # noqa: E402
 from envs.drawing import find_backend  # noqa: E402
-from envs.run import flags as launch  # noqa: E402
 
 ENVIRONMENTS = {  # -> steps of random play before the picture
     "ContinuousSeek5-v0": 6,
@@ -40,12 +35,6 @@ ENVIRONMENTS = {  # -> steps of random play before the picture
     "HandManipulateBlock-v1": 4,
     "FetchReach-v4": 4,
     "FetchPush-v4": 4,
-}
-PANELS = {  # title -> folder of results, without and with the term, metric
-    "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
-    "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
-    "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
-    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
 }
 SIDE = 240  # of a picture, in pixels
 
@@ -73,60 +62,19 @@ def draw_environments() -> None:
         env.close()
 
 
-def draw_headline() -> None:
-    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.7), layout="constrained")
-    for axes, (title, (folder, without, with_term, metric)) in zip(
-        row, PANELS.items(), strict=True
-    ):
-        seeds = 0
-        for method, label, look in (
-            (without, "without the gradient term", {"color": COLOURS[0], "linestyle": "--"}),
-            (with_term, "with it (ReenGAGE)", {"color": COLOURS[1]}),
-        ):
-            paths = find_metrics(str(ROOT / "benchmark" / "results" / folder / method / "*.csv"))
-            steps, values = read_curve(Curve(label, paths), metric)
-            mean = values.mean(0)
-            std = values.std(0)
-            axes.plot(steps, mean, label=label, **look)
-            axes.fill_between(steps, mean - std, mean + std, color=look["color"], alpha=0.15, lw=0)
-            seeds = len(values)
-        axes.set_title(f"{title} ({seeds} seeds)", fontsize=10)
-        axes.set(xlabel="environment steps", ylim=(-0.02, 1.02))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
-    row[0].set_ylabel("success")
-    lines, labels = axes.get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside lower center", ncols=2, frameon=False)
-    save(figure, [PICTURES / "headline.png"])
+def play(model: Path, seed: int) -> list[Image.Image]:
+    """Frames of four episodes of a saved model's agent, which its script films."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copy(model, folder)
+        command = [sys.executable, ROOT / "algos" / "ddpg_her_reengage.py", "--evaluate", copy]
+        subprocess.run([*command, "--capture-video", "--seed", str(seed)], check=True)
+        frames = imageio.mimread(Path(copy).with_suffix(".gif"), memtest=False)
+    return [small(frame[..., :3]) for frame in frames]
 
 
-def play(path: str, seed: int, episodes: int, hold: int) -> list[Image.Image]:
-    """Frames of a saved model's agent; each episode's last one stays for `hold` frames."""
-    settings = launch.load_model(path, reengage.Args)["settings"]
-    args = reengage.Args(**settings, evaluate=path, seed=seed)
-    device, make_env = launch.start(args)
-    one = launch.make_eval_envs(make_env, args)
-    agent = reengage.Agent(one, args, device)
-    launch.load_networks(args, actor=agent.actor)
-    env = make_env(render_mode="rgb_array")
-    find_backend()
-    frames = []
-    for episode in range(episodes):
-        obs, _ = env.reset(seed=args.seed + episode)
-        is_over = False
-        while not is_over:
-            frames.append(small(env.render()))
-            rows = {key: value[None].astype(np.float32) for key, value in obs.items()}
-            obs, _, terminated, truncated, _ = env.step(agent.actor.act(rows)[0])
-            is_over = terminated or truncated
-        frames += [small(env.render())] * hold
-    env.close()
-    return frames
-
-
-def film(paths: list[str]) -> None:
+def film(models: list[Path]) -> None:
     """Shorter films repeat their frames, so that episodes take the same time side by side."""
-    films = [play(path, 100 * i, episodes=4, hold=4) for i, path in enumerate(paths)]
+    films = [play(model, seed) for seed, model in enumerate(models, start=1)]
     longest = max(len(frames) for frames in films)
     together = []
     for i in range(longest):
@@ -142,14 +90,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["environments", "headline", "film"])
-    parser.add_argument("models", nargs="*", help="for film: .pt files")
+    parser.add_argument("what", choices=["environments", "film"])
+    parser.add_argument("models", nargs="*", type=Path, help="for film: .pt files")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     if args.what == "environments":
         draw_environments()
-    elif args.what == "headline":
-        draw_headline()
     elif args.models:
         film(args.models)
     else:

@@ -1,6 +1,6 @@
-"""What a script must know of an environment before it trains on it, found out by random steps."""
+"""What a script must know of an environment before it trains on it, found out by some steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,13 +8,14 @@ import gymnasium as gym
 import numpy as np
 from numpy import ndarray
 
-from envs.messages import in_one_line
+from envs.messages import BadInput, in_one_line
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, has_reward_gradient
 
-STEPS = 100  # of random play
-HOLD = 25  # in the second half an action is held for so long: it leads farther, into a wall perhaps
+STEPS = 100  # of play at least, and two episodes, but no more than
+MOST_STEPS = 1000
+HOLD = 25  # each end of the actions is held for so long: it leads farther, into a wall perhaps
 
 
 class Task(NamedTuple):
@@ -47,47 +48,41 @@ CHANGES_GOALS = (
 
 
 class Play(NamedTuple):
-    """Steps of random play, n of them."""
+    """Steps of play, n of them; goals are what the environment gave, in its own type."""
 
-    observation: ndarray  # (n, obs_dim) float32
-    achieved_goal: ndarray  # (n, goal_dim) float32
-    desired_goal: ndarray  # (n, goal_dim) float32
+    observation: ndarray  # (n, obs_dim)
+    achieved_goal: ndarray  # (n, goal_dim)
+    desired_goal: ndarray  # (n, goal_dim)
     reward: ndarray  # (n,)
+    terminated: ndarray  # (n,)
     infos: tuple[dict[str, Any], ...]
 
 
 def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
-    """Plays random steps in an environment of its own, and calls what a script will call.
+    """Plays some steps in an environment of its own, and calls what a script will call.
 
     Args:
         make_env: makes one, such as `functools.partial(envs.make, env_id)`.
         seed: of the random steps; a run's own random streams are not touched.
 
     Raises:
-        ValueError: the environment cannot be trained on; one sentence.
+        BadInput: the environment cannot be trained on. What the environment itself raises is a
+            bug there, and is raised as it is.
     """
     env = make_env()
     try:
-        check_shapes(env)
-        play = random_play(env, seed)
+        check_goals(env)
+        exact = play_steps(env, seed)
+        play = in_float32(exact)
         compute_reward = GoalFunction(env, "compute_reward")
         rewards_for = partial(computed_rewards, compute_reward, env, play)
         rewards = rewards_for(play.desired_goal)
         elsewhere = rewards_for(other_goals(play))
         at_itself = rewards_for(play.achieved_goal)
-        is_dense, low, high = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
-        notes = [
-            *note_slow(compute_reward),
-            *note_other_parts(rewards, play.reward),
-            *note_values(is_dense, low, high),
-            *note_success(is_dense or low == high, play.infos),
-            *note_ends(env, is_dense, high),
-            *note_large(play),
-        ]
+        kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
+        notes = notes_on(env, exact, compute_reward, rewards, *kind)
         return Task(
-            is_dense=is_dense,
-            reward_low=low,
-            reward_high=high,
+            *kind,
             has_reward_gradient=has_reward_gradient(env),
             ends_on_success=ends_on_success(env, play),
             notes=tuple(f"{env.spec.id}: {note}" for note in notes),
@@ -96,73 +91,87 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
         env.close()
 
 
-def check_shapes(env: gym.Env) -> None:
-    """Raises ValueError where an achieved goal cannot take a desired goal's place."""
+def check_goals(env: gym.Env) -> None:
+    """Raises BadInput where goals cannot be relabelled, as far as that shows before a step."""
     achieved = env.observation_space["achieved_goal"].shape
     desired = env.observation_space["desired_goal"].shape
     if achieved != desired:
-        raise ValueError(
+        raise BadInput(
             f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the shape "
             f"{achieved}, its desired goal {desired} (sets of goals are for "
             "ddpg_multi_reengage.py)."
         )
+    maze = env.unwrapped  # of Gymnasium-Robotics: it moves a goal that is reached, a rare event
+    if getattr(maze, "reset_target", False) and getattr(maze, "continuing_task", False):
+        raise BadInput(f"{env.spec.id} {CHANGES_GOALS} Leave reset_target out.")
 
 
-def random_play(env: gym.Env, seed: int) -> Play:
-    """STEPS steps of uniform actions, over as many episodes as it takes; ValueError if it fails."""
+def play_steps(env: gym.Env, seed: int) -> Play:
+    """Plays at random, and each end of the actions; BadInput where a step is not as it must be."""
     rng = np.random.default_rng(seed)
     steps = []
-    is_changed = False
-    try:
-        obs, _ = env.reset(seed=seed)
+    episodes = 0
+    obs, _ = env.reset(seed=seed)
+    check_observation(env, obs)
+    goal = np.array(obs["desired_goal"])
+    while len(steps) < STEPS or (episodes < 2 and len(steps) < MOST_STEPS):
+        action = random_action(env.action_space, rng)
+        phase = len(steps) // HOLD % 4
+        if phase >= 2:
+            action = end_of_actions(env.action_space, upper=phase == 2)
+        obs, reward, terminated, truncated, info = env.step(action)
         check_observation(env, obs)
-        goal = np.array(obs["desired_goal"])
-        for step in range(STEPS):
-            if step < STEPS // 2 or step % HOLD == 0:
-                action = random_action(env.action_space, rng)
-            obs, reward, terminated, truncated, info = env.step(action)
+        check_numbers(env, reward, info)
+        vectors = [np.array(obs[key]) for key in KEYS]  # copies
+        steps.append((*vectors, float(reward), terminated, info))
+        if not np.array_equal(obs["desired_goal"], goal):
+            raise BadInput(f"{env.spec.id} {CHANGES_GOALS}")
+        if terminated or truncated:
+            episodes += 1
+            obs, _ = env.reset(seed=seed + len(steps))
             check_observation(env, obs)
-            check_numbers(reward, info)
-            vectors = [np.array(obs[key], np.float32) for key in KEYS]  # copies
-            steps.append((*vectors, float(reward), info))
-            is_changed = is_changed or not np.array_equal(obs["desired_goal"], goal)
-            if terminated or truncated:
-                obs, _ = env.reset(seed=seed + 1 + step)
-                goal = np.array(obs["desired_goal"])
-    except Exception as error:  # an environment may fail in any way of its own
-        raise ValueError(
-            f"{env.spec.id} fails when it is played at random: {in_one_line(error)}"
-        ) from None
-    if is_changed:
-        raise ValueError(f"{env.spec.id} {CHANGES_GOALS}")
-    observation, achieved_goal, desired_goal, reward, infos = zip(*steps, strict=True)
-    return Play(
-        np.stack(observation),
-        np.stack(achieved_goal),
-        np.stack(desired_goal),
-        np.array(reward, np.float32),
-        infos,
-    )
+            goal = np.array(obs["desired_goal"])
+    *columns, infos = zip(*steps, strict=True)
+    return Play(*map(np.array, columns), infos)
 
 
-def check_numbers(reward: Any, info: dict[str, Any]) -> None:
-    """Raises ValueError where a step's reward or success is not one number."""
-    if np.ndim(reward) > 0 or not np.isfinite(reward):
-        raise ValueError(f"its reward is {reward}, which is not a finite number")
+def in_float32(play: Play) -> Play:
+    """The same with the numbers that a script stores."""
+    *vectors, terminated, infos = play
+    return Play(*(numbers.astype(np.float32) for numbers in vectors), terminated, infos)
+
+
+def check_numbers(env: gym.Env, reward: Any, info: dict[str, Any]) -> None:
+    """Raises BadInput where a step's reward or success is not one finite number."""
+    name = env.spec.id
+    if np.ndim(reward) > 0:
+        shape = np.shape(reward)
+        raise BadInput(f"{name} cannot be used: a step's reward is an array of shape {shape}.")
+    if not np.isfinite(reward):
+        raise BadInput(f"{name} cannot be used: a step's reward is {reward}.")
     for key in ("is_success", "success"):
         if np.ndim(info.get(key)) > 0:
-            raise ValueError(f"its info has an array under '{key}'")
+            shape = np.shape(info[key])
+            raise BadInput(
+                f"{name} cannot be used: '{key}' in a step's info is an array of shape {shape}, "
+                "not one truth value."
+            )
 
 
 def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
-    """Raises ValueError where an observation is not what its space promises, or not finite."""
+    """Raises BadInput where an observation is not what its space promises, or not finite."""
     for key in KEYS:
         found = np.asarray(obs[key])
         shape = env.observation_space[key].shape
         if found.shape != shape:
-            raise ValueError(f"its '{key}' has the shape {found.shape} and its space {shape}")
+            raise BadInput(
+                f"{env.spec.id} cannot be used: its '{key}' has the shape {found.shape}, and its "
+                f"space {shape}."
+            )
         if not np.isfinite(found).all():
-            raise ValueError(f"its '{key}' has numbers that are not finite")
+            raise BadInput(
+                f"{env.spec.id} cannot be used: its '{key}' has numbers that are not finite."
+            )
 
 
 def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
@@ -170,6 +179,13 @@ def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
     if isinstance(space, gym.spaces.Discrete):
         return rng.integers(space.n)
     return rng.uniform(-1, 1, space.shape).astype(np.float32)
+
+
+def end_of_actions(space: gym.Space, upper: bool) -> ndarray:
+    """The upper or lower end of every number of an action."""
+    if isinstance(space, gym.spaces.Discrete):
+        return space.n - 1 if upper else np.int64(0)
+    return np.full(space.shape, 1.0 if upper else -1.0, np.float32)
 
 
 def computed_rewards(
@@ -181,38 +197,32 @@ def computed_rewards(
     """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
 
     Raises:
-        ValueError: it fails, needs an info, changes the goals, or gives something else than a
-            finite number for each row.
+        BadInput: it needs an info, changes the goals, or gives something else than a finite number
+            for each row.
     """
     name = env.spec.id
     goals = np.stack([play.achieved_goal, desired_goal])
     given = goals.copy()
     try:
         rewards = compute_reward(*given)
-    except Exception as error:  # a reward function may fail in any way of its own
-        reason = in_one_line(error)
-        if works_with_info(compute_reward, play):
-            raise ValueError(
-                f"{name} cannot be learned from in hindsight: its compute_reward needs a step's "
-                f"info ({reason}), and a relabelled transition has none."
-            ) from None
-        raise ValueError(
-            f"{name} cannot be trained on: its compute_reward fails for the goals of a random step "
-            f"({reason})."
-        ) from None
+    except Exception as error:
+        if not works_with_info(compute_reward, play):
+            raise
+        raise BadInput(
+            f"{name} cannot be learned from in hindsight: its compute_reward needs a step's info "
+            f"({in_one_line(error)}), and a relabelled transition has none."
+        ) from error
     if not np.array_equal(given, goals):
-        raise ValueError(
-            f"{name} cannot be trained on: its compute_reward changes the goals that it is given."
-        )
+        raise BadInput(f"{name} cannot be used: its compute_reward changes the goals it is given.")
     if rewards.shape != play.reward.shape:
-        raise ValueError(
-            f"{name} cannot be trained on: its compute_reward gives an array of shape "
-            f"{rewards.shape} for {len(play.reward)} pairs of goals."
+        raise BadInput(
+            f"{name} cannot be used: its compute_reward gives an array of shape {rewards.shape} "
+            f"for {len(play.reward)} pairs of goals."
         )
     if not np.isfinite(rewards).all():
-        raise ValueError(
-            f"{name} cannot be trained on: its compute_reward gives {rewards.min()} for the goals "
-            "of a random step, or for one that is reached."
+        raise BadInput(
+            f"{name} cannot be used: its compute_reward gives {rewards.min()} for the goals of a "
+            "step, or for a goal that is reached."
         )
     return rewards
 
@@ -221,14 +231,14 @@ def works_with_info(function: GoalFunction, play: Play) -> bool:
     """Whether a function of goals that fails without an info succeeds with the step's own."""
     try:
         function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
-    except Exception:  # it may fail in any way of its own
+    except Exception:  # it fails in the same way, or in another
         return False
     return True
 
 
 def other_goals(play: Play) -> ndarray:
     """Desired goals of other steps, and of another episode for most: (n, goal_dim)."""
-    return np.roll(play.desired_goal, STEPS // 2, axis=0)
+    return np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
 
 
 def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[bool, float, float]:
@@ -254,7 +264,7 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
     """Whether the environment's own compute_terminated depends on the goal.
 
     Raises:
-        ValueError: it needs a step's info.
+        BadInput: it needs a step's info.
     """
     if not env.has_wrapper_attr("compute_terminated"):
         return False
@@ -262,73 +272,74 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
     try:
         at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
         elsewhere = compute_terminated(play.achieved_goal, other_goals(play))
-    except Exception as error:  # an abstract method, or one that needs an info
+    except NotImplementedError:  # an abstract method
+        return False
+    except Exception as error:
         if not works_with_info(compute_terminated, play):
-            return False
-        raise ValueError(
+            raise
+        raise BadInput(
             f"{env.spec.id} cannot be learned from in hindsight: its compute_terminated needs a "
             f"step's info ({in_one_line(error)}), and a relabelled transition has none."
-        ) from None
+        ) from error
     return bool(np.any(at_itself & ~elsewhere))
 
 
-def note_slow(compute_reward: GoalFunction) -> list[str]:
-    """A sentence where rewards are computed row by row."""
-    if compute_reward.takes_batches:
-        return []
-    return [
-        "compute_reward takes one pair of goals at a time, so relabelling calls it in a slow loop."
-    ]
-
-
-def note_other_parts(recomputed: ndarray, rewards: ndarray) -> list[str]:
-    """A sentence where a step's reward is not what `compute_reward` gives, (n,) each."""
-    differs = ~np.isclose(recomputed, rewards, rtol=1e-3, atol=1e-3)
-    if not differs.any():
-        return []
-    first = differs.argmax()
-    return [
-        f"a step was rewarded with {rewards[first]:g} where compute_reward gives "
-        f"{recomputed[first]:g}: relabelled transitions lack the part that is outside of it."
-    ]
-
-
-def note_values(is_dense: bool, low: float, high: float) -> list[str]:
-    """A sentence where a sparse reward's values are not the usual -1 and 0."""
-    if is_dense or (low, high) == (-1.0, 0.0):
-        return []
-    if low == high:
-        return [f"every reward that was seen is {low:g}, at an achieved goal too."]
-    return [f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."]
-
-
-def note_success(is_unknown: bool, infos: tuple[dict[str, Any], ...]) -> list[str]:
-    """A sentence where the environment does not say itself what success is.
+def notes_on(
+    env: gym.Env,
+    play: Play,
+    compute_reward: GoalFunction,
+    recomputed: ndarray,
+    is_dense: bool,
+    low: float,
+    high: float,
+) -> Iterator[str]:
+    """Sentences on what a user may not know, or may want to mend in the environment.
 
     Args:
-        is_unknown: its reward does not say it either.
+        play: as the environment gave it.
+        recomputed: the reward of each step from its goals in float32, (n,).
+        is_dense, low, high: the kind of reward.
     """
-    if any("is_success" in info or "success" in info for info in infos):
-        return []
-    if is_unknown:
-        return ["it does not say what success is, so success is unknown (nan)."]
-    return ["it does not say what success is, so the upper reward counts as success."]
+    if not compute_reward.takes_batches:
+        yield "compute_reward takes one pair of goals at a time, so relabelling is a slow loop."
 
+    is_close = np.isclose(recomputed, play.reward, rtol=1e-3, atol=1e-3)
+    if not is_close.all():
+        from_exact = compute_reward(play.achieved_goal, play.desired_goal)
+        if np.allclose(from_exact, play.reward, rtol=1e-3, atol=1e-3):
+            largest = np.abs([play.achieved_goal, play.desired_goal]).max()
+            yield (
+                f"its goals reach {largest:g}, where float32, in which they are stored, is too "
+                "coarse for its reward: subtract an offset from them, or scale them."
+            )
+        else:
+            first = is_close.argmin()
+            yield (
+                f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
+                f"{recomputed[first]:g}: relabelled transitions lack the part outside of it."
+            )
 
-def note_ends(env: gym.Env, is_dense: bool, high: float) -> list[str]:
-    """A sentence where values would come out too high if episodes ended on success."""
-    if is_dense or high <= 0 or is_own_task(env) or env.has_wrapper_attr("compute_terminated"):
-        return []
-    return [
-        f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
-        "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
-        "would go on there."
-    ]
+    if not is_dense and low == high:
+        yield f"every reward that was seen is {low:g}, at an achieved goal too."
+    elif not is_dense and (low, high) != (-1.0, 0.0):
+        yield f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."
 
+    if not any("is_success" in info or "success" in info for info in play.infos):
+        otherwise = "the upper reward counts as success"
+        if is_dense or low == high:
+            otherwise = "success is unknown (nan)"
+        yield f"it does not say what success is, so {otherwise}."
 
-def note_large(play: Play) -> list[str]:
-    """A sentence where numbers are beyond what the normalisers take."""
-    largest = max(float(np.abs(vectors).max(initial=0.0)) for vectors in play[:3])
-    if largest <= 200:
-        return []
-    return [f"its numbers reach {largest:g}, and --normalize clips them at 200: scale them."]
+    says_ends = is_own_task(env) or env.has_wrapper_attr("compute_terminated")
+    if not is_dense and high > 0 and not says_ends:
+        yield (
+            f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
+            "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
+            "would go on there."
+        )
+
+    if env.spec.max_episode_steps == 1 and not play.terminated.all():
+        yield (
+            "an episode is one step, which ends by the time limit: the value of the state after "
+            "it counts, and nothing trains it. Return terminated=True."
+        )

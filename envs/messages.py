@@ -1,15 +1,17 @@
-"""What the user is told: one line at a time, and one sentence where something cannot be."""
+"""What the user is told: one line at a time, and one sentence for bad input."""
 
 import functools
 import os
 import sys
+import traceback
+from pathlib import Path
 
 import gymnasium as gym
 from tqdm import tqdm
 
 
 class BadInput(ValueError):
-    """What the user asked for cannot be; the message is one sentence that says why."""
+    """What the user asked for cannot be had; the message is one sentence that says why."""
 
 
 def in_one_line(error: Exception) -> str:
@@ -20,8 +22,14 @@ def in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def place_of(error: Exception) -> str:
+    """Where an exception was raised, such as "my_envs.py, line 12"."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"
+
+
 def say(line: str) -> None:
-    """Prints a line above any progress bar; a run goes on even if nobody can read it any more."""
+    """Prints a line above any progress bar; a run goes on if nobody can read it any more."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
         return
     if sys.stdout is None:  # closed before Python began

@@ -1,68 +1,53 @@
-"""From an environment's name to an environment: the names of the tasks, making, and the checks."""
+"""From an environment's name to an environment: making it, and what it must be."""
 
 import functools
 import importlib
-import re
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from envs.drawing import has_display
-from envs.messages import in_one_line
-from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, count_from_zero, is_vector
-
-TASKS: dict[str, Callable[..., None]] = {}  # a pattern of names -> what registers such a name
-RENAMED: dict[str, str] = {}  # a name that a package has dropped -> its successor
-
-
-def task(pattern: str) -> Callable[[Callable], Callable]:
-    """Marks the function that registers a task's names: those that match `pattern` as a whole.
-
-    It is called with the pattern's groups when a name is asked for that is not registered yet.
-    """
-
-    def remember(register: Callable[..., None]) -> Callable[..., None]:
-        TASKS[pattern] = register
-        return register
-
-    return remember
+from envs.messages import BadInput, in_one_line, place_of, say
+from envs.tasks import robotics
+from envs.wrappers import (
+    KEYS,
+    FlattenGoals,
+    append_achieved_goal,
+    count_from_zero,
+    is_vector,
+    rescale_actions,
+)
 
 
 @functools.cache
 def resolve(env_id: str) -> str:
     """The name under which `env_id` runs, after whatever it takes to register it.
 
-    The project's own tasks exist for any size: ContinuousSeek<d>-v0, BitFlip<d>-v0,
-    DriveSeek<n_max>-v0 and so on, see `envs.tasks`. 'module:name' imports the module first, as
-    Gymnasium does, and stays 'module:name'.
+    'module:name' imports the module first, as Gymnasium does, and stays 'module:name'.
 
     Raises:
-        ValueError: no such environment, or its package cannot be imported; one sentence.
+        BadInput: no such environment, or no such package.
     """
-    if env_id in RENAMED:
-        successor = RENAMED[env_id]
-        print(f"{env_id} is gone from its package; running its repaired successor {successor}.")
+    if env_id in robotics.RENAMED:
+        successor = robotics.RENAMED[env_id]
+        say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
         env_id = successor
     module, _, name = env_id.rpartition(":")
-    if not is_settled(name):
-        for pattern, register in TASKS.items():
-            match = re.fullmatch(pattern, name)
-            if match:
-                register(*match.groups())
+    if name.startswith(robotics.NAMES) and not is_settled(name):
+        robotics.register()
     if module:
         import_package(module, env_id)
     try:
         gym.spec(name)
     except (gym.error.Error, ModuleNotFoundError) as error:
-        raise ValueError(f"No environment '{env_id}': {in_one_line(error)}") from None
+        raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
 
 
 def is_settled(name: str) -> bool:
-    """Whether a name is registered, and not one of Gymnasium-Robotics, which may be replaced."""
+    """Whether a name is registered, and not to a class of Gymnasium-Robotics that we replace."""
     spec = gym.registry.get(name)
     return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
@@ -78,14 +63,17 @@ def is_own_task(env: gym.Env) -> bool:
 
 
 def import_package(module: str, env_id: str) -> None:
-    """Imports what stands before the colon of a name; ValueError if that fails."""
+    """Imports what stands before the colon of a name; BadInput if it, or what it needs, is missing.
+
+    Whatever else goes wrong in it is a bug there, and is raised as it is.
+    """
     try:
         importlib.import_module(module)
-    except Exception as error:  # a package may fail in any way of its own
-        raise ValueError(
+    except ModuleNotFoundError as error:
+        raise BadInput(
             f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
             "is it installed, or its folder in PYTHONPATH?"
-        ) from None
+        ) from error
 
 
 def make(
@@ -112,12 +100,13 @@ def make(
         render_mode: Gymnasium's. Without one the constructor is not asked for any.
 
     Raises:
-        ValueError: unknown name, a constructor that fails, no goals, no time limit, or another kind
-            of action space; one sentence.
+        BadInput: unknown name, a missing package, arguments that the constructor refuses, no goals,
+            no time limit, or another kind of action space. A constructor that fails without
+            arguments has a bug, which is raised as it is.
     """
     env_id = resolve(env_id)
     if render_mode == "human" and not has_display():  # simulators would end the process
-        raise ValueError(f"There is no display to show {env_id} on; --capture-video films it.")
+        raise BadInput(f"There is no display to show {env_id} on; --capture-video films it.")
     kwargs = dict(env_kwargs or {})
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -125,69 +114,72 @@ def make(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an old version either works or fails below
             env = gym.make(env_id, max_episode_steps or None, disable_env_checker=True, **kwargs)
-    except Exception as error:  # a constructor may fail in any way of its own
-        raise ValueError(f"{env_id} cannot be made: {in_one_line(error)}") from None
+    except BadInput:  # of our own tasks
+        raise
+    except (gym.error.Error, ModuleNotFoundError) as error:
+        raise BadInput(f"{env_id} cannot be made: {in_one_line(error)}") from error
+    except Exception as error:
+        if not kwargs:
+            raise
+        cause = error.__cause__ or error  # Gymnasium wraps a TypeError
+        raise BadInput(
+            f"{env_id} cannot be made with {kwargs}: {in_one_line(cause)} ({place_of(cause)})."
+        ) from error
     try:
         check_goals(env, env_id)
         check_time_limit(env, env_id)
         check_actions(env, env_id, action_space)
         if render_mode == "human":
             check_window(env, env_id)
-    except ValueError:
+    except BadInput:
         env.close()
         raise
     return adapt(env, observe_achieved_goal)
 
 
 def check_goals(env: gym.Env, env_id: str) -> None:
-    """Raises ValueError unless observation and goals are vectors of known reward."""
+    """Raises BadInput unless observation and goals are vectors of known reward."""
     if not isinstance(env.observation_space, gym.spaces.Dict):
         kind = type(env.observation_space).__name__
-        raise ValueError(
-            f"{env_id} is no goal environment: its observation is a {kind}, not a Dict of "
+        raise BadInput(
+            f"{env_id} is not a goal environment: its observation is a {kind}, not a Dict of "
             "observation, achieved_goal and desired_goal."
         )
     for key in KEYS:
         space = env.observation_space.spaces.get(key)
         if space is None:
-            raise ValueError(f"{env_id} is no goal environment: its observation has no '{key}'.")
-        if isinstance(space, gym.spaces.Box) and len(space.shape) > 1:
-            raise ValueError(
-                f"{env_id} cannot be used: its '{key}' is an array of shape {space.shape}, such as "
-                "an image, and only vectors are supported."
-            )
+            raise BadInput(f"{env_id} is not a goal environment: its observation has no '{key}'.")
         if not is_vector(space):
-            kind = type(space).__name__
-            raise ValueError(
-                f"{env_id} cannot be used: its '{key}' is of the kind {kind}, and only Box, "
-                "Discrete, MultiDiscrete and MultiBinary are supported."
+            raise BadInput(
+                f"{env_id} cannot be used: its '{key}' is {space}, and only vectors are supported "
+                "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."
             )
     if not env.has_wrapper_attr("compute_reward"):
-        raise ValueError(
-            f"{env_id} is no goal environment: it has no "
+        raise BadInput(
+            f"{env_id} is not a goal environment: it has no "
             "compute_reward(achieved_goal, desired_goal, info)."
         )
 
 
 def check_time_limit(env: gym.Env, env_id: str) -> None:
-    """Raises ValueError for an environment whose episodes may last for ever."""
+    """Raises BadInput for an environment whose episodes may last forever."""
     if env.spec.max_episode_steps is None:
-        raise ValueError(
+        raise BadInput(
             f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
             "steps an episode ends at the latest."
         )
 
 
 def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
-    """Raises ValueError for actions of another kind than the caller's, or without bounds."""
+    """Raises BadInput for actions of another kind than the caller's, or without bounds."""
     space = env.action_space
     if not isinstance(space, kind):
         actual = type(space).__name__
-        raise ValueError(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
+        raise BadInput(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
     if isinstance(space, gym.spaces.Box) and not can_be_rescaled(space):
-        raise ValueError(
-            f"{env_id} has actions that are no bounded vector of real numbers with room between "
-            f"the bounds: {space}."
+        raise BadInput(
+            f"{env_id} has the action space {space}, which is not a vector of real numbers between "
+            "two finite bounds each."
         )
 
 
@@ -201,11 +193,13 @@ def can_be_rescaled(space: gym.spaces.Box) -> bool:
 
 
 def check_window(env: gym.Env, env_id: str) -> None:
-    """Raises ValueError if an environment cannot show itself, which its first reset makes it do."""
+    """Raises BadInput if an environment cannot show itself in a window."""
     try:
         env.reset()
+        env.render()
     except Exception as error:  # each graphics backend fails in its own way
-        raise ValueError(f"{env_id} cannot be shown: {in_one_line(error)}") from None
+        reason = f"{in_one_line(error)}; {place_of(error)}"
+        raise BadInput(f"{env_id} cannot be shown ({reason}).") from error
 
 
 def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
@@ -213,7 +207,7 @@ def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
     if isinstance(env.action_space, gym.spaces.Discrete):
         env = count_from_zero(env)
     elif np.any(env.action_space.low != -1.0) or np.any(env.action_space.high != 1.0):
-        env = gym.wrappers.RescaleAction(env, np.float32(-1.0), np.float32(1.0))
+        env = rescale_actions(env)
     spaces = env.observation_space.spaces
     if not all(is_float_vector(spaces[key]) for key in KEYS):
         env = FlattenGoals(env)

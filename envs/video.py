@@ -1,14 +1,14 @@
 """Films episodes of a policy as an animated GIF, which needs no codec and shows up in a README."""
 
 import atexit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gymnasium as gym
 import imageio
 from numpy import ndarray
 
 from envs.drawing import find_backend
-from envs.messages import in_one_line
+from envs.messages import BadInput, in_one_line, place_of
 from envs.vector_env import CopiesVectorEnv
 from envs.wrappers import Obs
 
@@ -22,8 +22,7 @@ class Video:
         seed: of the filmed episodes.
 
     Raises:
-        ValueError: the environment cannot be made, or this machine cannot render it; found out at
-            once.
+        BadInput: the environment cannot be made, or not be rendered on this machine.
     """
 
     def __init__(self, make_env: Callable[..., gym.Env], seed: int):
@@ -37,11 +36,10 @@ class Video:
                 raise TypeError("render() gives no picture")
         except Exception as error:  # each graphics backend fails in its own way
             self.env.close()
-            reason = in_one_line(error)
-            raise ValueError(
-                f"{self.env.spec.id} cannot be rendered here ({reason}); for MuJoCo try "
-                "MUJOCO_GL=egl or osmesa."
-            ) from None
+            raise BadInput(
+                f"{self.env.spec.id} cannot be rendered here ({in_one_line(error)}; "
+                f"{place_of(error)}); for MuJoCo try MUJOCO_GL=egl or osmesa."
+            ) from error
         # Before the renderer's own exit: it complains when the interpreter tears it down
         atexit.register(self.env.close)
 
@@ -54,14 +52,7 @@ class Video:
         """
         frames = []
         for _ in range(episodes):
-            obs = self.copies.reset()
-            frames.append(self.env.render())
-            done = False
-            while not done:
-                action = act(obs)
-                obs, _, terminated, truncated, _ = self.copies.step(action)
-                frames.append(self.env.render())
-                done = terminated[0] or truncated[0]
+            frames += [self.env.render() for _ in steps_of_episode(self.copies, act)]
             frames += [frames[-1]] * 3  # a moment to see how the episode ended
         duration = 1000 / self.env.metadata.get("render_fps", 25)
         return imageio.mimwrite("<bytes>", frames, format="gif", duration=duration, loop=0)
@@ -73,18 +64,22 @@ def watch(
     """Plays episodes in a window.
 
     Raises:
-        ValueError: the environment knows no window, or there is no display.
+        BadInput: the environment has no window, or there is no display.
     """
-    try:
-        env = make_env(render_mode="human")
-        copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
-        for _ in range(episodes):
-            obs = copies.reset()
-            done = False
-            while not done:
-                env.render()
-                obs, _, terminated, truncated, _ = copies.step(act(obs))
-                done = terminated[0] or truncated[0]
-        env.close()
-    except Exception as error:  # each graphics backend fails in its own way
-        raise ValueError(f"No window can be shown ({error}); try --capture-video.") from None
+    env = make_env(render_mode="human")
+    copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
+    for _ in range(episodes):
+        for _ in steps_of_episode(copies, act):
+            env.render()
+    env.close()
+
+
+def steps_of_episode(copies: CopiesVectorEnv, act: Callable[[Obs], ndarray]) -> Iterator[None]:
+    """Plays an episode of a single copy; stops at its start and after each step."""
+    obs = copies.reset()
+    yield
+    done = False
+    while not done:
+        obs, _, terminated, truncated, _ = copies.step(act(obs))
+        yield
+        done = terminated[0] or truncated[0]

@@ -14,8 +14,9 @@ Step = tuple[Obs, float, bool, bool, dict]  # of one environment, as in Gymnasiu
 
 def is_vector(space: gym.Space) -> bool:
     """Whether an element of a space can be laid out as a vector of numbers."""
-    spaces = gym.spaces
-    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if isinstance(space, gym.spaces.Box):
+        return len(space.shape) <= 1
+    kinds = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
     return isinstance(space, kinds)
 
 
@@ -92,6 +93,18 @@ def append_achieved_goal(env: gym.Env) -> gym.Env:
 
     space = gym.spaces.Dict({**spaces, "observation": joined})
     return gym.wrappers.TransformObservation(env, append, space)
+
+
+def rescale_actions(env: gym.Env) -> gym.Env:
+    """Actions in [-1, 1], whatever the bounds of the environment's box."""
+    box = env.action_space
+
+    def clip(action: ndarray) -> ndarray:
+        """The rescaled ends may lie outside of the box by a rounding error."""
+        return np.clip(action, box.low, box.high).astype(box.dtype)
+
+    env = gym.wrappers.TransformAction(env, clip, box)
+    return gym.wrappers.RescaleAction(env, box.dtype.type(-1.0), box.dtype.type(1.0))
 
 
 def count_from_zero(env: gym.Env) -> gym.Env:

@@ -60,7 +60,7 @@ class Command:
     """A script that has been started.
 
     Args:
-        script: a name without .py in algos.
+        script: a name without .py in algos, or the path of a script elsewhere.
         flags: of the command line.
         cwd: its working directory.
         before: called in the new process before the script.
@@ -68,7 +68,7 @@ class Command:
 
     def __init__(
         self,
-        script: str,
+        script: str | Path,
         *flags: Any,
         cwd: Path,
         before: Callable[[], None] | None = None,
@@ -98,7 +98,7 @@ def run(*what: Any, **how: Any) -> Ended:
 
 
 def be_the_script(
-    script: str,
+    script: str | Path,
     words: list[str],
     cwd: Path,
     before: Callable[[], None] | None,
@@ -107,7 +107,7 @@ def be_the_script(
         descriptor = os.open(cwd / ".output" / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, number)
     os.chdir(cwd)
-    path = ROOT / "algos" / f"{script}.py"
+    path = script if isinstance(script, Path) else ROOT / "algos" / f"{script}.py"
     sys.argv = [str(path), *words]
     if before is not None:
         before()

@@ -4,7 +4,7 @@
     python tests/mutants.py sac      those whose file or change contains 'sac'
 
 An error is one line of one file, replaced in a temporary copy, and the tests that must notice. The
-comparison of copies (test_copies.py) is none of them: it would notice a change in one script.
+comparison of copies (test_copies.py) is not one of them: it would notice a change in one script.
 """
 
 import os
@@ -27,8 +27,9 @@ DQN = "algos/dqn_her_reengage_bitflip.py"
 MULTI = "algos/ddpg_multi_reengage.py"
 TORCHRUN = "algos/ddpg_her_reengage_torchrun.py"
 MANY = "algos/ddpg_her_reengage_many.py"
-LAUNCH = "envs/launch.py"
-FOLDER = "envs/run_folder.py"
+FLAGS = "envs/run/flags.py"
+FOLDER = "envs/run/folder.py"
+STATE = "envs/run/state.py"
 
 
 class Mutant(NamedTuple):
@@ -47,8 +48,8 @@ def noticed_by(tests: str, *changes: tuple[str, str, str]) -> list[Mutant]:
 # What a loop stores, how it explores, when and from what it learns, what it evaluates
 LOOPS = noticed_by(
     "tests/algos/test_loops.py",
-    (PLAIN, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
-    (REENGAGE, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (PLAIN, '"terminated": terminated}', '"terminated": ended}'),
+    (REENGAGE, '"terminated": terminated}', '"terminated": ended}'),
     (PLAIN, '{"obs": obs["observation"]', '{"obs": next_obs["observation"]'),
     (REENGAGE, "obs = envs.reset(ended) if", "obs = envs.reset() if"),
     (PLAIN, "noise = args.exploration_noise *", "noise = 0 *"),
@@ -56,7 +57,7 @@ LOOPS = noticed_by(
     (PLAIN, "is_early = count.global_step < args.learning_starts", "is_early = False"),
     (REENGAGE, "1.0 if is_early else args.random_action_prob", "1.0 if is_early else 0.0"),
     (PLAIN, "return self.net(self.normalizer(x))", "return self.net(x)"),
-    (PLAIN, "args.normalize and count.new_episodes > 0", "args.normalize and count.updates == 0"),
+    (PLAIN, "args.normalize and count.new_steps > 0", "args.normalize and count.updates == 0"),
     (PLAIN, "// args.num_envs % args.train_frequency == 0", "// args.num_envs >= 0"),
     (REENGAGE, "count.global_step >= args.learning_starts", "count.global_step > 0"),
     (REENGAGE, "for _ in range(args.gradient_steps):", "for _ in range(1):"),
@@ -65,40 +66,40 @@ LOOPS = noticed_by(
     (REENGAGE, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
     (PLAIN, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
     (REENGAGE, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
-    (REENGAGE, "GradientWeight(args.alpha,", "GradientWeight(0,"),
-    (LAUNCH, "args.c_low = task.reward_low", "args.c_low = -1.0"),
+    (REENGAGE, '== "auto" else args.alpha', '== "auto" else 0.1'),
+    (REENGAGE, "args.c_low = task.reward_low", "args.c_low = -1.0"),
     (REENGAGE, "is_dense = task.is_dense and args.alpha != 0", "is_dense = False"),
-    (LAUNCH, "torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
-    (LAUNCH, "seed = args.seed + 1_000_000 + more_seed", "seed = args.seed + more_seed"),
-    (LAUNCH, "max_episode_steps=args.max_episode_steps or None", "max_episode_steps=None"),
-    (LAUNCH, "env_kwargs=json.loads(args.env_kwargs)", "env_kwargs={}"),
+    (PLAIN, "torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
+    (PLAIN, "args.eval_episodes, args.seed + 1_000_000,", "args.eval_episodes, args.seed,"),
+    (PLAIN, "max_episode_steps=args.max_episode_steps)", "max_episode_steps=0)"),
+    (PLAIN, "env_kwargs=json.loads(args.env_kwargs)", "env_kwargs={}"),
     (REENGAGE, "np.maximum(success_once, success)", "success.astype(float)"),
     (PLAIN, "np.concatenate(played, axis=1)[:, :episodes]", "np.concatenate(played, axis=1)"),
     (PLAIN, "critic=agent.critic)", "critic=agent.target_critic)"),
 )
 LOOPS += noticed_by(
     "tests/algos/test_loops.py -k sac",
-    (SAC, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
+    (SAC, '"terminated": terminated}', '"terminated": ended}'),
     (SAC, "noise = args.exploration_noise *", "noise = 0 *"),
     (SAC, "agent.actor.act(obs, mean_only=False)", "agent.actor.act(obs)"),
     (SAC, "x = self.net(self.normalizer(x))", "x = self.net(x)"),
-    (SAC, "args.normalize and count.new_episodes > 0", "args.normalize and count.updates == 0"),
+    (SAC, "args.normalize and count.new_steps > 0", "args.normalize and count.updates == 0"),
     (SAC, "count.global_step >= args.learning_starts", "count.global_step > 90"),
     (SAC, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
     (SAC, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
-    (SAC, "GradientWeight(args.alpha,", "GradientWeight(0,"),
+    (SAC, '== "auto" else args.alpha', '== "auto" else 0.1'),
     (SAC, "(batch.reward == args.c_low)", "(batch.reward == -1)"),
 )
 LOOPS += noticed_by(
     "tests/algos/test_loops.py -k dqn",
-    (DQN, '"terminated": terminated[:, None]', '"terminated": ended[:, None]'),
-    (DQN, 'buffer.add(step, obs["desired_goal"]', 'buffer.add(step, obs["achieved_goal"]'),
+    (DQN, '"terminated": terminated}', '"terminated": ended}'),
+    (DQN, '"goal": obs["desired_goal"]', '"goal": obs["achieved_goal"]'),
     (DQN, "rng.random(args.num_envs) < args.epsilon", "rng.random(args.num_envs) < 0"),
     (DQN, "agent.target_network.act(obs, args.temperature)", "agent.q_network.act(obs)"),
     (DQN, "if count.new_episodes >= args.num_envs:", "if count.new_episodes >= 1:"),
     (DQN, "for _ in range(args.gradient_steps):", "for _ in range(1):"),
     (DQN, "agent.params, tau)", "agent.params, 1 - tau)"),
-    (DQN, "GradientWeight(args.alpha,", "GradientWeight(0,"),
+    (DQN, '== "auto" else args.alpha', '== "auto" else 0.1'),
     (DQN, "(batch.reward == args.c_low)", "(batch.reward == -1)"),
     (DQN, 'score = metrics["success_once"]', 'score = metrics["success_rate"]'),
 )
@@ -114,15 +115,17 @@ LOOPS += noticed_by(
 # A gradient step
 UPDATES = noticed_by(
     "tests/algos/test_update.py",
-    (REENGAGE, "actor_loss(agent.critic,", "actor_loss(agent.target_critic,"),
+    (
+        REENGAGE,
+        "q = agent.critic(batch.obs, batch.goal,",
+        "q = agent.target_critic(batch.obs, batch.goal,",
+    ),
     (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
     (MULTI, "return -agent.critic(batch.state", "return -agent.target_critic(batch.state"),
     (PLAIN, "if not args.simultaneous_updates:", "if True:"),
-    (PLAIN, "return -q.mean() + action_l2 * action.square().mean()", "return -q.mean()"),
-    (SAC, "log_c.grad = batch.action.shape[1] - log_prob", "log_c.grad = -log_prob"),
-    (SAC, "    agent.entropy_optimizer.step()", "    pass"),
-    (MULTI, "    agent.actor_optimizer.zero_grad()", "    pass"),
-    (DQN, "    agent.optimizer.zero_grad()", "    pass"),
+    (PLAIN, "-q.mean() + args.action_l2 * action.square().mean()", "-q.mean()"),
+    (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
+    (SAC, "    descend(agent.entropy_optimizer, c_grad)", "    pass"),
 )
 
 # The losses, the normaliser and the weight of the gradient term
@@ -135,16 +138,16 @@ LOSSES = noticed_by(
     (REENGAGE, "mask = torch.ones_like(mask)", "mask = mask.clone()"),
     (REENGAGE, "agent.normalizer.std[-goal.shape[1] :]", "agent.normalizer.std[: goal.shape[1]]"),
     (REENGAGE, "(q_grad - target_grad)", "(q_grad + target_grad)"),
-    (REENGAGE, "return value_loss + alpha * grad_loss", "return value_loss + grad_loss"),
+    (REENGAGE, "loss = value_loss + alpha * grad_loss", "loss = value_loss + grad_loss"),
     (REENGAGE, "mse_loss(q, target.detach())", "mse_loss(q, target)"),
 )
 LOSSES += noticed_by(
     "tests/algos/test_sac_losses.py",
-    (SAC, "next_q - agent.entropy_coef() * log_prob", "next_q + agent.entropy_coef() * log_prob"),
+    (SAC, "next_value = next_q - c * log_prob", "next_value = next_q + c * log_prob"),
     (SAC, "return torch.minimum(*(", "return torch.maximum(*("),
     (SAC, "log_std.to(obs).clamp(-20, 2)", "log_std.to(obs).clamp(-20, 20)"),
     (SAC, "2 * (math.log(2) - u - softplus(-2 * u))", "2 * (math.log(2) - softplus(-2 * u))"),
-    (SAC, "return value_loss + alpha * grad_loss", "return value_loss + 2 * alpha * grad_loss"),
+    (SAC, "loss = value_loss + alpha * grad_loss", "loss = value_loss + 2 * alpha * grad_loss"),
     (SAC, "args.gamma * (1 - batch.terminated) * next_value", "args.gamma * next_value"),
 )
 LOSSES += noticed_by(
@@ -158,12 +161,11 @@ LOSSES += noticed_by(
 LOSSES += noticed_by(
     "tests/algos/test_multi_losses.py",
     (MULTI, "target_grad = 2 * batch.item_reward", "target_grad = batch.item_reward"),
-    (MULTI, "gated = gates.square()[:, None] * items", "gated = gates[:, None] * items"),
+    (MULTI, "goals.gate.square()[:, None] * items", "goals.gate[:, None] * items"),
     (MULTI, "(len(q) * args.n_max)", "len(q)"),
-    (MULTI, "index_add(0, goals.row, gated) / self.n_max", "index_add(0, goals.row, gated)"),
+    (MULTI, "index_add(0, goals.row, gated) /", "index_add(0, goals.row, gated) / 2 /"),
     (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
-    (MULTI, "is_present[slot].to(goal)", "torch.ones_like(slots[slot, 0])"),
     (MULTI, "cell = (goals.row * 21 + x) * 21 + y", "cell = (goals.row * 21 + y) * 21 + x"),
     (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
 )
@@ -176,8 +178,8 @@ LOSSES += noticed_by(
 )
 LOSSES += noticed_by(
     "tests/algos/test_gradient_weight.py",
-    (REENGAGE, "is_waiting = self.updates <= 1000", "is_waiting = self.updates <= 0"),
-    (REENGAGE, "lerp_(losses.float(), 0.002)", "lerp_(losses.float(), 0.2)"),
+    (REENGAGE, "is_warming_up = self.updates <= self.warmup", "is_warming_up = self.updates <= 0"),
+    (REENGAGE, "lerp_(losses.float(), self.averaging)", "lerp_(losses.float(), 0.2)"),
     (REENGAGE, "torch.minimum(alpha, self.largest).masked", "alpha.masked"),
     (REENGAGE, "alpha = self.ratio * value /", "alpha = value /"),
 )
@@ -186,55 +188,74 @@ LOSSES += noticed_by(
 REPLAY = noticed_by(
     "tests/algos/test_replay.py",
     (PLAIN, "self.relabelled = args.her_k / (args.her_k + 1)", "self.relabelled = 1.0"),
-    (PLAIN, '"final": last - 1', '"final": last - 2'),
-    (PLAIN, "self.rng.integers(before, last) + 1", "self.rng.integers(before, last)"),
-    (PLAIN, "reward[:n] = self.envs", "reward[:0] = self.envs"),
-    (PLAIN, 'data["achieved_goal"][slot + 1]', 'data["achieved_goal"][slot]'),
-    (PLAIN, 'next_obs = data["obs"][slot + 1]', 'next_obs = data["obs"][slot]'),
-    (PLAIN, "terminated[:n][self.envs", "terminated[:0][self.envs"),
-    (PLAIN, "not first <= place <= first + length", "not first <= place < first + length"),
-    (PLAIN, "wraps = self.end + length >= self.slots", "wraps = self.end + length > self.slots"),
+    (PLAIN, '"final": stop - 1', '"final": stop - 2'),
+    (PLAIN, '"future": step[:n]', '"future": step[:n] + 1'),
+    (PLAIN, '"episode": batch["start"][:n]', '"episode": step[:n]'),
+    (PLAIN, 'batch["reward"][:n] = self.envs', 'batch["reward"][:0] = self.envs'),
+    (PLAIN, 'self.data["next_achieved_goal"][chosen]', 'self.data["goal"][chosen]'),
+    (PLAIN, "terminated *= ~self.envs", "terminated *= self.envs"),
+    (PLAIN, "while len(self) + length > self.size:", "while len(self) > self.size:"),
+    (PLAIN, 'self.data["start"][where] = self.end', 'self.data["start"][where] = 0'),
+    (PLAIN, 'self.data["stop"][where] = self.end + length', 'self.data["stop"][where] = self.end'),
+    (PLAIN, "self.are_equal and length == self.max_steps", "self.are_equal"),
 )
 
 # Ranks
 RANKS = noticed_by(
     "tests/algos/test_torchrun.py",
-    (TORCHRUN, "average([parameter.grad for parameter in agent.critic_params])", "pass"),
-    (TORCHRUN, "average([parameter.grad for parameter in agent.actor_params])", "pass"),
+    (TORCHRUN, "    critic_grad = mean_over_ranks(critic_grad)", "    pass"),
+    (TORCHRUN, "    actor_grad = mean_over_ranks(actor_grad)", "    pass"),
     (TORCHRUN, "seed = args.seed + 10_000 * rank", "seed = args.seed"),
-    (TORCHRUN, "folder.check_equal(agent.actor_params + agent.critic_params)", "pass"),
-    (FOLDER, "torch.distributed.all_reduce(means)", "pass"),
+    (TORCHRUN, "check_equal(agent.actor_params + agent.critic_params, folder)", "pass"),
+    (TORCHRUN, "means = mean_over_ranks([torch.tensor(", "means = list([torch.tensor("),
 )
 
 # Settings, files and curves
 FILES = noticed_by(
     "tests/algos/test_scripts.py -k settings",
-    (LAUNCH, "if re.fullmatch(pattern, name):", "if re.match(pattern, name):"),
-    (LAUNCH, "            found |= values", "            found = values"),
-    (LAUNCH, "return found or untuned", "return found"),
-    (LAUNCH, "if getattr(args, name) == value}", "}"),
+    (FLAGS, "if re.fullmatch(pattern, name):", "if re.match(pattern, name):"),
+    (FLAGS, "            found |= values", "            found = values"),
+    (FLAGS, "return found or untuned", "return found"),
+    (FLAGS, "if getattr(args, name) == value}", "}"),
 )
 FILES += noticed_by(
-    "tests/algos/test_scripts.py -k 'ties or no_number or no_numbers'",
-    (FOLDER, "if score >= self.count.best:", "if score > self.count.best:"),
+    "tests/algos/test_scripts.py -k 'ties or finite or nan'",
+    (FOLDER, "if score >= self.best:", "if score > self.best:"),
     (FOLDER, "if self.count.global_step > 0:", "if self.count.global_step >= 0:"),
-    (PLAIN, 'folder.check_finite(info["value_loss"])', "pass"),
-    (MULTI, 'folder.check_finite(info["value_loss"])', "pass"),
+    (PLAIN, 'folder.check_finite("The value loss", curves["losses/value"])', "pass"),
+    (MULTI, 'folder.check_finite("The value loss", curves["losses/value"])', "pass"),
 )
 FILES += noticed_by(
     "tests/algos/test_scripts.py -k curves_are_means",
-    (FOLDER, "        self.watched.clear()", "        pass"),
+    (FOLDER, "        self.curves.clear()", "        pass"),
     (FOLDER, "            self.episode_return[i] = 0", "            pass"),
 )
 FILES += noticed_by(
     "tests/algos/test_scripts.py -k metrics_have",
-    ("envs/files.py", 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
+    ("envs/run/files.py", 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
 )
 FILES += noticed_by(
-    "tests/algos/test_resume.py",
+    "tests/algos/test_resume.py -k 'not sac and not dqn and not multi and not ranks'",
     (FOLDER, 'torch.set_rng_state(state["torch_stream"])', "pass"),
-    (FOLDER, 'self.rng.bit_generator.state = json.loads(state["numpy_stream"])', "pass"),
-    (FOLDER, "envs.set_random_state(stream)", "pass"),
+    (
+        FOLDER,
+        "changed = {name for name, x in self.settings.items() if",
+        "changed = {0 for x in () if",
+    ),
+    (FOLDER, "        self.exit_if_complete(self.last_step())", "        pass"),
+    (FOLDER, 'self.rows = state["rows"]', "pass"),
+    (STATE, 'part.bit_generator.state = json.loads(state["stream"])', "pass"),
+    (PLAIN, "self.data[key][: len(rows)] = rows.numpy()", "pass"),
+    ("envs/run/files.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
+)
+FILES += noticed_by(
+    "tests/algos/test_forks.py",
+    (STATE, "restore_attributes(module, state[f", "attributes_of(module) or (state[f"),
+    (STATE, "        part.data.copy_(state)", "        pass"),
+    (STATE, "return array[()]", "return part"),
+    (FOLDER, "check_readable(name, state)", "pass"),
+    (FOLDER, "if name not in OF_THE_RUN}", "if name in ('env_id', 'hidden_dims')}"),
+    (FLAGS, "PLAIN = Range(0, 10**12)", "PLAIN = Range(-(10**12), 10**12)"),
 )
 
 # Environments
@@ -254,9 +275,11 @@ ENVS += noticed_by(
     ("envs/inspection.py", "if found.shape != shape:", "if False:"),
     ("envs/inspection.py", "if not np.isfinite(found).all():", "if False:"),
     ("envs/inspection.py", "if not np.isfinite(rewards).all():", "if False:"),
-    ("envs/inspection.py", "vectors = [np.array(obs[key]", "vectors = [np.asarray(obs[key]"),
+    ("envs/inspection.py", "vectors = [np.array(obs[key])", "vectors = [np.asarray(obs[key])"),
     ("envs/vector_env.py", "success if np.isnan(success) else bool(success)", "bool(success)"),
-    ("envs/vector_env.py", 'if (goal != self.obs["desired_goal"][i]).any():', "if False:"),
+    ("envs/vector_env.py", 'if not np.array_equal(goals, self.obs["desired_goal"]):', "if False:"),
+    ("envs/vector_env.py", "self.goal_ends += 1 if terminated else np.nan", "self.goal_ends += 1"),
+    ("envs/wrappers.py", "np.clip(action, box.low, box.high)", "np.asarray(action)"),
     ("envs/wrappers.py", 'hasattr(env, "compute_reward") or env is', "env is"),
     ("envs/wrappers.py", "lambda action: action + start", "lambda action: action"),
 )

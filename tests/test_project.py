@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DEPENDENCIES = PROJECT["project"]["dependencies"]
 
 
 def test_every_package_of_envs_is_installed_and_no_script() -> None:
@@ -16,10 +17,13 @@ def test_every_package_of_envs_is_installed_and_no_script() -> None:
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == names
 
 
-def test_what_the_project_needs_is_pinned_in_requirements_txt_and_nowhere_else() -> None:
+def test_what_the_project_needs_is_pinned_and_bounded_by_the_next_major_version() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pins = dict(re.match(r"([\w-]+)==([\d.]+)", line).groups() for line in lines)
-    assert sorted(pins) == sorted(PROJECT["project"]["dependencies"])
+    bounds = [re.fullmatch(r"([\w-]+)>=([\d.]+),<(\d+)", line).groups() for line in DEPENDENCIES]
+    assert sorted(pins) == [name for name, _, _ in bounds]
+    for name, low, high in bounds:
+        assert pins[name].startswith(low) and int(pins[name].split(".")[0]) < int(high)
 
 
 def test_the_version_is_the_changelogs_newest() -> None:

@@ -1,17 +1,13 @@
 #!/usr/bin/env bash
-# The weight that finds itself (docs/auto_alpha.md): prints the training commands, one a line;
-# auto0.1 is --alpha auto with --alpha-ratio 0.1. What it is compared with comes from the other
-# scripts of this folder.
+# Adaptive alpha (docs/auto_alpha.md): prints the training commands, one a line; auto0.1 is
+# --alpha auto with --alpha-ratio 0.1. The other scripts here train what it is compared with.
 #   auto_alpha.sh           every task that takes minutes a run
 #   auto_alpha.sh ratios    the search for the ratio
 #   auto_alpha.sh long      the tasks that take hours a run
 set -u
 case "$*" in
     "" | ratios | long) ;;
-    *)
-        echo "auto_alpha.sh: '$*' is not one of its words: ratios, long (or none)." >&2
-        exit 2
-        ;;
+    *) echo "auto_alpha.sh: unknown argument '$*'; known are ratios, long." >&2 && exit 2 ;;
 esac
 
 train() { # experiment method seed script flags
@@ -29,9 +25,9 @@ drive="ddpg_multi_reengage --env-id DriveSeek20-v0 $small"
 noisy="ddpg_multi_reengage --env-id NoisySeek20-v0 $small"
 small_unit="${seek}5-v0 --env-kwargs '{\"scale\": 0.01}' --normalize --raw-goal-gradient"
 metres="ddpg_her_reengage --env-id FetchReach-v4 --raw-goal-gradient"
-metres="$metres --total-timesteps 9000 --eval-frequency 1000"
-hand="ddpg_her_reengage --env-id HandReach-v3 --total-timesteps 1900000"
-push="ddpg_her_reengage --env-id FetchPush-v4 --total-timesteps 1900000"
+metres="$metres --total-timesteps 9000 --eval-frequency 1000 --num-threads 1"
+hand="ddpg_her_reengage --env-id HandReach-v3 --total-timesteps 1900000 --num-threads 1"
+push="ddpg_her_reengage --env-id FetchPush-v4 --total-timesteps 1900000 --num-threads 1"
 
 if [ "$*" = ratios ]; then
     for seed in 1 2 3; do

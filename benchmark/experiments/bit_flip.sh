@@ -10,10 +10,7 @@
 set -u
 case "$*" in
     "" | both | grid) ;;
-    *)
-        echo "bit_flip.sh: '$*' is not one of its words: both, grid (or none)." >&2
-        exit 2
-        ;;
+    *) echo "bit_flip.sh: unknown argument '$*'; known are both, grid." >&2 && exit 2 ;;
 esac
 
 train() { # d seed method flags

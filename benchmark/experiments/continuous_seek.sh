@@ -2,14 +2,13 @@
 # ContinuousSeek with DDPG (figures 2, 8, 9 and 10): prints the training commands, one a line.
 #   continuous_seek.sh                  the best settings of table 2, which the scripts know
 #   continuous_seek.sh 5 | 10 | 20      those of d = 5, 10 or 20 alone
-#   continuous_seek.sh grid             the whole search
+#   continuous_seek.sh grid             the whole search, a run a command
+#   continuous_seek.sh many             the same, the 320 runs of a batch size a command: for a GPU,
+#                                       or d = 5 on a processor
 set -u
 case "$*" in
-    "" | 5 | 10 | 20 | grid) ;;
-    *)
-        echo "continuous_seek.sh: '$*' is not one of its words: 5, 10, 20, grid (or none)." >&2
-        exit 2
-        ;;
+    "" | 5 | 10 | 20 | grid | many) ;;
+    *) echo "continuous_seek.sh: unknown argument '$*'; known are 5, 10, 20, grid, many." >&2 && exit 2 ;;
 esac
 
 train() { # script d seed method flags
@@ -17,6 +16,16 @@ train() { # script d seed method flags
         "--seed $3 --run-dir runs/continuous_seek_d$2/$4/$3"
 }
 
+if [ "$*" = many ]; then
+    for d in 5 10 20; do
+        for batch in 128 256 512; do
+            echo "python algos/ddpg_her_reengage_many.py --env-id ContinuousSeek$d-v0 --seeds 20" \
+                "--alpha 0 0.1 0.2 0.3 --learning-rate 0.00025 0.0005 0.001 0.0015" \
+                "--batch-size $batch --run-dir runs/continuous_seek_d${d}_batch${batch}_grid"
+        done
+    done
+    exit
+fi
 if [ "$*" = grid ]; then
     for seed in $(seq 20); do
         for d in 5 10 20; do

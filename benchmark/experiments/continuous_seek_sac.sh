@@ -6,10 +6,7 @@
 set -u
 case "$*" in
     "" | 5 | 10 | 20 | grid) ;;
-    *)
-        echo "continuous_seek_sac.sh: '$*' is not one of its words: 5, 10, 20, grid (or none)." >&2
-        exit 2
-        ;;
+    *) echo "continuous_seek_sac.sh: unknown argument '$*'; known are 5, 10, 20, grid." >&2 && exit 2 ;;
 esac
 
 train() { # d seed method alpha learning-rate batch-size

@@ -7,10 +7,7 @@
 set -u
 case "$*" in
     "" | short | small) ;;
-    *)
-        echo "drive_seek.sh: '$*' is not one of its words: short, small (or none)." >&2
-        exit 2
-        ;;
+    *) echo "drive_seek.sh: unknown argument '$*'; known are short, small." >&2 && exit 2 ;;
 esac
 
 train() { # env-id experiment method seed flags

@@ -1,10 +1,7 @@
 #!/usr/bin/env bash
 # FetchReach, which is not in the paper: prints the training commands, one a line.
 set -u
-if [ $# -gt 0 ]; then
-    echo "fetch_reach.sh: '$*' is not one of its words: it has none." >&2
-    exit 2
-fi
+[ $# -eq 0 ] || { echo "fetch_reach.sh takes no arguments, but got '$*'." >&2; exit 2; }
 
 train() { # script method flag
     echo "python algos/$1.py --env-id FetchReach-v4 --seed 1${3:+ $3} --run-dir runs/fetch_reach/$2/1"

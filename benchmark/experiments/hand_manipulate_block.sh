@@ -6,10 +6,7 @@
 set -u
 case "$*" in
     "" | raw) ;;
-    *)
-        echo "hand_manipulate_block.sh: '$*' is not one of its words: raw (or none)." >&2
-        exit 2
-        ;;
+    *) echo "hand_manipulate_block.sh: unknown argument '$*'; known are raw." >&2 && exit 2 ;;
 esac
 
 train() { # script method seed flags

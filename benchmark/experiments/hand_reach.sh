@@ -6,10 +6,7 @@
 set -u
 case "$*" in
     "" | raw | short) ;;
-    *)
-        echo "hand_reach.sh: '$*' is not one of its words: raw, short (or none)." >&2
-        exit 2
-        ;;
+    *) echo "hand_reach.sh: unknown argument '$*'; known are raw, short." >&2 && exit 2 ;;
 esac
 
 train() { # script experiment method seed flags
@@ -18,9 +15,9 @@ train() { # script experiment method seed flags
 
 if [ "$*" = short ]; then
     for seed in 1 2; do
-        train ddpg_her hand_reach_short ddpg_her $seed --total-timesteps 1900000
+        train ddpg_her hand_reach_short ddpg_her $seed --total-timesteps 1900000 --num-threads 1
         train ddpg_her_reengage hand_reach_short alpha0.1 $seed --alpha 0.1 \
-            --total-timesteps 1900000
+            --total-timesteps 1900000 --num-threads 1
     done
     exit
 fi

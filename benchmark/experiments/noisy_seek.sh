@@ -5,10 +5,7 @@
 set -u
 case "$*" in
     "" | small) ;;
-    *)
-        echo "noisy_seek.sh: '$*' is not one of its words: small (or none)." >&2
-        exit 2
-        ;;
+    *) echo "noisy_seek.sh: unknown argument '$*'; known are small." >&2 && exit 2 ;;
 esac
 
 train() { # env-id experiment alpha seed flags

@@ -2,10 +2,7 @@
 # parking-v0 of highway-env, which is not in the paper: prints the training commands, one a line.
 # Stable-Baselines3 at the same settings: studies/parking_sb3.py.
 set -u
-if [ $# -gt 0 ]; then
-    echo "parking.sh: '$*' is not one of its words: it has none." >&2
-    exit 2
-fi
+[ $# -eq 0 ] || { echo "parking.sh takes no arguments, but got '$*'." >&2; exit 2; }
 
 for seed in 1 2; do
     echo "python algos/ddpg_her.py --env-id highway_env:parking-v0 --max-episode-steps 100" \

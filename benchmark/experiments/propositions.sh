@@ -3,10 +3,7 @@
 # gradient term: prints the training commands, one a line. How many transitions the propositions
 # need is another program: python benchmark/studies/propositions.py
 set -u
-if [ $# -gt 0 ]; then
-    echo "propositions.sh: '$*' is not one of its words: it has none." >&2
-    exit 2
-fi
+[ $# -eq 0 ] || { echo "propositions.sh takes no arguments, but got '$*'." >&2; exit 2; }
 
 train() { # env-id method seed flags
     echo "python algos/ddpg_her_reengage.py --env-id $1 --her-strategy none ${*:4}" \

@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
 # The run time with and without the gradient term (table 5): prints the training commands, one a
 # line. Run them in pairs on a machine that is quiet otherwise: `python benchmark/tools/run.py
-# benchmark/speed/runtime.sh --workers 2`. The ratio is taken between the last two evaluations.
+# benchmark/speed/runtime.sh --jobs 2`. The ratio is taken between the last two evaluations.
 set -u
-if [ $# -gt 0 ]; then
-    echo "runtime.sh: '$*' is not one of its words: it has none." >&2
-    exit 2
-fi
+[ $# -eq 0 ] || { echo "runtime.sh takes no arguments, but got '$*'." >&2; exit 2; }
 
 train() { # script env-id name alpha flags
     echo "python algos/$1.py --env-id $2 --alpha $4 ${*:5}" \

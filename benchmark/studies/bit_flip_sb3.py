@@ -3,8 +3,8 @@
     python benchmark/studies/bit_flip_sb3.py > 1.csv      # 10 to 20 minutes
 
 Is the gap to the paper's curve (figure 7) one of `dqn_her_reengage_bitflip.py`, or of the recipe?
-Prints rows of metrics.csv; results/bit_flip_d40/sb3_both holds them. 800k steps are half of the
-paper's.
+Prints rows of metrics.csv; results/bit_flip_d40.csv holds them as method sb3_both. 800k steps are
+half of the paper's.
 """
 
 import argparse

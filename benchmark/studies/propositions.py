@@ -3,7 +3,7 @@
     python benchmark/studies/propositions.py                       # over half an hour
     python benchmark/studies/propositions.py --dims 2 4 8 16 32    # without d = 64: two minutes
 
-Writes results/propositions/transitions.csv, and figures/propositions.svg and .png.
+Writes results/propositions/transitions.csv, and figures/propositions.png.
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26),
 and the target has the same estimate. Up to a factor the Bellman error then is g . (estimate a -
@@ -35,7 +35,6 @@ LOSSES = [  # name, whether the gradient's, style, colour
     ("value loss", False, "o--", BLACK),
     ("with the gradient", True, "s-", BLUE),
 ]
-plt.rcParams["svg.hashsalt"] = "reengage"  # the same points give the same file
 
 
 def transitions(
@@ -196,10 +195,7 @@ def main() -> None:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     axes[0].set_ylabel("transitions until U is recovered")
-    for ending in ("svg", "png"):
-        undated = {"Date": None} if ending == "svg" else {}
-        path = BENCHMARK / "figures" / f"propositions.{ending}"
-        figure.savefig(path, dpi=150, metadata=undated)
+    figure.savefig(BENCHMARK / "figures" / "propositions.png", dpi=150)
     target = BENCHMARK / "results" / "propositions" / "transitions.csv"
     with open(target, "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")

@@ -1,75 +1,111 @@
-"""Makes evidence of complete runs: copies each one's metrics.csv and args.json into results/.
+"""Makes evidence of complete runs: adds them to results/<experiment>.csv and .json.
 
     python benchmark/tools/collect.py runs/bit_flip_d20/alpha1/*
 
-runs/<experiment>/<method>/<seed> becomes results/<experiment>/<method>/<seed>.csv and .json: the
-names that the scripts in experiments/ give. A run that another folder holds needs them:
---to bit_flip_d20/alpha1. Refused, before anything is copied: a run that is not complete or still
-works, one whose settings differ from those of the same method's other seeds, and, without
---replace, one whose seed is there already. Needs nothing but Python.
+runs/<experiment>/<method>/<seed>, the names that the scripts in experiments/ give, says where a run
+belongs; one in another folder needs --to bit_flip_d20/alpha1. Refused, before anything is written:
+a run that is not complete or is still being trained, one whose script or settings differ from those
+of the method's other seeds, and, without --replace, a seed that is there already.
 """
 
 import argparse
+import csv
+import fcntl
 import json
+import os
 import sys
 from pathlib import Path
 
-from run import is_live, last_step, read_args
-
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-MAY_DIFFER = {  # where, on how many cores, and what else is written: no number depends on it
-    "seed", "run_dir", "num_threads", "env_threads", "cuda", "track", "capture_video",
-    "save_model", "save_checkpoint", "log_frequency",
-}  # fmt: skip
+import curves
+from curves import NOT_A_SETTING, read_args, read_run
 
 
-def target_of(run_dir: Path, method: str) -> Path:
-    """Where the run's CSV goes. ValueError, one sentence, for a run that is no evidence."""
+def place_of(run_dir: Path, to: str) -> tuple[str, str, str]:
+    """Experiment, method and seed of a run. ValueError, one sentence, where it is no evidence."""
     args = read_args(run_dir)
-    if not isinstance(args.get("seed"), int) or not isinstance(args.get("total_timesteps"), int):
+    seed, asked = args.get("seed"), args.get("total_timesteps")
+    if not isinstance(seed, int) or not isinstance(asked, int):
         raise ValueError(f"{run_dir} has no args.json that a run writes.")
     if is_live(run_dir):
         raise ValueError(f"{run_dir} is still being trained.")
-    if last_step(run_dir) < args["total_timesteps"]:
-        steps = f"step {max(0, last_step(run_dir))} of {args['total_timesteps']}"
-        raise ValueError(f"{run_dir} is not complete: {steps}.")
-    if method:
-        return RESULTS / method / f"{args['seed']}.csv"
-    *_, runs, experiment, name, seed = ("", "", *run_dir.resolve().parts)
-    if runs != "runs":
-        raise ValueError(f"{run_dir} is not runs/<experiment>/<method>/<seed>: say --to.")
-    if seed != str(args["seed"]):
-        raise ValueError(f"{run_dir}: --seed is {args['seed']}, not {seed}.")
-    return RESULTS / experiment / name / f"{seed}.csv"
+    last = int(read_run(run_dir / "metrics.csv").metrics["global_step"][-1])
+    if last < asked:
+        raise ValueError(f"{run_dir} is not complete: step {last} of {asked}.")
+    *above, folder = run_dir.resolve().parts
+    _, is_below_runs, name = "/".join(above).rpartition("/runs/")
+    experiment, _, method = (to or name).partition("/")
+    if not method or not (to or is_below_runs):
+        raise ValueError(
+            f"{run_dir} is not runs/<experiment>/<method>/<seed>: say --to EXPERIMENT/METHOD."
+        )
+    if not to and folder != str(seed):
+        raise ValueError(f"{run_dir}: --seed is {seed}, not {folder}.")
+    return experiment, method, str(seed)
 
 
-def check_settings(run_dir: Path, targets: dict[Path, Path]) -> None:
-    """ValueError if a setting differs from those of the other seeds, replaced ones aside."""
-    args = read_args(run_dir)
-    target = targets[run_dir]
-    stay = sorted(target.parent.glob("*.json"))
-    stay = [path for path in stay if path.with_suffix(".csv") not in targets.values()]
-    runs = list(targets)
-    before = [run for run in runs[: runs.index(run_dir)] if targets[run].parent == target.parent]
-    for path in stay + [run / "args.json" for run in before]:
-        other = json.loads(path.read_text())
-        for name in sorted(args.keys() & other.keys() - MAY_DIFFER - {"versions"}):
-            if args[name] != other[name]:
+def is_live(run_dir: Path) -> bool:
+    """Whether a training process has locked the folder."""
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def check_settings(run_dir: Path, args: dict, seeds: dict[str, dict]) -> None:
+    """ValueError where the run is not what the method's other seeds are."""
+    for seed, theirs in seeds.items():
+        for name in sorted(args.keys() & theirs.keys() - NOT_A_SETTING):
+            if args[name] != theirs[name]:
+                value, other = json.dumps(args[name]), json.dumps(theirs[name])
                 flag = name.replace("_", "-")
-                there = path.name if path.parent == target.parent else path
-                values = f"{json.dumps(args[name])}, in {there} {json.dumps(other[name])}"
-                raise ValueError(
-                    f"{run_dir} differs from {target.parent.name}: --{flag} is {values}."
+                raise ValueError(f"{run_dir}: --{flag} is {value}, of seed {seed} {other}.")
+        script, other = (each.get("versions", {}).get("script") for each in (args, theirs))
+        if script and other and script != other:
+            raise ValueError(f"{run_dir} was made by {script}, seed {seed} by {other}.")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def collect(run_dirs: list[Path], to: str, may_replace: bool) -> None:
+    new = {run_dir: place_of(run_dir, to) for run_dir in run_dirs}
+    tables: dict[str, tuple[list[dict[str, str]], dict]] = {}  # rows and settings by experiment
+    for experiment, method, seed in new.values():
+        if list(new.values()).count((experiment, method, seed)) > 1:
+            raise ValueError(f"Two of the runs would be {experiment}/{method}, seed {seed}.")
+        path = curves.RESULTS / f"{experiment}.csv"
+        if experiment not in tables:
+            tables[experiment] = [], {}
+            if path.exists():
+                tables[experiment] = (
+                    read_csv(path),
+                    json.loads(path.with_suffix(".json").read_text()),
                 )
-
-
-def copy(run_dir: Path, target: Path) -> None:
-    args = read_args(run_dir)
-    args.pop("run_dir", None)  # a place on one machine
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text((run_dir / "metrics.csv").read_text())
-    target.with_suffix(".json").write_text(json.dumps(args, indent=2) + "\n")
-    print(f"{run_dir} -> {target.relative_to(RESULTS.parents[1])}")
+        rows, settings = tables[experiment]
+        if settings.setdefault(method, {}).pop(seed, None) and not may_replace:
+            raise ValueError(
+                f"{experiment}/{method}, seed {seed} is there already: --replace replaces it."
+            )
+        rows[:] = [row for row in rows if (row["method"], row["seed"]) != (method, seed)]
+    for run_dir, (experiment, method, seed) in new.items():
+        rows, settings = tables[experiment]
+        args = read_args(run_dir)
+        check_settings(run_dir, args, settings[method])
+        args.pop("run_dir", None)  # a place on one machine
+        settings[method][seed] = args
+        rows += [
+            {"method": method, "seed": seed} | row for row in read_csv(run_dir / "metrics.csv")
+        ]
+    for experiment, (rows, settings) in tables.items():
+        curves.write_experiment(curves.RESULTS / f"{experiment}.csv", rows, settings)
+    for run_dir, (experiment, method, seed) in new.items():
+        print(f"{run_dir} -> {experiment}/{method}, seed {seed}")
 
 
 def main() -> None:
@@ -77,28 +113,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders of complete runs")
-    parser.add_argument("--to", default="", metavar="EXPERIMENT/METHOD", help="a folder of results")
-    parser.add_argument("--replace", action="store_true", help="overwrite seeds that are there")
+    parser.add_argument("--to", default="", metavar="EXPERIMENT/METHOD", help="where they belong")
+    parser.add_argument("--replace", action="store_true", help="replace seeds that are there")
     args = parser.parse_args()
     try:
-        targets = {}
-        for run_dir in args.runs:
-            target = target_of(run_dir, args.to)
-            if target in targets.values():
-                raise ValueError(f"Two of the runs would be {target.relative_to(RESULTS)}.")
-            if target.exists() and not args.replace:
-                name = target.relative_to(RESULTS)
-                raise ValueError(f"{name} is there already: --replace overwrites it.")
-            targets[run_dir] = target
-        for run_dir in targets:
-            check_settings(run_dir, targets)
-        for run_dir, target in targets.items():
-            copy(run_dir, target)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
+        collect(args.runs, args.to, args.replace)
+    except (ValueError, OSError) as error:
+        sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else error
+        print(sentence, file=sys.stderr)
         sys.exit(2)
 
 

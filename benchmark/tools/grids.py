@@ -1,7 +1,8 @@
 """The paper's searches over learning rate, batch size and alpha: a picture and a table of each.
 
 For `report.py`. experiments/grids.csv names every setting, with the final value and the area that
-the paper's figure shows; its runs are results/<experiment>_batch<B>_grid/alpha<A>_lr<L>/<seed>.
+the paper's figure shows; its runs are the method alpha<A>_lr<L> of
+results/<experiment>_batch<B>_grid.csv.
 """
 
 import csv
@@ -10,9 +11,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from curves import final_and_area, read_curve, runs_of
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
-from plot import COLOURS, STYLES, Curve, final_and_area, read_curve
+from plot import COLOURS, STYLES, set_scales
 
 BENCHMARK = Path(__file__).resolve().parents[1]
 
@@ -53,9 +54,9 @@ def read_grids() -> list[tuple[str, list[Setting], Curves]]:
     for name, settings in experiments.items():
         curves = {}
         for setting in settings:
-            paths = sorted((BENCHMARK / "results" / setting.folder()).glob("*.csv"))
-            if paths:
-                curves[setting] = read_curve(Curve(setting.folder(), paths), "success_once")
+            runs = list(runs_of(setting.folder()).values())
+            if runs:
+                curves[setting] = read_curve(setting.folder(), runs, "success_once")
         if curves:
             grids.append((name, settings, curves))
     return grids
@@ -89,9 +90,7 @@ def draw_grid(curves: Curves) -> Figure:
         axes.plot(steps[-1], float(setting.final), color=COLOURS[look], **dot)
         title = f"learning rate {setting.learning_rate}, batch {setting.batch_size}"
         axes.set_title(title, fontsize=9)
-        axes.set_ylim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(alpha=0.3)
+        set_scales(axes, "success")
     for axes in panels[:, 0]:
         axes.set_ylabel("success once")
     for axes in panels[-1]:
@@ -99,27 +98,6 @@ def draw_grid(curves: Curves) -> Figure:
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=len(alphas), frameon=False)
     return figure
-
-
-def grid_commands(curves: Curves, env_id: str) -> str:
-    """The commands that train the settings, each those of a batch size with as many seeds."""
-    by_rate: dict[tuple[int, int, str], list[Setting]] = {}
-    for setting, (_, values) in curves.items():
-        place = int(setting.batch_size), len(values), setting.learning_rate
-        by_rate.setdefault(place, []).append(setting)
-    alike: dict[tuple[int, int, str], list[Setting]] = {}  # rates with the same alphas
-    for (batch_size, seeds, _), found in by_rate.items():
-        alphas = " ".join(values_of(found, "alpha"))
-        alike.setdefault((batch_size, seeds, alphas), []).extend(found)
-    lines = []
-    for (batch_size, seeds, alphas), found in sorted(alike.items()):
-        rates = " ".join(values_of(found, "learning_rate"))
-        lines += [
-            f"python algos/ddpg_her_reengage_many.py --env-id {env_id} --alpha {alphas} \\",
-            f"    --learning-rate {rates} --batch-size {batch_size} --seeds {seeds} \\",
-            f"    --run-dir runs/{found[0].grid()}",
-        ]
-    return "\n".join(["```bash", *lines, "```"])
 
 
 def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
@@ -153,7 +131,7 @@ def agreement(settings: list[Setting], curves: Curves) -> str:
             f"learning rate {worst.learning_rate}, batch {worst.batch_size}, alpha {worst.alpha}"
         )
         sentences.append(
-            f"The {what} differs from the paper's by {mean:+.3f} in the mean over settings and by "
+            f"The {what} differs from the paper's by {mean:+.3f} on average over settings and by "
             f"{differences[worst]:+.3f} at worst ({place})."
         )
     return f"{len(curves)} of {len(settings)} settings were run. " + " ".join(sentences)

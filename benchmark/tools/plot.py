@@ -2,23 +2,35 @@
 
     python benchmark/tools/plot.py curve.png runs/*
     python benchmark/tools/plot.py curve.png "DDPG+HER=runs/a_*" "ReenGAGE=runs/b_*"
-    python benchmark/tools/plot.py curve.png runs/* --metric success_rate episodic_return --robust
+    python benchmark/tools/plot.py curve.png benchmark/results/bit_flip_d20.csv --band sd
+    python benchmark/tools/plot.py curve.png runs/* sb3_seed*.csv --metric success_rate
 
-After the picture come runs: folders with a metrics.csv, such files, or patterns of either. Runs
-behind a label and '=' are the seeds of one curve. The others are grouped by their settings: the
-runs whose args.json differs in nothing but the seed are one curve, named after what differs.
+After the picture come runs, or patterns that match some:
 
-The line is the mean over seeds, the band one standard deviation. The picture's ending chooses its
-format; without one, .svg and .png are drawn. Printed for each curve: the final value (mean of the
-last tenth of the evaluations), the area (mean of all of them) and, for a success, the first steps
-at which the mean over seeds is at least 0.5 and 0.9. Runs that a runner put aside are left out.
+    runs/a_1                                 a run's folder, or its metrics.csv
+    benchmark/results/bit_flip_d20.csv       a table of results: a curve for each of its methods
+    benchmark/results/bit_flip_d20.csv/alpha1    one method of it
+    sb3_seed1.csv                            a run of another program, NAME_seed<N>.csv: a line for
+                                             each evaluation, in the columns step (environment
+                                             steps) and the metric, named as in metrics.csv:
+                                                 step,success_once
+                                                 0,0.0
+                                                 2000,0.46
+
+Runs behind a label and '=' are the seeds of one curve. Of the others, those with the same NAME are
+one curve, and those whose args.json differ in nothing but the seed: the script (a fork is another
+method) and all settings. Such a curve is named after what differs.
+
+The line is the mean over seeds, the band its 95 % confidence interval (Student's t), which says
+something from three seeds on: two are drawn as thin lines. --band chooses another. The picture's
+ending chooses its format; without one, .svg and .png are drawn. Printed for each curve: the final
+value (mean of the last tenth of the evaluations), the area (mean of all of them) and, for a
+success, the first steps at which the mean over seeds is at least 0.5 and 0.9.
 """
 
 import argparse
-import csv
 import glob
 import io
-import json
 import math
 import re
 import sys
@@ -30,91 +42,105 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from curves import NOT_A_SETTING, Run, find_runs, read_curve
 from matplotlib.ticker import EngFormatter
 from scipy.stats import bootstrap, trim_mean
+from scipy.stats import t as student
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the first is the baseline's
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
 ENDINGS = [".svg", ".png", ".pdf"]
+BANDS = {
+    "ci": "mean and its 95 % confidence interval",
+    "sd": "mean and one standard deviation",
+    "iqm": "interquartile mean and its 95 % bootstrap interval",
+}
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
-NOT_A_SETTING = {  # of args.json: which run it is, and where and on what it was made
-    "seed", "run_dir", "resume", "evaluate", "command", "settings_from", "versions",
-    "num_threads", "cuda", "track", "capture_video", "save_model", "log_frequency",
-}  # fmt: skip
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 
 class Curve(NamedTuple):
     label: str
-    paths: list[Path]  # metrics.csv files, one a seed
+    runs: list[Run]  # one a seed
     published: dict[float, float] = {}  # the paper's mean at some steps, drawn as circles
 
 
 # Which runs
 
 
-def find_metrics(pattern: str) -> list[Path]:
-    """The metrics.csv files of the runs that match, none for a pattern that matches nothing."""
-    found = []
-    for path in map(Path, sorted(glob.glob(pattern))):
-        if ".interrupted-" in str(path) or path.suffix == ".log":
-            continue
-        found.append(path / "metrics.csv" if path.is_dir() else path)
-    return found
-
-
 def find_curves(arguments: list[str]) -> list[Curve]:
-    """ValueError for an argument that matches no run."""
+    """ValueError for an argument that matches no run, and for a curve with one seed twice."""
     curves = []
     unnamed = []
     for argument in arguments:
-        label, paths = split_label(argument)
+        label, runs = split_label(argument)
         if label is None:
-            unnamed += paths
+            unnamed += runs
         else:
-            curves.append(Curve(label, paths))
-    return curves + group_by_settings(unnamed)
+            curves.append(Curve(label, runs))
+    curves += group(unnamed)
+    for curve in curves:
+        check_seeds(curve)
+        print_different_scripts(curve)
+    return curves
 
 
-def split_label(argument: str) -> tuple[str | None, list[Path]]:
-    """Label and files of LABEL=PATTERN, where both may contain '='; no label for a mere pattern."""
-    if glob.glob(argument):
-        return None, find_metrics(argument)
+def split_label(argument: str) -> tuple[str | None, list[Run]]:
+    """Label and runs of LABEL=RUNS, where both may contain '='; no label for mere RUNS."""
+    runs = find_runs(argument)
+    if runs or glob.glob(argument):
+        return None, runs
     for sign in re.finditer("=", argument):
-        paths = find_metrics(argument[sign.end() :])
-        if paths:
-            return argument[: sign.start()], paths
+        runs = find_runs(argument[sign.end() :])
+        if runs:
+            return argument[: sign.start()], runs
     raise ValueError(f"No run matches {argument.rpartition('=')[2]}.")
 
 
-def read_settings(path: Path) -> dict:
-    """The settings of a run: args.json beside its metrics.csv, in results/ <seed>.json."""
-    beside = (
-        path.with_name("args.json") if path.name == "metrics.csv" else path.with_suffix(".json")
-    )
-    try:
-        args = json.loads(beside.read_text())
-        names = [name for name in args if name not in NOT_A_SETTING]
-        return {name: str(args[name]) for name in names}
-    except (OSError, ValueError, TypeError):
+def group(runs: list[Run]) -> list[Curve]:
+    """A curve for each method of results/ and each NAME of plain CSVs; the other runs by script and
+    settings, named after those that differ."""
+    named = [run for run in runs if run.method]
+    unnamed = [run for run in runs if not run.method]
+    names = differing([settings_of(run) for run in unnamed])
+    unnamed.sort(key=lambda run: [settings_of(run).get(name, "") for name in names])
+    groups: dict[str, list[Run]] = {}
+    for run in named:
+        groups.setdefault(run.method, []).append(run)
+    for run in unnamed:
+        groups.setdefault(label_of(run, names), []).append(run)
+    return [Curve(label, found) for label, found in groups.items()]
+
+
+def settings_of(run: Run) -> dict[str, str]:
+    """What a run is: its script, whose forks are other methods, and its settings."""
+    if not run.settings:
         raise ValueError(
-            f"{path} has no readable {beside.name} beside it: give it a label."
-        ) from None
+            f"{run.name} has no readable args.json beside it: give it a label, or call it "
+            "NAME_seed1.csv."
+        )
+    settings = {name: str(run.settings[name]) for name in run.settings.keys() - NOT_A_SETTING}
+    script = script_of(run)[0]
+    in_order = {name: settings[name] for name in run.settings if name in settings}
+    return {"script": script} | in_order if script else in_order
 
 
-def group_by_settings(paths: list[Path]) -> list[Curve]:
-    """One curve for each set of settings, named after those that differ."""
-    settings = {path: read_settings(path) for path in paths}
-    names = differing(list(settings.values()))
-    paths = sorted(paths, key=lambda path: [settings[path].get(name, "") for name in names])
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        run = settings[path]
-        words = [f"{name} {run[name]}" if name in run else f"no {name}" for name in names]
-        label = ", ".join(words) or run.get("env_id", path.parent.name)
-        groups.setdefault(label, []).append(path)
-    return [Curve(label, group) for label, group in groups.items()]
+def script_of(run: Run) -> tuple[str, str]:
+    """The name and the hash of the script; empty where they were not recorded."""
+    versions = run.settings.get("versions", {})
+    return versions.get("script", ""), versions.get("script_sha256", "")
+
+
+def label_of(run: Run, names: list[str]) -> str:
+    settings = settings_of(run)
+    words = [
+        settings[name] if name == "script" else f"{name} {settings[name]}"
+        for name in names
+        if name in settings
+    ]
+    words = words or [f"no {name}" for name in names]
+    return ", ".join(words) or settings.get("env_id", run.name)
 
 
 def differing(runs: list[dict]) -> list[str]:
@@ -135,65 +161,27 @@ def kinds(runs: list[dict], names: list[str]) -> int:
     return len({tuple(map(run.get, names)) for run in runs})
 
 
+def check_seeds(curve: Curve) -> None:
+    """ValueError for two runs of one seed, which would be counted as two seeds."""
+    seen: dict[int, Run] = {}
+    for run in curve.runs:
+        if run.seed is not None and run.seed in seen:
+            other = seen[run.seed].name
+            raise ValueError(f"{other} and {run.name} are both seed {run.seed} of {curve.label}.")
+        seen[run.seed] = run
+
+
+def print_different_scripts(curve: Curve) -> None:
+    """Says so where the runs of a curve were not made by the same code."""
+    scripts = {script_of(run)[0] for run in curve.runs} - {""}
+    hashes = {script_of(run)[1] for run in curve.runs} - {""}
+    if len(scripts) > 1:
+        print(f"{curve.label}: runs of different scripts, {', '.join(sorted(scripts))}")
+    elif len(hashes) > 1:
+        print(f"{curve.label}: the script was edited between its runs ({len(hashes)} versions)")
+
+
 # Their numbers
-
-
-def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a metrics.csv, (evaluations,) each. ValueError for a bad one."""
-    try:
-        text = path.read_text()
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder, not a file of metrics.") from None
-    except FileNotFoundError:
-        raise ValueError(f"{path} is not there.") from None
-    except (OSError, UnicodeDecodeError):
-        raise ValueError(f"{path} is not a readable file of metrics.") from None
-    try:
-        header, *rows = csv.reader(text.splitlines() or [""])
-    except csv.Error:
-        raise ValueError(f"{path} is not a readable file of metrics.") from None
-    if "global_step" not in header:
-        raise ValueError(f"{path} has no header with global_step: it is no file of metrics.")
-    if not rows:
-        raise ValueError(f"{path} has no evaluation yet.")
-    widths = {len(row) for row in rows}
-    if not text.endswith("\n") or widths != {len(header)}:
-        raise ValueError(f"{path} has a line that is cut off.")
-    try:
-        table = np.array(rows, dtype=float)
-    except ValueError:
-        raise ValueError(f"{path} has a value that is no number.") from None
-    return dict(zip(header, table.T, strict=True))
-
-
-def read_curve(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (evaluations,) and values (seeds, evaluations).
-
-    Runs that have come less far cut the others, which is said. ValueError where they were
-    evaluated at different steps or have no such metric.
-    """
-    runs = {path: read_metrics(path) for path in curve.paths}
-    for path, run in runs.items():
-        if metric not in run:
-            metrics = ", ".join(name for name in run if name != "global_step")
-            raise ValueError(f"{path} has no metric {metric}; there are {metrics}.")
-    lengths = {path: len(run[metric]) for path, run in runs.items()}
-    shortest = min(lengths, key=lengths.get)
-    steps = runs[shortest]["global_step"]
-    values = []
-    for path, run in runs.items():
-        if not np.array_equal(run["global_step"][: len(steps)], steps):
-            raise ValueError(f"{shortest} and {path} were evaluated at different steps.")
-        values.append(run[metric][: len(steps)])
-    if max(lengths.values()) > len(steps):
-        print(f"{curve.label}: cut at step {steps[-1]:,.0f}, where {shortest} ends")
-    return steps, np.array(values)
-
-
-def final_and_area(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of values (seeds, evaluations) the mean of the last tenth and of all, (seeds,) each."""
-    last = max(1, round(values.shape[1] / 10))
-    return values[:, -last:].mean(1), values.mean(1)
 
 
 def describe(label: str, steps: np.ndarray, values: np.ndarray, is_success: bool) -> str:
@@ -214,23 +202,23 @@ def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
     return trim_mean(values, 0.25, axis=axis)
 
 
-def middle_and_band(values: np.ndarray, robust: bool) -> tuple[np.ndarray, ...]:
+def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     """The curve and its band, lower and upper, (evaluations,) each, of (seeds, evaluations)."""
-    mean = values.mean(0)
-    std = values.std(0)
-    if not robust:
-        return mean, mean - std, mean + std
-    middle = interquartile_mean(values)
-    if len(values) == 1:
+    seeds = len(values)
+    middle = interquartile_mean(values) if band == "iqm" else values.mean(0)
+    if seeds == 1 or (seeds == 2 and band == "ci"):
         return middle, middle, middle
-    draws = np.random.default_rng(0)
-    result = bootstrap((values,), interquartile_mean, method="percentile", rng=draws)
-    return middle, result.confidence_interval.low, result.confidence_interval.high
+    if band == "iqm":
+        draws = np.random.default_rng(0)
+        result = bootstrap((values,), interquartile_mean, method="percentile", rng=draws)
+        return middle, result.confidence_interval.low, result.confidence_interval.high
+    width = values.std(0, ddof=1)
+    if band == "ci":
+        width *= student.ppf(0.975, seeds - 1) / math.sqrt(seeds)
+    return middle, middle - width, middle + width
 
 
-def draw(
-    curves: list[Curve], metrics: list[str], title: str = "", robust: bool = False
-) -> plt.Figure:
+def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
     """One panel a metric; prints each curve's numbers. ValueError as `read_curve`."""
     width = 5 * len(metrics)
     figure = plt.figure(figsize=(width, 3), layout="constrained")
@@ -239,37 +227,65 @@ def draw(
         first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
         for look, curve in enumerate(curves, start=first_look):
             name = curve.label if len(metrics) == 1 else f"{curve.label}, {metric}"
-            draw_curve(axes, curve, metric, robust, look, name)
+            draw_curve(axes, curve, metric, band, look, name)
         if any(curve.published for curve in curves):
             axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
         axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
         axes.set_title(as_text(title))
-        if metric.startswith("success"):
-            axes.set_ylim(-0.02, 1.02)
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
-        axes.grid(alpha=0.3)
+        set_scales(axes, metric)
     lines, labels = axes.get_legend_handles_labels()  # the same in every panel
-    figure.legend(lines, labels, loc="outside lower center", frameon=False)
-    figure.set_figheight(3 + 0.2 * len(labels))
+    title = meaning_of(band, [len(curve.runs) for curve in curves])
+    figure.legend(lines, labels, title=title, loc="outside lower center", frameon=False)
+    figure.set_figheight(3 + 0.2 * (len(labels) + bool(title)))
     return figure
 
 
-def draw_curve(
-    axes: plt.Axes, curve: Curve, metric: str, robust: bool, look: int, name: str
-) -> None:
+def set_scales(axes: plt.Axes, metric: str) -> None:
+    if metric.startswith("success"):
+        axes.set_ylim(-0.02, 1.02)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 1.5M
+    axes.grid(alpha=0.3)
+
+
+def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int, name: str) -> None:
     """Line, band and circles; prints the numbers under this name."""
-    steps, values = read_curve(curve, metric)
+    steps, values = read_curve(curve.label, curve.runs, metric)
     print(describe(name, steps, values, metric.startswith("success")))
     every = math.ceil(len(steps) / MOST_POINTS)
     shown = np.arange(len(steps))[::-every][::-1]  # the last one among them
-    middle, low, high = middle_and_band(values[:, shown], robust)
+    label = f"{as_text(curve.label)} ({seeds_in_words(len(values))})"
+    draw_seeds(axes, steps[shown], values[:, shown], band, look, label)
     colour = COLOURS[look % len(COLOURS)]
-    style = STYLES[look % len(STYLES)]
-    axes.plot(steps[shown], middle, style, color=colour, label=as_text(curve.label))
-    axes.fill_between(steps[shown], low, high, color=colour, alpha=0.15, linewidth=0)
     for step, mean in curve.published.items():
         if step <= steps[-1]:
             axes.plot(step, mean, "o", mfc="none", color=colour)
+
+
+def draw_seeds(
+    axes: plt.Axes, steps: np.ndarray, values: np.ndarray, band: str, look: int, label: str
+) -> None:
+    """Line and band of values (seeds, evaluations)."""
+    middle, low, high = middle_and_band(values, band)
+    colour = COLOURS[look % len(COLOURS)]
+    axes.plot(steps, middle, STYLES[look % len(STYLES)], color=colour, label=label)
+    if np.any(high > low):
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    if len(values) == 2:
+        axes.plot(steps, values.T, color=colour, alpha=0.4, linewidth=0.7)
+
+
+def meaning_of(band: str, seeds: list[int]) -> str:
+    """What line and band are, for curves of so many seeds."""
+    words = []
+    if max(seeds) > 2 or (max(seeds) == 2 and band != "ci"):
+        words.append(BANDS[band])
+    if 2 in seeds:
+        words.append("thin lines: each of two seeds")
+    return "; ".join(words)
+
+
+def seeds_in_words(seeds: int) -> str:
+    return "1 seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def as_text(words: str) -> str:
@@ -299,23 +315,12 @@ def save(figure: plt.Figure, paths: list[Path]) -> None:
         undated = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=undated)
         drawn[path] = file.getvalue()
-        if path.suffix == ".svg":
-            drawn[path] = shorten(drawn[path].decode()).encode()
     plt.close(figure)
     for path, content in drawn.items():
         try:
             path.write_bytes(content)
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-def shorten(svg: str) -> str:
-    """Each path on one line, to hundredths of a point: half the size, and the same to look at."""
-    return re.sub(r' d="[^"]*"', lambda path: shorten_path(path.group()), svg)
-
-
-def shorten_path(path: str) -> str:
-    return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(path.split("\n")))
 
 
 def main() -> None:
@@ -333,16 +338,17 @@ def main() -> None:
     )
     parser.add_argument("--title", default="")
     parser.add_argument(
-        "--robust",
-        action="store_true",
-        help="draw the mean of the middle half of the seeds (the interquartile mean), so that one "
-        "lucky or failed seed does not decide, and the 95 %% interval of it that resampling the "
-        "seeds gives (percentile bootstrap)",
+        "--band",
+        choices=BANDS,
+        default="ci",
+        help="ci: the 95 %% confidence interval of the mean; sd: one standard deviation; iqm: the "
+        "mean of the middle half of the seeds, so that one lucky or failed seed does not decide, "
+        "and its 95 %% interval by resampling the seeds (percentile bootstrap)",
     )
     args = parser.parse_intermixed_args()
     try:
         paths = targets(args.picture)
-        figure = draw(find_curves(args.runs), args.metric, args.title, args.robust)
+        figure = draw(find_curves(args.runs), args.metric, args.title, args.band)
         save(figure, paths)
     except ValueError as error:
         print(error, file=sys.stderr)

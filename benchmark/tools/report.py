@@ -1,18 +1,18 @@
-"""Writes what the results say: RESULTS.md, the pictures in figures/, and the tables of README.md
-and docs/auto_alpha.md.
+"""Writes what the results say: RESULTS.md, the pictures in figures/, the tables of README.md and
+docs/auto_alpha.md, and README's picture.
 
     python benchmark/tools/report.py
 
 experiments/table.csv names every method: its section and figure, where its runs are
-(results/<folder>/<seed>.csv), the script that prints its commands, and what the paper reports, read
-off its figures: the final value (mean of the last tenth of the evaluations), the area (mean of all
-of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A method of which
-only a part was run is compared with that part of the paper's curve. experiments/not_run.csv names
-what has no runs yet, `like` a method whose measured time of a step it will need.
+(<experiment>/<method> of results/), the script that prints its commands, and what the paper
+reports, read off its figures: the final value (mean of the last tenth of the evaluations), the area
+(mean of all of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A
+method of which only a part was run is compared with that part of the paper's curve.
+experiments/not_run.csv lists what has not been run yet; `like` is a method whose measured time a
+step is taken for the estimate of its cost.
 """
 
 import csv
-import json
 import math
 import statistics
 import subprocess
@@ -22,14 +22,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
-from grids import agreement, draw_grid, grid_commands, grid_table, read_grids
-from matplotlib.figure import Figure
-from plot import Curve, draw, final_and_area, read_curve, read_metrics, save
+from curves import RESULTS, Run, final_and_area, read_curve, runs_of
+from grids import agreement, draw_grid, grid_table, read_grids
+from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words, set_scales
 from scipy.stats import bootstrap
 
 BENCHMARK = Path(__file__).resolve().parents[1]
-RESULTS = BENCHMARK / "results"
+FIGURES = BENCHMARK / "figures"
 PRECISIONS = {"highest": "float32", "high": "TF32", "medium": "bfloat16"}
 HEADLINE = [  # README's rows: the first two methods of these sections
     "continuous_seek_d5",
@@ -47,6 +48,14 @@ BLANK = "\n\n"  # between sections
 RATIOS = ["0.03", "0.1", "0.3", "1", "3", "10"]  # of --alpha auto, where several were tried
 START = "<!-- results: {} of benchmark/tools/report.py -->"
 END = "<!-- end of results -->"
+
+
+PANELS = {  # README's picture: title -> experiment, method without and with the term, metric
+    "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
+    "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
+    "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
+    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
+}
 
 
 class Method(NamedTuple):
@@ -87,6 +96,14 @@ class Measured(NamedTuple):
     minutes: float  # a run's median
     settings: list[dict]  # a seed each
 
+    @property
+    def finals(self) -> np.ndarray:  # (seeds,)
+        return final_and_area(self.values)[0]
+
+    @property
+    def areas(self) -> np.ndarray:  # (seeds,)
+        return final_and_area(self.values)[1]
+
 
 # Reading
 
@@ -96,29 +113,24 @@ def read_table(name: str, kind: type) -> list:
         return [kind(**row) for row in csv.DictReader(file)]
 
 
-def csv_files(folder: str) -> list[Path]:
-    return sorted((RESULTS / folder).glob("*.csv"), key=lambda path: int(path.stem))
-
-
-def runs_of(methods: list[Method]) -> dict[Method, list[Path]]:
-    """The files of a section's methods, where it is ours of those seeds alone that all have."""
-    runs = {method: csv_files(method.folder) for method in methods}
+def runs_in(methods: list[Method]) -> dict[Method, list[Run]]:
+    """The runs of a section's methods, where it is ours of those seeds alone that all have."""
+    runs = {method: runs_of(method.folder) for method in methods}
+    shared = set.union(*map(set, runs.values()))
     if methods[0].section.startswith(OURS):
-        shared = set.intersection(*({path.stem for path in paths} for paths in runs.values()))
-        for method, paths in runs.items():
-            runs[method] = [path for path in paths if path.stem in shared]
-    return runs
+        shared = set.intersection(*map(set, runs.values()))
+    return {m: [seeds[seed] for seed in seeds if seed in shared] for m, seeds in runs.items()}
 
 
 def measure(methods: list[Method]) -> dict[Method, Measured | None]:
     """What was run of a section; None for a method of which nothing was."""
     measured: dict[Method, Measured | None] = {}
-    for method, paths in runs_of(methods).items():
+    for method, runs in runs_in(methods).items():
         measured[method] = None
-        if paths:
-            steps, values = read_curve(Curve(method.label, paths), method.metric)
-            settings = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
-            measured[method] = Measured(steps, values, minutes_of(paths), settings)
+        if runs:
+            steps, values = read_curve(method.label, runs, method.metric)
+            settings = [run.settings for run in runs]
+            measured[method] = Measured(steps, values, minutes_of(runs), settings)
     if methods[0].section.startswith(OURS) and all(measured.values()):
         shortest = min(len(found.steps) for found in measured.values())
         for method, found in measured.items():
@@ -127,23 +139,22 @@ def measure(methods: list[Method]) -> dict[Method, Measured | None]:
     return measured
 
 
-def minutes_of(paths: list[Path]) -> float:
+def minutes_of(runs: list[Run]) -> float:
     """The median wall time; not a number where none was written."""
-    seconds = [read_metrics(path).get("wall_time", [math.nan])[-1] for path in paths]
+    seconds = [run.metrics.get("wall_time", [math.nan])[-1] for run in runs]
     return statistics.median(seconds) / 60
 
 
 # Numbers as text
 
 
-def with_interval(values: np.ndarray) -> tuple[str, float]:
-    """Mean over seeds with its 95 % interval where there is more than one seed, and the mean."""
-    mean = values.mean()
+def with_interval(values: np.ndarray) -> str:
+    """Mean over seeds with its 95 % interval where there is more than one seed."""
     if len(values) == 1 or np.ptp(values) == 0:
-        return f"{mean:.3f}", mean
+        return f"{values.mean():.3f}"
     draws = np.random.default_rng(0)
     low, high = bootstrap((values,), np.mean, rng=draws).confidence_interval
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]", mean
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
 def verdict(ours: float, paper: float) -> str:
@@ -237,9 +248,9 @@ def name_of(method: Method) -> str:
 def numbers(method: Method, found: Measured | None, is_success: bool) -> list[str]:
     seeds, final, area, half, most = "0", "", "", "", ""
     if found:
-        finals, areas = final_and_area(found.values)
-        seeds = str(len(finals))
-        final, area = with_interval(finals)[0], with_interval(areas)[0]
+        seeds = str(len(found.values))
+        final = with_interval(found.finals)
+        area = with_interval(found.areas)
         half, most = first_step(found, 0.5), first_step(found, 0.9)
     row = [name_of(method), seeds, final, as_value(method.final), area, as_value(method.area)]
     if is_success:
@@ -248,20 +259,15 @@ def numbers(method: Method, found: Measured | None, is_success: bool) -> list[st
 
 
 def circumstances(method: Method, found: Measured) -> list[str]:
-    finals, areas = final_and_area(found.values)
-    judgements = ["", ""]
-    if method.final:
-        judgements = [
-            verdict(finals.mean(), float(method.final)),
-            verdict(areas.mean(), float(method.area)),
-        ]
+    final = method.final and verdict(found.finals.mean(), float(method.final))
+    area = method.area and verdict(found.areas.mean(), float(method.area))
     machines = counted(map(machine, found.settings))
     precisions = counted(map(precision, found.settings))
     minutes = "not recorded" if math.isnan(found.minutes) else f"{found.minutes:.1f} min"
     commands = f"`{method.commands}`"
     if any("random_stream" in settings for settings in found.settings):
         commands += ", before 0.2.0"
-    return [method.label, *judgements, minutes, machines, precisions, commands]
+    return [method.label, final, area, minutes, machines, precisions, commands]
 
 
 def propositions() -> str:
@@ -301,9 +307,9 @@ def run_times() -> str:
     ):
         seconds = []
         for value in ("0", alpha):
-            path = RESULTS / "runtime" / f"{folder}_alpha{value}" / "1.csv"
-            seconds.append(np.diff(read_metrics(path)["wall_time"])[-1])
-            where = machine(json.loads(path.with_suffix(".json").read_text()))
+            (run,) = runs_of(f"runtime/{folder}_alpha{value}").values()
+            seconds.append(np.diff(run.metrics["wall_time"])[-1])
+            where = machine(run.settings)
         rows.append([name, f"alpha {alpha}", f"{seconds[1] / seconds[0]:.2f}", paper, where])
     return table("environment|with|here|paper|machine", rows)
 
@@ -320,9 +326,10 @@ def printed_folders(commands: str) -> list[str]:
     return [line.split("--run-dir runs/")[1] for line in printed.stdout.splitlines()]
 
 
-def is_run(folder: str, steps: int) -> bool:
-    path = RESULTS / f"{folder}.csv"
-    return path.exists() and read_metrics(path)["global_step"][-1] >= steps
+def whole_runs(folder: str, steps: int) -> dict[int, Run]:
+    """Seed -> run of those that have come as far."""
+    runs = runs_of(folder).items()
+    return {seed: run for seed, run in runs if run.metrics["global_step"][-1] >= steps}
 
 
 def not_run(planned: NotRun) -> list[str] | None:
@@ -330,7 +337,8 @@ def not_run(planned: NotRun) -> list[str] | None:
     steps = int(planned.steps)
     missing = 0
     for folder in printed_folders(planned.commands):
-        if fnmatch(folder, f"{planned.folders}/*") and not is_run(folder, steps):
+        method, _, seed = folder.rpartition("/")
+        if fnmatch(method, planned.folders) and int(seed) not in whole_runs(method, steps):
             missing += 1
     if missing == 0:
         return None
@@ -340,11 +348,10 @@ def not_run(planned: NotRun) -> list[str] | None:
 
 
 def cost_of(runs: int, steps: int, like: str) -> str:
-    paths = csv_files(like)
-    measured = read_metrics(paths[0])["global_step"][-1]
-    hours = runs * steps / measured * minutes_of(paths) / 60
-    settings = json.loads(paths[0].with_suffix(".json").read_text())
-    is_cpu = settings.get("versions", {}).get("device", "cpu") == "cpu"
+    similar = list(runs_of(like).values())
+    measured = similar[0].metrics["global_step"][-1]
+    hours = runs * steps / measured * minutes_of(similar) / 60
+    is_cpu = similar[0].settings.get("versions", {}).get("device", "cpu") == "cpu"
     return f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
 
 
@@ -365,9 +372,8 @@ def headline() -> str:
         seeds = str(len(measured[without].values))
         row = [name_of(without._replace(label=without.title)), seeds]
         for method in (without, with_term):
-            finals, areas = final_and_area(measured[method].values)
-            row += [f"{finals.mean():.3f}", as_value(method.final)]
-            row += [f"{areas.mean():.3f}", as_value(method.area)]
+            row += [f"{measured[method].finals.mean():.3f}", as_value(method.final)]
+            row += [f"{measured[method].areas.mean():.3f}", as_value(method.area)]
         rows.append(row)
     head = "environment|seeds|without: final|paper|area|paper|with the term: final|paper|area|paper"
     return table(head, rows)
@@ -381,19 +387,21 @@ def report() -> str:
     missing = [row for row in missing if row]
     return f"""# Results
 
-Generated by `python benchmark/tools/report.py` from the curves in `results/`, each of which has its
-settings beside it as .json, and from `experiments/table.csv`.
+Written by `python benchmark/tools/report.py` from the tables in `results/`, which have the settings
+of their runs beside them as .json, and from `experiments/table.csv`.
 
-"Final" is the mean of the last tenth of the evaluations, "area" the mean of all of them, in
-brackets the 95 % bootstrap interval of the mean over seeds; then come the first steps at which the
-mean is at least 0.5 and 0.9. Success counts at any step of an episode, for the robots at its last
-step; for DriveSeek and NoisySeek the numbers are an episode's return. A value within 0.05 of the
-paper's (returns: 5 %) counts as reproduced. The circles in the pictures are the paper's mean at
-four steps. A shell script prints the commands: `python benchmark/tools/run.py
-benchmark/experiments/SCRIPT` trains them; what ends in .py is a command itself, of `algos/` or of
-`benchmark/`. "Before 0.2.0" some environments drew from another random stream: the same seed gives
-other numbers today. The time of a run is the median of what passed on the clock, two runs at a time
-and with other work going on; of runs at once, it is that of all together.
+"Final" is the mean of the last tenth of the evaluations, "area" the mean of all of them, each with
+the 95 % bootstrap interval of the mean over seeds. The columns after them give the first step at
+which the mean over seeds is at least 0.5 and 0.9. Success counts at any step of an episode, for
+robots at its last step; for DriveSeek and NoisySeek the numbers are returns. A value within 0.05 of
+the paper's (returns: 5 %) counts as reproduced. In the pictures, lines are means over seeds, bands
+their 95 % confidence intervals, and circles the paper's mean at four steps.
+
+"Commands" names the shell script that prints them: `python benchmark/tools/run.py
+benchmark/experiments/SCRIPT` runs these. What ends in .py is itself the command, in `algos/` or in
+`benchmark/`. "Before 0.2.0": some environments drew from another random stream then, so the same
+seed gives other numbers today. The time of a run is the median wall-clock time with two runs at a
+time and other work on the machine; for runs at once it is the time of all of them together.
 
 {BLANK.join(papers)}
 
@@ -419,40 +427,64 @@ Table 5 of the paper. `speed/runtime.sh`
 
 {BLANK.join(grids())}
 
-## The weight that finds itself: --alpha auto
+## Adaptive alpha: --alpha auto
 
-Not in the paper: [the rule, and where it loses](../docs/auto_alpha.md). The rows of a table have
-the same seeds and end at the same step.
+Not in the paper: [the rule, and where it loses](../docs/auto_alpha.md). All rows of a table are cut
+to the same seeds and the same last step.
 
 {BLANK.join(ours)}
 
 ## Not run
 
-The cost is what the time of similar runs here makes of it (for a search over batch sizes, of runs
-with the largest): upper bounds, also because those shared their machine with other work.
+The cost is estimated from the time of similar runs (for a search over batch sizes, of runs with the
+largest). It is an upper bound, also because those runs shared their machine with other work.
 
 {table("figure|experiment|methods|runs|cost|commands", missing)}
 """
 
 
 def draw_all() -> None:
-    """Every section's picture, as .svg and .png."""
+    """Every section's picture."""
     for name, methods in read_sections().items():
         curves = []
-        for method, paths in runs_of(methods).items():
-            if method.drawn == "yes" and paths:
+        for method, runs in runs_in(methods).items():
+            if method.drawn == "yes" and runs:
                 pairs = [pair.split(":") for pair in method.means.split()]
                 means = {float(step): float(mean) for step, mean in pairs}
-                curves.append(Curve(method.label, paths, means))
+                curves.append(Curve(method.label, runs, means))
         if curves:
             print(methods[0].title)
-            save_both(draw(curves, [methods[0].metric], methods[0].title), name)
+            save(draw(curves, [methods[0].metric], methods[0].title), [FIGURES / f"{name}.png"])
     for name, _, curves in read_grids():
-        save_both(draw_grid(curves), f"{name}_grid")
+        save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
 
 
-def save_both(figure: Figure, name: str) -> None:
-    save(figure, [BENCHMARK / "figures" / f"{name}{end}" for end in (".svg", ".png")])
+def draw_headline() -> None:
+    """README's picture: what the term changes on four tasks."""
+    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.9), layout="constrained")
+    seeds: list[int] = []
+    for axes, (title, (experiment, *methods, metric)) in zip(row, PANELS.items(), strict=True):
+        for look, method in enumerate(methods):
+            steps, values = read_curve(
+                title, list(runs_of(f"{experiment}/{method}").values()), metric
+            )
+            label = ["without the gradient term", "with it (ReenGAGE)"][look]
+            draw_seeds(axes, steps, values, "ci", look, label)
+            seeds.append(len(values))
+        axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
+        axes.set_xlabel("environment steps")
+        set_scales(axes, metric)
+    row[0].set_ylabel("success")
+    lines, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        lines,
+        labels,
+        title=meaning_of("ci", seeds),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+    )
+    save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
 
 
 def grids() -> list[str]:
@@ -460,17 +492,15 @@ def grids() -> list[str]:
     sections = []
     for name, settings, curves in read_grids():
         first = settings[0]
-        paths = [path for setting in curves for path in csv_files(setting.folder())]
-        found = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+        runs = [run for setting in curves for run in runs_of(setting.folder()).values()]
+        found = [run.settings for run in runs]
         precisions = counted(map(precision, found))
         parts = [
             f"## {first.title}",
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
             f"All in {precisions}. The circles, and the columns beside ours, are the paper's final "
-            "values. Commands (for a GPU: those of `tools/gpu_queue.sh`, with 20 seeds in TF32, in "
-            "another `runs/`):",
-            grid_commands(curves, found[0]["env_id"]),
+            "values. `continuous_seek.sh many` prints the commands, with 20 seeds for all.",
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
         ]
@@ -479,7 +509,7 @@ def grids() -> list[str]:
 
 
 def auto_alpha() -> str:
-    """The table of docs/auto_alpha.md: the weight that finds itself beside none and the best."""
+    """The table of docs/auto_alpha.md: --alpha auto beside no term and the best alpha."""
     rows = []
     for name, methods in read_sections().items():
         measured = measure(methods)
@@ -488,8 +518,8 @@ def auto_alpha() -> str:
             row = [name_of(methods[0]._replace(label=title))]
             row.append(str(len(measured[methods[0]].values)))
             for method in methods:  # none, auto, best
-                finals, areas = final_and_area(measured[method].values)
-                row += [f"{finals.mean():.3f}", f"{areas.mean():.3f}"]
+                found = measured[method]
+                row += [f"{found.finals.mean():.3f}", f"{found.areas.mean():.3f}"]
             best = methods[2:]  # none where nobody has tuned alpha
             row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
             rows.append(row)
@@ -512,23 +542,18 @@ def ratios() -> str:
         shared = set.intersection(*(set(seeds) for seeds in runs if seeds))
         row = [auto.title.removesuffix(", alpha auto"), str(len(shared))]
         for folder, seeds in zip(folders, runs, strict=True):
-            chosen = [path for seed, path in seeds.items() if seed in shared]
+            chosen = [run for seed, run in seeds.items() if seed in shared]
             area = area_of(chosen, auto.metric)
             row.append(f"**{area}**" if folder == auto.folder else area)
         rows.append(row)
     return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
 
 
-def whole_runs(folder: str, steps: int) -> dict[str, Path]:
-    """The files of the runs that are complete, by their seed."""
-    return {path.stem: path for path in csv_files(folder) if is_run(f"{folder}/{path.stem}", steps)}
-
-
-def area_of(paths: list[Path], metric: str) -> str:
+def area_of(runs: list[Run], metric: str) -> str:
     """Of some runs together; nothing of none."""
-    if not paths:
+    if not runs:
         return ""
-    _, values = read_curve(Curve("", paths), metric)
+    _, values = read_curve("", runs, metric)
     _, areas = final_and_area(values)
     return f"{areas.mean():.3f}"
 
@@ -550,6 +575,7 @@ TABLES = [  # the file, and what is between its marks
 
 if __name__ == "__main__":
     draw_all()
+    draw_headline()
     (BENCHMARK / "RESULTS.md").write_text(report())
     for name, make_table in TABLES:
         path = BENCHMARK.parent / name

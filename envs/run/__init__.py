@@ -1,3 +1,4 @@
+# ruff: noqa: F401  (the scripts call all of it run.<name>)
 """What surrounds a run and knows nothing of what is learned: flags, folder, models, checkpoints."""
 
 from envs.messages import BadInput, say, say_once
@@ -19,13 +20,6 @@ from envs.run.flags import (
     parse_args,
 )
 from envs.run.folder import RunFolder
-from envs.run.models import load_networks, show
+from envs.run.models import load_model, load_networks, show
 from envs.run.speed import autocast, compiled, set_up_torch
 from envs.run.state import attributes_of, restore_attributes
-
-__all__ = [
-    "BadInput", "Count", "CountOrZero", "Discount", "Fraction", "NonNegative", "Number", "Positive",
-    "PositiveFraction", "RunArgs", "RunFolder", "Seed", "Width", "attributes_of", "autocast",
-    "check_buffer", "check_first_update", "compiled", "load_networks", "one_sentence", "parse_args",
-    "restore_attributes", "say", "say_once", "set_up_torch", "show",
-]  # fmt: skip

@@ -5,6 +5,7 @@ import csv
 import fcntl
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def pack(content: dict[str, Any]) -> memoryview:
     return memory.getbuffer()
 
 
+def check_readable(name: str, state: Any) -> None:
+    """Raises TypeError if `load` could not read a part of a checkpoint back."""
+    try:
+        torch.load(io.BytesIO(pack({name: state})), weights_only=True)
+    except pickle.UnpicklingError:
+        raise TypeError(
+            f"--resume could not read {name} back: its state_dict may have tensors, numbers, "
+            "strings, lists and dicts of them."
+        ) from None
+
+
 def load(path: str | Path, kind: str) -> dict[str, Any]:
     """What `pack` made and `write` wrote, read as data, never as code.
 
@@ -89,7 +101,7 @@ def load(path: str | Path, kind: str) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(damaged)
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     except FileNotFoundError:
         raise BadInput(f"There is no {kind} {path}.") from None
     except Exception as error:  # a damaged file can fail in any way

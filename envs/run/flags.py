@@ -47,8 +47,12 @@ PLAIN = Range(0, 10**12)
 
 @dataclass
 class RunArgs:
-    """Flags that every script has: where and how it runs, not what it learns."""
+    """Flags that every script has: the environment's form, and where and how the script runs."""
 
+    env_kwargs: str = "{}"
+    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
+    max_episode_steps: CountOrZero = 0
+    """time limit of an episode in steps; 0 is the environment's own"""
     env_threads: Annotated[int, Range(0, 1024)] = 0
     """threads that step simulators; 0 is one per core"""
     log_frequency: Count = 1000
@@ -79,9 +83,9 @@ class RunArgs:
     """compile the losses with their gradients: faster, after a wait of up to a minute"""
 
 
-OF_THE_RUN = {entry.name for entry in fields(RunArgs)}
-# What --evaluate may change beside them: which episodes are played, and how many
+# What --evaluate may change: where and how it runs, which episodes are played, and how many
 OF_THE_EPISODES = {"seed", "eval_episodes", "env_kwargs", "max_episode_steps"}
+OF_THE_RUN = {entry.name for entry in fields(RunArgs)} - OF_THE_EPISODES
 KWARGS_OF_FLAGS = {  # arguments of gymnasium.make that are given otherwise
     "render_mode": "--capture-video or --render",
     "max_episode_steps": "--max-episode-steps",
@@ -154,7 +158,8 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
                 f"{defaults.total_timesteps} of the run in {args.resume}."
             )
     elif seen.evaluate:
-        check_unchanged(args, defaults, set(changed) - OF_THE_RUN - OF_THE_EPISODES, args.evaluate)
+        may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
+        check_unchanged(args, defaults, set(changed) - may_change, args.evaluate)
     elif args.render:
         raise BadInput("--render shows a saved model: give --evaluate too.")
     if args.track and not has_wandb():

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from envs.messages import BadInput, in_one_line, say
 from envs.registry import folder_name
-from envs.run.files import load, lock, pack, write, write_rows
+from envs.run.files import check_readable, load, lock, pack, write, write_rows
 from envs.run.flags import OF_THE_RUN, check_unchanged, from_saved, read_settings
 from envs.run.state import restored, state_of
 from envs.run.versions import versions
@@ -120,7 +120,8 @@ class RunFolder:
         self.device = device
         self.kept = kept
         self.count = kept["count"]
-        self.state()  # what cannot be kept is refused now, not when it is lost
+        for name, state in self.state().items():  # what would be lost is refused now
+            check_readable(name, state)
         if self.rank == 0:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from envs.messages import BadInput, say
 from envs.run.files import load, write
@@ -50,11 +50,16 @@ def show(
     args: Any, make_env: Callable[..., gym.Env], act: Callable[[Obs], np.ndarray], **numbers: float
 ) -> None:
     """What --evaluate shows: the numbers, a film beside the model, a window."""
+    numbers = {name: x.item() if isinstance(x, Tensor) else x for name, x in numbers.items()}
     say("  ".join(f"{name} {round(value, 3)}" for name, value in numbers.items()))
     seed = args.seed + 2_000_000
     if args.capture_video:
         film = Path(args.evaluate).with_suffix(".gif")
-        write(film, Video(make_env, seed).film(act, episodes=4))
+        content = Video(make_env, seed).film(act, episodes=4)
+        try:
+            write(film, content)
+        except OSError as error:
+            raise BadInput(f"{film} cannot be written: {error.strerror}.") from None
         say(f"film: {film}")
     if args.render == "human":
         watch(make_env, seed, act, episodes=4)

@@ -3,37 +3,56 @@
 import functools
 import json
 import types
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from envs.vector_env import VectorEnv
 
-VALUES = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, type(None))
 FIXED = (  # made anew by every process; environments are kept under a name of their own
-    type, types.FunctionType, types.MethodType, functools.partial, torch.device, torch.dtype,
-    VectorEnv,
+    type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
+    torch.device, torch.dtype, VectorEnv,
 )  # fmt: skip
+ARRAY, DICT, ROWS = (
+    "<array>",
+    "<dict>",
+    "<rows>",
+)  # so that a state tells what it is of; an object's is a bare dict
 
 
-def attributes_of(thing: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def attributes_of(
+    thing: Any, without: tuple[str, ...] = (), **rows: dict[str, Any]
+) -> dict[str, Any]:
     """The state of every attribute of an object, but for settings, functions and environments.
+
+    Args:
+        without: attributes that each process makes anew.
+        rows: attribute -> the first rows of each of its arrays or tensors, for a dict of those that
+            are not full yet; the other rows are not kept.
 
     Raises:
         TypeError: an attribute is of a kind that a resumed run would lose.
     """
     name = type(thing).__name__
-    parts = kept_of(thing, without).items()
-    return {key: state_of(part, f"{name}.{key}") for key, part in parts}
+    parts = kept_of(thing, (*without, *rows)).items()
+    state = {key: state_of(part, f"{name}.{key}") for key, part in parts}
+    for key, arrays in rows.items():  # cloned, since a view would be saved with all that it is of
+        state[key] = {ROWS: {k: torch.as_tensor(x).clone() for k, x in arrays.items()}}
+    return state
 
 
 def restore_attributes(thing: Any, state: dict[str, Any], without: tuple[str, ...] = ()) -> None:
     """The opposite of `attributes_of`. Raises KeyError for an attribute that was not kept."""
-    for key, part in kept_of(thing, without).items():
-        setattr(thing, key, restored(part, state[key]))
+    kept = kept_of(thing, without)
+    for key in {**kept, **state}:
+        if key not in without:
+            setattr(thing, key, restored(kept.get(key), state[key]))
 
 
 def kept_of(thing: Any, without: tuple[str, ...]) -> dict[str, Any]:
@@ -46,27 +65,42 @@ def kept_of(thing: Any, without: tuple[str, ...]) -> dict[str, Any]:
     return kept
 
 
+def own_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
+    """A network's parts that are not PyTorch's: path, part, what `state_dict` says of it."""
+    for path, module in network.named_modules():
+        if not type(module).__module__.startswith("torch."):
+            yield path, module, tuple(vars(nn.Module()))
+
+
 def state_of(part: Any, name: str) -> Any:
     """Plain data for `torch.save`, from numbers, strings, tensors, arrays, random generators, what
-    has a `state_dict` (modules, optimizers), and lists, tuples and dicts of them.
+    has a `state_dict` (modules, optimizers), and lists, tuples, deques and dicts of them.
 
     Raises:
         TypeError: it is of another kind, and a resumed run would lose it.
     """
+    if isinstance(part, nn.Module):
+        state = {"weights": part.state_dict()}
+        for path, module, without in own_modules(part):
+            state[f"attributes of {path}"] = attributes_of(module, without)
+        return state
     if hasattr(part, "load_state_dict"):
         return part.state_dict()
-    if isinstance(part, np.random.Generator):
-        return json.dumps(part.bit_generator.state)
-    if isinstance(part, np.ndarray | np.generic):
-        return torch.from_numpy(np.array(part))
-    if isinstance(part, list | tuple):
-        return [state_of(item, f"{name}[{i}]") for i, item in enumerate(part)]
-    if isinstance(part, dict):
-        return {key: state_of(item, f"{name}[{key!r}]") for key, item in part.items()}
-    if isinstance(part, (Tensor, *VALUES)):
-        return part
     if is_dataclass(part):
         return attributes_of(part)
+    if isinstance(part, np.random.Generator):
+        return {"stream": json.dumps(part.bit_generator.state)}
+    if isinstance(part, torch.Generator):
+        return {"stream": part.get_state()}
+    if isinstance(part, np.ndarray | np.generic) and part.dtype.kind in "biuf":
+        return {ARRAY: torch.from_numpy(np.array(part))}
+    if isinstance(part, dict):
+        return {DICT: [state_of(item, f"{name}[{item[0]!r}]") for item in part.items()]}
+    if isinstance(part, list | tuple | deque):
+        items = [state_of(item, f"{name}[{i}]") for i, item in enumerate(part)]
+        return tuple(items) if isinstance(part, tuple) else items
+    if isinstance(part, Tensor) or type(part) in PLAIN:
+        return part
     kind = type(part).__name__
     raise TypeError(
         f"--resume would lose {name}, a {kind}: give it state_dict and load_state_dict."
@@ -74,24 +108,57 @@ def state_of(part: Any, name: str) -> Any:
 
 
 def restored(part: Any, state: Any) -> Any:
-    """`part` with the content of its `state_of`, in place where that is possible."""
-    if hasattr(part, "load_state_dict"):
+    """`part` with the content of its `state_of`, in place where that is possible.
+
+    Raises:
+        ValueError: the state is that of an object, and there is none to restore.
+    """
+    if isinstance(part, nn.Module):
+        part.load_state_dict(state["weights"])
+        for path, module, without in own_modules(part):
+            restore_attributes(module, state[f"attributes of {path}"], without)
+    elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
-    elif isinstance(part, np.random.Generator):
-        part.bit_generator.state = json.loads(state)
-    elif isinstance(part, np.ndarray) and part.shape == tuple(state.shape):
-        part[...] = state.numpy()
-    elif isinstance(part, np.ndarray | np.generic):
-        return state.numpy()[()]
-    elif isinstance(part, Tensor) and part.shape == state.shape:
-        part.data.copy_(state)
-    elif isinstance(part, list | tuple) and len(part) == len(state):
-        items = [restored(*pair) for pair in zip(part, state, strict=True)]
-        return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
     elif is_dataclass(part):
         restore_attributes(part, state)
-    elif isinstance(part, dict):
-        part.update({key: restored(part.get(key), item) for key, item in state.items()})
+    elif isinstance(part, np.random.Generator):
+        part.bit_generator.state = json.loads(state["stream"])
+    elif isinstance(part, torch.Generator):
+        part.set_state(state["stream"])
+    elif isinstance(state, list | tuple):
+        return restored_items(part, state)
+    elif isinstance(state, dict) and ROWS in state:
+        for key, rows in state[ROWS].items():
+            torch.as_tensor(part[key])[: len(rows)] = rows
+    elif isinstance(state, dict) and DICT in state:
+        before = part if isinstance(part, dict) else {}
+        pairs = [(key, restored(before.get(key), item)) for key, item in state[DICT]]
+        before.clear()
+        before.update(pairs)
+        return before
+    elif isinstance(state, dict) and ARRAY in state:
+        array = state[ARRAY].numpy()
+        if not isinstance(part, np.ndarray) or part.shape != array.shape:
+            return array[()]
+        part[...] = array
+    elif isinstance(state, dict):
+        raise ValueError("it has an object that is made only later in the run")
+    elif isinstance(part, Tensor) and isinstance(state, Tensor):
+        if part.shape != state.shape:
+            return state.to(part.device)
+        part.data.copy_(state)
     else:
         return state
     return part
+
+
+def restored_items(part: Any, state: list | tuple) -> list | tuple | deque:
+    """A list, tuple or deque, with what was there before restored in place."""
+    before = list(part) if isinstance(part, list | tuple | deque) else []
+    before += [None] * (len(state) - len(before))
+    items = [restored(item, its_state) for item, its_state in zip(before, state, strict=False)]
+    if isinstance(part, deque):
+        return deque(items, part.maxlen)
+    if hasattr(part, "_fields"):  # of a NamedTuple
+        return type(part)(*items)
+    return tuple(items) if isinstance(state, tuple) else items

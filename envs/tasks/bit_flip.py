@@ -7,25 +7,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import WrapperSpec
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
 from envs.drawing import draw_bits
-from envs.registry import task
+from envs.messages import BadInput
+from envs.tasks.sizes import SIZES
 from envs.wrappers import KEYS, Obs
-
-
-@task(r"BitFlip([1-9]\d*)-v0")
-def register(d: str) -> None:
-    """BitFlip<d>-v0 for any number d of bits; d steps an episode."""
-    gym.register(
-        f"BitFlip{d}-v0",
-        f"{__name__}:BitFlip",
-        kwargs={"d": int(d)},
-        max_episode_steps=int(d),
-    )
 
 
 class BitFlip(BatchEnv):
@@ -42,9 +33,9 @@ class BitFlip(BatchEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
 
-    def __init__(self, d: int, render_mode: str | None = None):
+    def __init__(self, d: int = 20, render_mode: str | None = None):
         if d < 1:
-            raise ValueError(f"BitFlip needs d >= 1, not d = {d}.")
+            raise BadInput(f"BitFlip needs d >= 1, not d = {d}.")
         self.render_mode = render_mode
         bits = Box(0.0, 1.0, (d,), np.float32)
         self.observation_space = Dict(dict.fromkeys(KEYS, bits))
@@ -85,5 +76,19 @@ class BitFlip(BatchEnv):
         return draw_bits(self.state[0], self.goal[0])
 
 
-for bits in (20, 40):  # the paper's
-    register(str(bits))
+def limit_by_bits(env: gym.Env) -> gym.Env:
+    """As many steps as there are bits, where nobody has set another time limit."""
+    if env.spec.max_episode_steps is not None:
+        return env
+    return gym.wrappers.TimeLimit(env, int(env.action_space.n))
+
+
+for bits in SIZES:
+    gym.register(
+        f"BitFlip{bits}-v0", f"{__name__}:BitFlip", max_episode_steps=bits, kwargs={"d": bits}
+    )
+gym.register(
+    "BitFlip-v0",
+    f"{__name__}:BitFlip",
+    additional_wrappers=(WrapperSpec("LimitByBits", f"{__name__}:limit_by_bits", {}),),
+)

@@ -11,20 +11,10 @@ from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
 from envs.drawing import draw_walk
-from envs.registry import task
+from envs.messages import BadInput
 from envs.rewards import negative_distance, negative_distance_gradient
+from envs.tasks.sizes import register_sizes
 from envs.wrappers import KEYS, Obs, Step
-
-
-@task(r"ContinuousSeek([1-9]\d*)(Dense)?-v0")
-def register(d: str, dense: str | None = None) -> None:
-    """ContinuousSeek<d>-v0 and ContinuousSeek<d>Dense-v0 for any d; 10 steps an episode."""
-    gym.register(
-        f"ContinuousSeek{d}{dense or ''}-v0",
-        f"{__name__}:ContinuousSeek",
-        kwargs={"d": int(d), "reward_type": "dense" if dense else "sparse"},
-        max_episode_steps=10,
-    )
 
 
 class ContinuousSeek(gym.Env):
@@ -39,7 +29,7 @@ class ContinuousSeek(gym.Env):
         d: dimensions of state, goal and action, at least 1.
         reward_type: "sparse" (the paper's) or "dense".
         scale: the unit of length, above 0: it multiplies D, an action's step and the tolerance of
-            0.1, so that the same task is told in other numbers (paper: 1).
+            0.1, which is the same task in other units (paper: 1).
         render_mode: "rgb_array" draws the first two dimensions: visited states, the goal and its
             tolerance.
     """
@@ -50,18 +40,18 @@ class ContinuousSeek(gym.Env):
 
     def __init__(
         self,
-        d: int,
+        d: int = 5,
         reward_type: str = "sparse",
         render_mode: str | None = None,
         scale: float = 1.0,
     ):
         if d < 1 or reward_type not in ("sparse", "dense"):
-            raise ValueError(
+            raise BadInput(
                 "ContinuousSeek needs d >= 1 and a sparse or dense reward, "
                 f"not d = {d} and '{reward_type}'."
             )
         if not 0 < scale < np.inf:
-            raise ValueError(f"ContinuousSeek needs a scale above 0, not {scale}.")
+            raise BadInput(f"ContinuousSeek needs a scale above 0, not {scale}.")
         self.scale = scale
         self.D = scale * self.D
         self.TOLERANCE = scale * self.TOLERANCE
@@ -123,6 +113,6 @@ class ContinuousSeek(gym.Env):
         }
 
 
-for size in (5, 10, 20):  # the paper's
-    register(str(size))
-    register(str(size), "Dense")
+for pattern, kind in (("ContinuousSeek{}-v0", "sparse"), ("ContinuousSeek{}Dense-v0", "dense")):
+    register_sizes(pattern, f"{__name__}:ContinuousSeek", "d", 10, reward_type=kind)
+gym.register("ContinuousSeek-v0", f"{__name__}:ContinuousSeek", max_episode_steps=10)

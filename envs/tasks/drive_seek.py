@@ -9,20 +9,10 @@ from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 from numpy.random import Generator
 
-from envs.registry import task
+from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
+from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs
-
-
-@task(r"DriveSeek([1-9]\d*)?-v0")
-def register(n_max: str | None = None) -> None:
-    """DriveSeek<n_max>-v0 for any n_max, DriveSeek-v0 for the paper's 200; 40 steps an episode."""
-    gym.register(
-        f"DriveSeek{n_max or ''}-v0",
-        f"{__name__}:DriveSeek",
-        kwargs={"n_max": int(n_max or 200)},
-        max_episode_steps=40,
-    )
 
 
 class DriveSeek(GoalSetEnv):
@@ -47,7 +37,7 @@ class DriveSeek(GoalSetEnv):
         grid = np.meshgrid(line, line, indexing="ij")
         self.cells = np.stack(grid, -1).reshape(-1, 2)  # (441, 2), sorted
         if not 1 <= n_max <= len(self.cells):
-            raise ValueError(f"DriveSeek needs n_max from 1 to {len(self.cells)}, not {n_max}.")
+            raise BadInput(f"DriveSeek needs n_max from 1 to {len(self.cells)}, not {n_max}.")
         self.n_max = n_max
         self.render_mode = render_mode
         edge = self.reach + 0.5
@@ -101,4 +91,5 @@ def direction(angle: ndarray) -> ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-register()
+register_sizes("DriveSeek{}-v0", f"{__name__}:DriveSeek", "n_max", 40)
+gym.register("DriveSeek-v0", f"{__name__}:DriveSeek", max_episode_steps=40)

@@ -1,7 +1,7 @@
 """Gymnasium-Robotics' Fetch and Shadow hand environments: same numbers, less time and memory.
 
-`register()` points the package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes
-below, where
+`register()` mends what MuJoCo 4 breaks in the package, for all of its environments, and points the
+package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below, where
 
 - the hands look joints and sites up once, not by name at every step; what they return is the
   package's to the bit;
@@ -44,6 +44,7 @@ from gymnasium_robotics.envs.shadow_dexterous_hand import (  # noqa: E402
     manipulate_pen_touch_sensors,
     reach,
 )
+from gymnasium_robotics.utils import mujoco_utils  # noqa: E402
 from gymnasium_robotics.utils.mujoco_utils import MujocoModelNames  # noqa: E402
 from gymnasium_robotics.utils.rotations import euler2quat, quat2euler  # noqa: E402
 
@@ -343,11 +344,39 @@ CLASSES = (
 )
 
 
+def get_joint_qpos(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
+    """A joint's position: (7,) where it is free, (4,) for a ball, else (1,)."""
+    return data.joint(name).qpos.copy()
+
+
+def get_joint_qvel(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
+    """A joint's velocity: (6,) where it is free, (3,) for a ball, else (1,)."""
+    return data.joint(name).qvel.copy()
+
+
+def set_joint_qpos(
+    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
+) -> None:
+    """Sets a joint's position, in the shape of `get_joint_qpos` or as one number."""
+    data.joint(name).qpos[:] = value
+
+
+def set_joint_qvel(
+    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
+) -> None:
+    """Sets a joint's velocity, in the shape of `get_joint_qvel` or as one number."""
+    data.joint(name).qvel[:] = value
+
+
 def register() -> None:
     """Makes `gym.make` build the classes of this file under the package's names.
 
-    Calling it again changes nothing.
+    The package's own functions of joints fail from MuJoCo 4 on: they look a joint's type up in a
+    tuple of enumeration members, which an integer no longer equals from the right. All of its
+    environments get ours. Calling this again changes nothing.
     """
+    for function in (get_joint_qpos, get_joint_qvel, set_joint_qpos, set_joint_qvel):
+        setattr(mujoco_utils, function.__name__, function)
     gym.register_envs(gymnasium_robotics)
     ours = {}
     for cls in CLASSES:

@@ -9,20 +9,10 @@ from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 from numpy.random import Generator
 
-from envs.registry import task
+from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
+from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs
-
-
-@task(r"NoisySeek([1-9]\d*)?-v0")
-def register(n_max: str | None = None) -> None:
-    """NoisySeek<n_max>-v0 for any n_max, NoisySeek-v0 for the paper's 200; 40 steps an episode."""
-    gym.register(
-        f"NoisySeek{n_max or ''}-v0",
-        f"{__name__}:NoisySeek",
-        kwargs={"n_max": int(n_max or 200)},
-        max_episode_steps=40,
-    )
 
 
 class NoisySeek(GoalSetEnv):
@@ -42,7 +32,7 @@ class NoisySeek(GoalSetEnv):
 
     def __init__(self, n_max: int = 200, render_mode: str | None = None):
         if n_max < 1:
-            raise ValueError(f"NoisySeek needs n_max of at least 1, not {n_max}.")
+            raise BadInput(f"NoisySeek needs n_max of at least 1, not {n_max}.")
         self.n_max = n_max
         self.render_mode = render_mode
         anywhere = Box(-np.inf, np.inf, (2,))
@@ -92,4 +82,5 @@ class NoisySeek(GoalSetEnv):
         }
 
 
-register()
+register_sizes("NoisySeek{}-v0", f"{__name__}:NoisySeek", "n_max", 40)
+gym.register("NoisySeek-v0", f"{__name__}:NoisySeek", max_episode_steps=40)

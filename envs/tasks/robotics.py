@@ -6,26 +6,27 @@ package's own. The package loads MuJoCo, so it is imported when one of its names
 
 import os
 
-from envs.registry import RENAMED, task
+from envs.messages import BadInput, in_one_line
 
-RENAMED["HandReach-v2"] = "HandReach-v3"
-RENAMED["HandReachDense-v2"] = "HandReachDense-v3"
+NAMES = ("Fetch", "Hand", "PointMaze_", "AntMaze_", "Adroit", "FrankaKitchen")  # their beginnings
+RENAMED = {  # names that the package has dropped -> their successors
+    "HandReach-v2": "HandReach-v3",
+    "HandReachDense-v2": "HandReachDense-v3",
+}
 
 
-@task(r"(?:Fetch|Hand|PointMaze_|AntMaze_|Adroit|FrankaKitchen).*")
 def register() -> None:
     """Registers all names of the package; calling it again changes nothing.
 
     Raises:
-        ValueError: MuJoCo cannot be loaded.
+        BadInput: MuJoCo cannot be loaded.
     """
     try:
         from envs.tasks import fast_robotics
-    except (
-        Exception
-    ) as error:  # RuntimeError for a wrong MUJOCO_GL; each system fails in its own way
+    except Exception as error:  # each graphics backend fails in its own way
         backend = os.environ.get("MUJOCO_GL", "")
-        raise ValueError(
-            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; unset it, or try egl): {error}"
-        ) from None
+        raise BadInput(
+            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; unset it, or try egl): "
+            f"{in_one_line(error)}"
+        ) from error
     fast_robotics.register()

@@ -12,19 +12,9 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
-from envs.registry import task
+from envs.messages import BadInput
+from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs
-
-
-@task(r"Rotation(Dense|Sparse)([1-9]\d*)-v0")
-def register(kind: str, d: str) -> None:
-    """RotationDense<d>-v0 and RotationSparse<d>-v0 for any d >= 2; 10 steps an episode."""
-    gym.register(
-        f"Rotation{kind}{d}-v0",
-        f"{__name__}:Rotation",
-        kwargs={"d": int(d), "reward_type": kind.lower()},
-        max_episode_steps=10,
-    )
 
 
 def random_rotation(d: int, rng: Generator) -> ndarray:
@@ -54,13 +44,13 @@ class Rotation(BatchEnv):
 
     def __init__(
         self,
-        d: int,
+        d: int = 2,
         reward_type: str = "dense",
         rotation_seed: int = 0,
         render_mode: str | None = None,
     ):
         if d < 2 or reward_type not in ("dense", "sparse"):
-            raise ValueError(
+            raise BadInput(
                 "Rotation needs d >= 2 and a dense or sparse reward, "
                 f"not d = {d} and '{reward_type}'."
             )
@@ -120,3 +110,10 @@ class Rotation(BatchEnv):
     ) -> ndarray:
         """Gradient of the reward by the desired goal: (..., d), (..., d) -> (..., d)."""
         return achieved_goal.copy()
+
+
+for kind in ("Dense", "Sparse"):
+    register_sizes(
+        f"Rotation{kind}{{}}-v0", f"{__name__}:Rotation", "d", 10, reward_type=kind.lower()
+    )
+gym.register("Rotation-v0", f"{__name__}:Rotation", max_episode_steps=10)

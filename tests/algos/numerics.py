@@ -89,10 +89,12 @@ def make_agent(script: ModuleType, args: Any, **dims: Any) -> Any:
         dims: obs_dim, goal_dim, action_dim, or what else the agent asks of environments.
     """
     agent = script.Agent(SimpleNamespace(**dims), args, CPU)
-    for name, module in vars(agent).items():
-        if isinstance(module, nn.Module) and name != "weight":
-            module.double()
-            for layer in module.modules():
+    for name, part in vars(agent).items():
+        if isinstance(part, Tensor):
+            part.data = part.data.double()
+        if isinstance(part, nn.Module) and name != "auto_alpha":
+            part.double()
+            for layer in part.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
                     nn.init.normal_(layer.bias, std=0.3)  # other than 0, so nothing is symmetric

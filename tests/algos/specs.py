@@ -1,7 +1,8 @@
 """What the tests need to know of each script in algos/, in this one place.
 
-A new script gets an entry in SPECS. Until then exactly one test fails, and says so. Scripts whose
-name starts with EXPERIMENT are left alone by every test, so that an experiment can live in algos/.
+A new script gets an entry in SPECS. Until then exactly one test fails, and says so. On its first
+days four lines are enough: `flags`, `env_id`, `targets` and `spied`. Scripts whose name starts with
+EXPERIMENT are left alone by every test, so that an experiment can live in algos/.
 """
 
 from dataclasses import dataclass, field
@@ -28,8 +29,8 @@ class Spec:
 
     own_tests: str = ""
     """the file that tests this script instead of the tests for all; only test_copies.py stays"""
-    max_lines: int = 600
-    """what a reader can walk through in one sitting"""
+    is_finished: bool = False
+    """whether test_copies.py looks at it: what it copies, how long and how dense it is"""
     flags: str = ""
     """a run of 60 steps with evaluations at 0, 30 and 60"""
     env_id: str = ""
@@ -43,7 +44,7 @@ class Spec:
     spied: str = ""
     """flags of a run in the Spy environment of spy.py, see test_loops.py"""
     lessons: tuple[Lesson, ...] = ()
-    """what it learns in test_learning.py"""
+    """what it learns in test_learning.py; a finished script has one"""
 
     @property
     def networks(self) -> set[str]:
@@ -95,6 +96,7 @@ DRIVE_LESSON = Lesson(
 
 SPECS = {
     "ddpg_her": Spec(
+        is_finished=True,
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
@@ -102,6 +104,7 @@ SPECS = {
         lessons=(SEEK_LESSON,),
     ),
     "ddpg_her_reengage": Spec(
+        is_finished=True,
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_actor": "actor", "target_critic": "critic"},
@@ -109,6 +112,7 @@ SPECS = {
         lessons=(SEEK_LESSON,),
     ),
     "sac_her_reengage": Spec(
+        is_finished=True,
         flags=SEEK_1,
         env_id="ContinuousSeek1-v0",
         targets={"target_critics": "critics"},
@@ -116,6 +120,7 @@ SPECS = {
         lessons=(SAC_LESSON,),
     ),
     "dqn_her_reengage_bitflip": Spec(
+        is_finished=True,
         flags=FLIP_3,
         env_id="BitFlip3-v0",
         metric="success_once",
@@ -128,6 +133,7 @@ SPECS = {
         ),
     ),
     "ddpg_multi_reengage": Spec(
+        is_finished=True,
         flags=DRIVE_5,
         env_id="DriveSeek5-v0",
         metric="episodic_return",
@@ -135,14 +141,15 @@ SPECS = {
         spied=f"{SPIED_SETS} --alpha 0.5",
         lessons=(DRIVE_LESSON,),
     ),
-    "ddpg_her_reengage_torchrun": Spec(own_tests="test_torchrun.py"),
+    "ddpg_her_reengage_torchrun": Spec(own_tests="test_torchrun.py", is_finished=True),
     # Arithmetic of its own, a loop over groups of runs, and other files
-    MANY: Spec(own_tests="test_many_runs.py"),
+    MANY: Spec(own_tests="test_many_runs.py", is_finished=True),
 }
 
 ALL_SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("[!_]*.py"))
 UNKNOWN = [
     script for script in ALL_SCRIPTS if script not in SPECS and not script.startswith(EXPERIMENT)
 ]
-COPIES = [script for script in ALL_SCRIPTS if script in SPECS]  # what test_copies.py compares
-SCRIPTS = [script for script in COPIES if not SPECS[script].own_tests]
+KNOWN = [script for script in ALL_SCRIPTS if script in SPECS]
+FINISHED = [script for script in KNOWN if SPECS[script].is_finished]
+SCRIPTS = [script for script in KNOWN if not SPECS[script].own_tests]

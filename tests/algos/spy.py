@@ -1,17 +1,17 @@
-"""An environment that writes down what is done with it, and a script's main, run and written down.
+"""An environment that writes down what is done with it, and a script whose main is watched.
 
 Registers Spy-v0 (actions are vectors), SpyDiscrete-v0 and SpySets-v0 (the goal is a set of goals).
 """
 
 import ast
-import importlib
+import importlib.util
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy import ndarray
-from specs import SPECS
+from specs import ROOT, SPECS
 from torch import Tensor
 
 from envs.wrappers import KEYS, Obs, Step
@@ -153,7 +153,7 @@ class Update:
     step: int  # environment steps before it
     batch: Any
     reward_grad: Tensor | None
-    info: dict[str, Tensor]
+    curves: dict[str, Tensor]
     online: dict[str, dict[str, Tensor]]  # networks after it
 
 
@@ -197,43 +197,57 @@ def weights(agent: Any, names: Any) -> dict[str, dict[str, Tensor]]:
     return found
 
 
-def watch(script: str, flags: str, run_dir: Path) -> Watched:
-    """Runs a script's main in this process, with `flags`, and writes down what it does."""
-    module = importlib.import_module(f"algos.{script}")
-    spec = SPECS[script]
-    notes = Watched(module, dict(vars(module)))
-    names = notes.names
+def load_script(script: str) -> ModuleType:
+    """A script as a module of its own, so that its functions can be replaced."""
+    path = ROOT / "algos" / f"{script}.py"
+    found = importlib.util.spec_from_file_location(f"watched.{script}", path)
+    module = importlib.util.module_from_spec(found)
+    sys.modules[module.__name__] = module  # where a class finds the file that it is from
+    found.loader.exec_module(module)
+    return module
 
-    def make_agent(*arguments: Any) -> Any:
-        agent = module.Agent(*arguments)
-        notes.initial = weights(agent, [*spec.networks, *spec.targets])
-        for name in {spec.policy, *spec.targets}:
-            if hasattr(getattr(agent, name), "act"):
-                listen(notes, agent, name)
-        return agent
 
-    def update(agent: Any, batch: Any, args: Any, *reward_grad: Any) -> dict[str, Tensor]:
-        info = module.update(agent, batch, args, *reward_grad)
-        online = weights(agent, spec.networks)
-        step = names["count"].global_step
-        notes.updates.append(Update(step, batch, *(reward_grad or [None]), info, online))
-        return info
-
-    def report(*arguments: Any) -> None:
-        notes.is_evaluating = True
-        module.report(*arguments)
-        notes.is_evaluating = False
-
-    names.update(Agent=make_agent, update=update, report=report)
-    if "learn" in names:  # it calls update
-        names["learn"] = FunctionType(module.learn.__code__, names)
+def run_main(module: ModuleType, flags: str, run_dir: Path) -> None:
+    """The main of a script, in this process and in the module's own namespace."""
     source = Path(module.__file__)
     main = ast.parse(source.read_text()).body[-1]
     assert isinstance(main, ast.If), f"{source.name} does not end with its main"
     code = compile(ast.Module(main.body, type_ignores=[]), str(source), "exec")
     command = [str(source), *flags.split(), "--run-dir", str(run_dir)]
     with as_a_process_of_its_own(command):
-        exec(code, names)
+        exec(code, vars(module))
+
+
+def watch(script: str, flags: str, run_dir: Path) -> Watched:
+    """Runs a script's main in this process and writes down what it does."""
+    module = load_script(script)
+    spec = SPECS[script]
+    names = vars(module)
+    notes = Watched(module, names)
+    make_agent, make_step, evaluate = module.Agent, module.update, module.evaluate_and_save
+
+    def noted_agent(*arguments: Any) -> Any:
+        agent = make_agent(*arguments)
+        notes.initial = weights(agent, [*spec.networks, *spec.targets])
+        for name in {spec.policy, *spec.targets}:
+            if hasattr(getattr(agent, name), "act"):
+                listen(notes, agent, name)
+        return agent
+
+    def noted_update(agent: Any, batch: Any, args: Any, *more: Any) -> dict[str, Tensor]:
+        curves = make_step(agent, batch, args, *more)
+        online = weights(agent, spec.networks)
+        step = names["count"].global_step
+        notes.updates.append(Update(step, batch, *(more or [None]), curves, online))
+        return curves
+
+    def noted_evaluation(*arguments: Any) -> None:
+        notes.is_evaluating = True
+        evaluate(*arguments)
+        notes.is_evaluating = False
+
+    names.update(Agent=noted_agent, update=noted_update, evaluate_and_save=noted_evaluation)
+    run_main(module, flags, run_dir)
     return notes
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from conftest import run_script
-from specs import SCRIPTS, SPECS, Lesson
+from specs import FINISHED, SCRIPTS, SPECS, Lesson
 
 LESSONS = [(script, lesson) for script in SCRIPTS for lesson in SPECS[script].lessons]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_has_a_lesson(script: str) -> None:
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if script in FINISHED])
+def test_every_finished_script_has_a_lesson(script: str) -> None:
     assert SPECS[script].lessons, f"give {script} a Lesson in tests/algos/specs.py"
 
 

@@ -1,4 +1,4 @@
-"""An interrupted run that is resumed ends as the run that nothing interrupted, bit for bit."""
+"""The same command again goes on: as the run that nothing interrupted, bit for bit."""
 
 import csv
 import itertools
@@ -145,7 +145,10 @@ def whole(script: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cwd / "run"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+GOES_ON_BY = {signal.SIGTERM: "the same command", signal.SIGINT: "--resume"}
+
+
+@pytest.mark.parametrize("number", GOES_ON_BY)
 def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     number: int, script: str, whole: Path, tmp_path: Path
 ):
@@ -154,40 +157,66 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     assert (ended.returncode, ended.stderr) == (128 + number, "")
     last = ended.stdout.splitlines()[-1]
     assert last.startswith(f"{signal.Signals(number).name}: ended at step ")
-    assert last.endswith(f"go on with --resume {tmp_path / 'run'}.")
+    assert last.endswith(f"go on with the same --run-dir, or with --resume {tmp_path / 'run'}.")
     assert len(rows_of(tmp_path / "run")) == 2
 
-    ended = run(script, "--resume", "run", cwd=tmp_path, before=checkpoint_often)
+    flags = SMALL[script] if GOES_ON_BY[number] == "the same command" else ["--resume", "run"]
+    ended = run(script, *flags, cwd=tmp_path, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert_equal_runs(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize("moment", [60, 63])
-def test_a_run_that_is_killed_while_it_writes_a_file_ends_as_the_others_when_it_is_resumed(
+def test_a_run_that_is_killed_while_it_writes_a_file_goes_on_by_the_same_command(
     moment: int, script: str, whole: Path, tmp_path: Path
 ):
     ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(kill_at, moment))
     assert ended.returncode == -signal.SIGKILL
-    ended = run(script, "--resume", "run", cwd=tmp_path, before=checkpoint_often)
+    ended = run(script, *SMALL[script], cwd=tmp_path, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert ", from step " in ended.stdout
     assert_equal_runs(tmp_path / "run", whole)
 
 
-# What a resumed run says, and writes
-
-
-def resumed(flags: list, cwd: Path, step: int, script: str = PLAIN) -> Path:
-    """The folder of a run that was interrupted at a step and resumed."""
-    before = partial(signal_at, step, signal.SIGTERM)
-    ended = run(script, *flags, cwd=cwd, before=before)
-    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
-    ended = run(script, "--resume", "run", cwd=cwd, before=checkpoint_often)
+@pytest.mark.parametrize("moment", [1, 7, 18, 22])
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(moment: int, tmp_path: Path):
+    for name, before in {"whole": checkpoint_often, "killed": partial(kill_at, moment)}.items():
+        (tmp_path / name).mkdir()
+        ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path / name, before=before)
+    assert ended.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "run" / "checkpoint.pt").exists()
+    ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path / "killed", before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert ", from the beginning: " in ended.stdout
+    folder = tmp_path / "killed" / "run"
+    assert_equal_runs(folder, tmp_path / "whole" / "run")
+    assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
+
+
+# What a run that goes on says, and writes
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def interrupt(flags: list, cwd: Path, step: int = 46, script: str = PLAIN) -> Path:
+    """The folder of a run that was interrupted at a step."""
+    ended = run(script, *flags, cwd=cwd, before=partial(signal_at, step, signal.SIGTERM))
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
     return cwd / "run"
 
 
+def resumed(flags: list, cwd: Path, step: int = 46, script: str = PLAIN) -> Path:
+    """The folder of a run that was interrupted at a step and resumed."""
+    folder = interrupt(flags, cwd, step, script)
+    ended = run(script, "--resume", "run", cwd=cwd, before=checkpoint_often)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return folder
+
+
 def test_tensorboard_has_every_point_once_and_the_clock_goes_on(tmp_path: Path):
-    folder = resumed(SMALL[PLAIN], tmp_path, 46)
+    folder = resumed(SMALL[PLAIN], tmp_path)
     assert points(folder, "charts/buffer_fill") == list(range(10, 121, 10))
     assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
     with open(folder / "metrics.csv", newline="") as file:
@@ -201,45 +230,75 @@ def test_points_and_rows_after_the_checkpoint_come_only_once(tmp_path: Path):
     folder = tmp_path / "run"
     assert [row["global_step"] for row in rows_of(folder)] == ["0", "30", "60", "90"]
     before = partial(signal_at, 61, signal.SIGTERM)
-    assert run(PLAIN, "--resume", "run", cwd=tmp_path, before=before).returncode == 143
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == 143
     assert [row["global_step"] for row in rows_of(folder)] == ["0", "30", "60"]
-    assert run(PLAIN, "--resume", "run", cwd=tmp_path).returncode == 0
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
     assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
+def before_each_checkpoint(do: Callable[[run_folder.RunFolder], None]) -> None:
+    write = run_folder.RunFolder.write
+
+    def do_and_write(self: run_folder.RunFolder, name: str, content: memoryview) -> None:
+        if name == "checkpoint.pt":
+            do(self)
+        write(self, name, content)
+
+    run_folder.RunFolder.write = do_and_write
+
+
 def kill_instead_of_checkpoint(step: int) -> None:
-    checkpoint_often()
-    save = run_folder.RunFolder._save_checkpoint
-
-    def save_or_be_killed(self: run_folder.RunFolder) -> None:
-        if self.count.global_step == step:
+    def be_killed(folder: run_folder.RunFolder) -> None:
+        if folder.count.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
-        save(self)
 
-    run_folder.RunFolder._save_checkpoint = save_or_be_killed
+    checkpoint_often()
+    before_each_checkpoint(be_killed)
 
 
-def test_a_complete_run_says_so_and_is_left_as_it_is(tmp_path: Path):
+@pytest.mark.parametrize("flags", [SMALL[PLAIN], ["--resume", "run"]])
+def test_a_complete_run_says_so_and_is_left_as_it_is(flags: list, tmp_path: Path):
     assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
-    folder = tmp_path / "run"
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    ended = run(PLAIN, "--resume", folder, cwd=tmp_path)
-    last = ended.stdout.splitlines()[-1]
+    before = contents(tmp_path / "run")
+    ended = run(PLAIN, *flags, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert last == f"{folder} is complete; more than --total-timesteps 120 trains on."
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
+    assert contents(tmp_path / "run") == before
+
+
+OTHER_SETTINGS = {
+    "--batch-size 8": "--batch-size 8 does not go with {run}, where it is 16.",
+    "--tau 0.5 --gamma 0.5": "--gamma 0.5 does not go with {run}, where it is 0.95.",
+    "--no-save-model": "--save-model False does not go with {run}, where it is True.",
+    "--total-timesteps 240": "--total-timesteps 240 does not go with {run}, where it is 120.",
+}
+
+
+@pytest.mark.parametrize("more", OTHER_SETTINGS)
+def test_other_settings_do_not_go_on_and_the_first_that_differs_is_named(more: str, tmp_path: Path):
+    folder = interrupt(SMALL[PLAIN], tmp_path)
+    before = contents(folder)
+    ended = run(PLAIN, *SMALL[PLAIN], *more.split(), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == OTHER_SETTINGS[more].format(run=folder) + "\n"
+    assert contents(folder) == before
+
+
+def test_another_script_does_not_go_on(tmp_path: Path):
+    folder = interrupt(SMALL[PLAIN], tmp_path)
+    ended = run(REENGAGE, *SMALL[PLAIN], cwd=tmp_path)
+    sentence = f"The run in {folder} is of ddpg_her.py, not of ddpg_her_reengage.py.\n"
+    assert (ended.returncode, ended.stderr) == (2, sentence)
 
 
 def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path):
-    before = partial(signal_at, 46, signal.SIGTERM)
-    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == 143
-    path = tmp_path / "run" / "args.json"
+    path = interrupt(SMALL[PLAIN], tmp_path) / "args.json"
     args = json.loads(path.read_text())
     args["versions"]["torch"] = "0.1"
     path.write_text(json.dumps(args))
     ended = run(PLAIN, "--resume", "run", cwd=tmp_path)
     assert ended.returncode == 0
-    sentence = f"torch was '0.1' and is '{torch.__version__}': not bit for bit from here on."
+    sentence = f"torch was '0.1' and is '{torch.__version__}': not bit for bit."
     assert ended.stdout.splitlines()[0] == sentence
 
 
@@ -254,17 +313,15 @@ def test_more_steps_train_on_as_if_they_had_been_asked_for_at_first(tmp_path: Pa
     assert_equal_runs(tmp_path / "short" / "run", tmp_path / "long" / "run")
 
 
-def test_of_two_resumes_at_once_one_wins_and_the_other_says_so(tmp_path: Path):
-    before = partial(signal_at, 46, signal.SIGTERM)
-    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == 143
-    places = [tmp_path / "one", tmp_path / "other"]
+def test_of_two_equal_commands_at_once_one_wins_and_the_other_says_so(tmp_path: Path):
+    flags = [*SMALL[PLAIN], "--run-dir", tmp_path / "run"]
     commands = []
-    for place in places:
+    for place in (tmp_path / "one", tmp_path / "other"):
         place.mkdir()
-        commands.append(Command(PLAIN, "--resume", tmp_path / "run", cwd=place, before=slow_steps))
+        commands.append(Command(PLAIN, *flags, cwd=place, before=slow_steps))
     first, second = sorted(command.wait() for command in commands)
     assert (first.returncode, first.stderr) == (0, "")
-    sentence = f"Another process is writing to {tmp_path / 'run'}.\n"
+    sentence = f"Another process is training in {tmp_path / 'run'}.\n"
     assert (second.returncode, second.stderr) == (2, sentence)
     assert len(rows_of(tmp_path / "run")) == 5
 
@@ -280,22 +337,9 @@ def slow_steps() -> None:
     run_folder.RunFolder.add_step = add_step_slowly
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_is_refused_in_one_sentence(
-    tmp_path: Path,
-):
-    for moment, sentence in {1: "no run's folder: it has no args.json", 7: "no checkpoint"}.items():
-        ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=partial(kill_at, moment))
-        assert ended.returncode == -signal.SIGKILL
-        ended = run(PLAIN, "--resume", "run", cwd=tmp_path)
-        assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-        assert sentence in ended.stderr
-        shutil.rmtree(tmp_path / "run")
-
-
 def test_a_second_signal_ends_a_run_at_once(tmp_path: Path):
     ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=signal_twice)
-    assert ended.returncode == -signal.SIGTERM
-    assert ended.stderr == ""
+    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
 
 
 def signal_twice() -> None:
@@ -311,6 +355,14 @@ def test_without_checkpoints_a_signal_still_ends_a_run_and_says_what_is_missing(
     last = ended.stdout.splitlines()[-1]
     assert last.endswith("there is no checkpoint, as --no-save-checkpoint asked.")
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+    ended = run(PLAIN, "--resume", "run", cwd=tmp_path)
+    sentence = f"There is no checkpoint in {tmp_path / 'run'}.\n"
+    assert (ended.returncode, ended.stderr) == (2, sentence)
+    ended = run(PLAIN, *flags, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ", from the beginning: " in ended.stdout
+    assert points(tmp_path / "run", "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
 def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path: Path):
@@ -328,19 +380,17 @@ def clock_of_steps() -> None:
     clock = [0.0]
     time.time = lambda: clock[0]
     add_step = run_folder.RunFolder.add_step
-    save = run_folder.RunFolder._save_checkpoint
 
     def add_step_of_a_second(self: run_folder.RunFolder, *what: object) -> None:
         clock[0] += 1
         add_step(self, *what)
 
-    def save_in_two_seconds(self: run_folder.RunFolder) -> None:
-        print("checkpoint at", self.count.global_step)
-        save(self)
+    def take_two_seconds(folder: run_folder.RunFolder) -> None:
+        print("checkpoint at", folder.count.global_step)
         clock[0] += 2
 
     run_folder.RunFolder.add_step = add_step_of_a_second
-    run_folder.RunFolder._save_checkpoint = save_in_two_seconds
+    before_each_checkpoint(take_two_seconds)
 
 
 # Environments of other kinds
@@ -415,38 +465,18 @@ def whole_of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rank, moment", [(0, 60), (1, 13)])
-def test_ranks_of_which_one_is_killed_while_it_writes_go_on_bit_for_bit(
-    rank: int, moment: int, whole_of_ranks: Path, tmp_path: Path
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_of_which_one_is_killed_go_on_bit_for_bit_by_the_same_command(
+    rank: int, whole_of_ranks: Path, tmp_path: Path
 ):
     before = [checkpoint_often] * RANKS
-    before[rank] = partial(kill_at, moment)
+    # Only rank 0 writes; rank 1 is killed in the middle of a step
+    before[rank] = partial(kill_at, 60) if rank == 0 else partial(signal_at, 46, signal.SIGKILL)
     folder = tmp_path / "run"
-    ended = run_ranks(folder, [*SMALL[REENGAGE], "--run-dir", folder], before)
+    flags = [*SMALL[REENGAGE], "--run-dir", folder]
+    ended = run_ranks(folder, flags, before)
     assert ended[rank].returncode == -signal.SIGKILL
-    ended = run_ranks(folder, ["--resume", folder], [checkpoint_often] * RANKS)
+    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
     assert [(one.returncode, one.stderr) for one in ended] == [(0, "")] * RANKS
     assert_equal_runs(folder, whole_of_ranks)
-    assert names_in(folder) == KEPT | {"checkpoint_1_120.pt"}
-
-
-@pytest.mark.parametrize("other", ["none", "of another step"])
-def test_checkpoints_of_ranks_that_do_not_belong_together_are_refused(
-    other: str, whole_of_ranks: Path, tmp_path: Path
-):
-    folder = tmp_path / "run"
-    shutil.copytree(whole_of_ranks, folder)
-    path = folder / "checkpoint_1_120.pt"
-    if other == "none":
-        path.unlink()
-        sentence = f"There is no checkpoint {path}."
-    else:
-        state = files.load(path, "checkpoint")
-        state["count"]["global_step"] = 60
-        torch.save(state, path)
-        sentence = f"{path} is of step 60, and rank 0's checkpoint of 120."
-    flags = ["--resume", folder, "--total-timesteps", 240]
-    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
-    assert [one.returncode for one in ended] == [2, 2]
-    assert ended[0].stderr == "The checkpoint of another rank is refused.\n"
-    assert ended[1].stderr == f"{sentence}\n"
+    assert names_in(folder) == KEPT

@@ -1,7 +1,9 @@
 """The scripts as commands: what a run writes and prints, and that its seed decides everything."""
 
 import csv
+import functools
 import importlib
+import itertools
 import json
 import math
 import re
@@ -15,26 +17,25 @@ from subprocess import CompletedProcess
 from types import ModuleType, SimpleNamespace
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from conftest import run_script
-from specs import SCRIPTS, SPECS
-from spy import as_a_process_of_its_own, watch
+from specs import FINISHED, MANY, SCRIPTS, SPECS
+from spy import as_a_process_of_its_own, load_script, run_main, watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
 from algos import (
     ddpg_her,
     ddpg_her_reengage,
-    ddpg_her_reengage_many,
     ddpg_her_reengage_torchrun,
     ddpg_multi_reengage,
     dqn_her_reengage_bitflip,
     sac_her_reengage,
 )
 from envs import make_vector
-from envs.run import flags as launch
-from envs.run.folder import RunFolder
+from envs.run import RunArgs, RunFolder, load_networks, parse_args
 
 CPU = torch.device("cpu")
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
@@ -79,12 +80,11 @@ def without_wandb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(
     tmp_path_factory: pytest.TempPathFactory, without_wandb: Path
-) -> dict[tuple[str, str], CompletedProcess]:
-    """Two finished runs a script, "first" and "again", with one seed, each in its own folder."""
-    jobs = [(script, name) for script in SCRIPTS for name in ("first", "again")]
+) -> Callable[..., CompletedProcess]:
+    """runs(script) is a finished run, runs(script, "again") another one with the same seed."""
 
-    def run(job: tuple[str, str]) -> CompletedProcess:
-        script, name = job
+    @functools.cache
+    def run(script: str, name: str = "first") -> CompletedProcess:
         cwd = tmp_path_factory.mktemp(name)
         flags = [*SPECS[script].flags.split(), "--seed", 7]
         result = run_script(script, *flags, cwd=cwd, python_path=without_wandb)
@@ -93,7 +93,7 @@ def runs(
         (result.run_dir,) = cwd.glob("runs/*")
         return result
 
-    return dict(zip(jobs, side_by_side(run, jobs), strict=True))
+    return run
 
 
 # What a run writes and prints
@@ -101,9 +101,9 @@ def runs(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_run_started_anywhere_writes_its_folder_there_and_nothing_else(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    run = runs[script, "first"]
+    run = runs(script)
     assert [path.name for path in run.cwd.iterdir()] == ["runs"]
     assert re.fullmatch(rf"{SPECS[script].env_id}__{script}__7__\d+", run.run_dir.name)
     names = [path.name for path in run.run_dir.iterdir()]
@@ -113,9 +113,9 @@ def test_a_run_started_anywhere_writes_its_folder_there_and_nothing_else(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    text = (runs[script, "first"].run_dir / "metrics.csv").read_bytes()
+    text = (runs(script).run_dir / "metrics.csv").read_bytes()
     assert b"\r" not in text and text.endswith(b"\n")
     rows = list(csv.reader(text.decode().splitlines()))
     assert rows[0] == COLUMNS
@@ -124,14 +124,14 @@ def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_run_prints_its_settings_what_runs_where_and_a_line_an_evaluation(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    run = runs[script, "first"]
+    run = runs(script)
     env_id = SPECS[script].env_id
     settings, where, *evaluations = run.stdout.splitlines()
     assert settings.startswith(f"settings of {env_id}: ")
     assert "total_timesteps" not in settings  # the flag won over it
-    layout = rf"{env_id} on (cpu|cuda\S*): observation \d+, goal \d+, [\d,]+ weights; (.*)"
+    layout = rf"{env_id} on (cpu|cuda), from the beginning: (.*)"
     assert re.fullmatch(layout, where)[2] == str(run.run_dir)
     assert len(evaluations) == 3
     for line, row in zip(evaluations, read_metrics(run.run_dir / "metrics.csv"), strict=True):
@@ -147,26 +147,29 @@ def printed_numbers(text: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_args_json_holds_every_argument_as_it_was_used_and_the_versions(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    run = runs[script, "first"]
+    run = runs(script)
     args = json.loads((run.run_dir / "args.json").read_text())
     names = {field.name for field in fields(module_of(script).Args)}
     assert args.keys() == names | {"versions"}
     assert args["seed"] == 7 and args["batch_size"] == 16
     assert args["env_id"] == SPECS[script].env_id and args["total_timesteps"] == 60
     assert args["run_dir"] == str(run.run_dir)
-    assert args.get("c_low", -1) == -1  # found by itself
+    assert args.get("c_low") is None  # what the task shows is not a setting
     versions = args["versions"]
     assert versions["script"] == script and versions["torch"] == torch.__version__
+    assert len(versions["script_sha256"]) == 64
     assert versions["gymnasium"] == gym.__version__
     expected = "commit python reengage gymnasium-robotics mujoco numpy device processor threads"
     assert {*expected.split(), "precision"} <= versions.keys()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_same_seed_gives_the_same_metrics_models_and_curves(script: str, runs: dict) -> None:
-    first, again = (runs[script, name].run_dir for name in ("first", "again"))
+def test_the_same_seed_gives_the_same_metrics_models_and_curves(
+    script: str, runs: Callable
+) -> None:
+    first, again = (runs(script, name).run_dir for name in ("first", "again"))
     assert without_wall_time(first / "metrics.csv") == without_wall_time(again / "metrics.csv")
     for name in ("model.pt", "best_model.pt"):
         ours, theirs = load(first / name), load(again / name)
@@ -180,13 +183,15 @@ def test_the_same_seed_gives_the_same_metrics_models_and_curves(script: str, run
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
     for name in ("model.pt", "best_model.pt"):
-        model = load(runs[script, "first"].run_dir / name)
+        model = load(runs(script).run_dir / name)
         networks = SPECS[script].networks
         assert model.keys() == {"script", "settings", "global_step"} | networks
         assert model["script"] == script
+        names = {field.name for field in fields(module_of(script).Args)}
+        assert model["settings"].keys() == names - {field.name for field in fields(RunArgs)}
         assert model["settings"]["env_id"] == SPECS[script].env_id
         for network in networks:
             keys = model[network].keys()
@@ -198,9 +203,9 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_best_model_is_of_the_evaluation_with_the_highest_metric(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    folder = runs[script, "first"].run_dir
+    folder = runs(script).run_dir
     rows = read_metrics(folder / "metrics.csv")[1:]
     metric = SPECS[script].metric
     best = max(rows, key=lambda row: (row[metric], row["episodic_return"], row["global_step"]))
@@ -208,11 +213,18 @@ def test_the_best_model_is_of_the_evaluation_with_the_highest_metric(
     assert load(folder / "model.pt")["global_step"] == 60
 
 
+def folder_at(path: Path) -> RunFolder:
+    """A run's folder before the first step."""
+    path.mkdir()
+    folder = RunFolder(ddpg_her.Args(run_dir=str(path)), ddpg_her.__file__)
+    folder.count = ddpg_her.Progress()
+    return folder
+
+
 def test_ties_go_to_the_higher_return_then_the_later_step_and_step_0_never_stays_the_best(
     tmp_path: Path,
 ) -> None:
-    args = ddpg_her.Args(run_dir=str(tmp_path / "run"))
-    folder = RunFolder(args, CPU)
+    folder = folder_at(tmp_path / "run")
     network = torch.nn.Linear(1, 1)
     scores_and_best = [
         ((0.9, 5.0), 0),  # before the first step
@@ -239,13 +251,12 @@ def test_no_model_and_no_checkpoint_where_none_is_wanted(tmp_path: Path) -> None
 
 # Training curves
 
-TAGS = {"losses/value", "losses/critic", "values/q", "values/target"}
-TAGS |= {"charts/steps_per_second", "charts/updates_per_second", "charts/buffer_fill"}
+TAGS = {"charts/steps_per_second", "charts/updates_per_second", "charts/buffer_fill"}
 OF_EPISODES = {"charts/episodic_return", "charts/success_rate"}  # where any has ended
 TAGS |= OF_EPISODES
 TAGS |= {"eval/success_rate", "eval/success_once", "eval/episodic_return"}
 OF_THE_METHOD = {"losses/gradient", "gradient/norm", "gradient/target_norm", "gradient/cosine"}
-OF_THE_METHOD |= {"gradient/rows", "gradient/alpha", "gradient/ratio"}
+OF_THE_METHOD |= {"gradient/rows", "gradient/alpha", "gradient/ratio", "losses/critic"}
 
 
 def events_of(folder: Path) -> EventAccumulator:
@@ -260,19 +271,21 @@ def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequency_asked_for(
-    script: str, runs: dict
+    script: str, runs: Callable
 ) -> None:
-    events = events_of(runs[script, "first"].run_dir)
-    expected = set(TAGS)
-    if "--alpha" in SPECS[script].spied:
-        expected |= OF_THE_METHOD
-    if script == MULTI:
-        expected -= {"gradient/rows"}  # it has no mask
-    if "actor" in SPECS[script].networks:
-        expected |= {"losses/actor"}
+    events = events_of(runs(script).run_dir)
     found = set(events.Tags()["scalars"])
-    assert expected <= found
-    assert not (OF_THE_METHOD & (found - expected))
+    assert found >= TAGS
+    if script in FINISHED:
+        of_learning = {"losses/value", "values/q", "values/target"}
+        if "--alpha" in SPECS[script].spied:
+            of_learning |= OF_THE_METHOD
+        if script == MULTI:
+            of_learning -= {"gradient/rows"}  # it has no mask
+        if "actor" in SPECS[script].networks:
+            of_learning |= {"losses/actor"}
+        assert found >= of_learning
+        assert not (OF_THE_METHOD & (found - of_learning))
     for tag in found:
         steps = [scalar.step for scalar in events.Scalars(tag)]
         if tag in OF_EPISODES:
@@ -282,20 +295,17 @@ def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequen
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_curves_are_means_of_every_tenth_update_since_the_last_point(
+def test_curves_are_means_over_the_updates_since_the_last_point(
     script: str, tmp_path: Path
 ) -> None:
     flags = f"{SPECS[script].spied} --log-frequency 150 --total-timesteps 300"
     run = watch(script, flags, tmp_path / "run")
-    names = {"losses/value": "value_loss", "losses/critic": "critic_loss", "values/q": "q"}
-    for curve, name in names.items():
+    for curve in run.updates[0].curves:
         begin = 0
         for step, logged in scalars(tmp_path / "run", curve):
-            window = [i for i, update in enumerate(run.updates) if begin < update.step <= step]
-            shown = [i for i in window if i == window[0] or i % 10 == 0]
-            means = [run.updates[i].info[name].mean() for i in shown]
-            mean = torch.stack(means).mean().item()
-            assert logged == pytest.approx(mean, rel=1e-4)
+            window = [update for update in run.updates if begin < update.step <= step]
+            mean = np.mean([float(update.curves[curve]) for update in window])
+            assert logged == pytest.approx(mean, rel=1e-4, abs=1e-6)
             begin = step
         assert begin == 300
 
@@ -329,10 +339,10 @@ def test_track_mirrors_the_run_to_weights_and_biases(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_environments_name(
-    script: str, runs: dict, tmp_path: Path
+    script: str, runs: Callable, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt"
-    shutil.copy(runs[script, "first"].run_dir / "model.pt", path)
+    shutil.copy(runs(script).run_dir / "model.pt", path)
     result = run_script(script, "--evaluate", path, "--eval-episodes", 40, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
@@ -346,11 +356,12 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
         action_space=type(gym.make(envs.resolve(args.env_id)).action_space),
         observe_achieved_goal=getattr(args, "observe_achieved_goal", False),
     )
-    copies = make_vector(make_env, 40, 1_000_001)
+    copies = make_vector(make_env, 40, args.seed + 1_000_000)
     agent = module.Agent(copies, args, CPU)
     policy = getattr(agent, SPECS[script].policy)
     policy.load_state_dict(model[SPECS[script].policy])
     played = module.evaluate(copies, policy.act, 40)
+    played["episodes"] = 40
     assert printed_numbers(result.stdout) == pytest.approx(played, abs=1e-3)
 
 
@@ -366,9 +377,9 @@ def test_a_model_of_a_dense_environment_with_long_episodes_plays(tmp_path: Path)
     assert printed_numbers(result.stdout)["episodic_return"] < -1200
 
 
-def test_evaluating_with_a_film_says_where_it_lies(runs: dict, tmp_path: Path) -> None:
+def test_evaluating_with_a_film_says_where_it_lies(runs: Callable, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
-    shutil.copy(runs["ddpg_her", "first"].run_dir / "model.pt", path)
+    shutil.copy(runs("ddpg_her").run_dir / "model.pt", path)
     flags = ["--evaluate", path, "--eval-episodes", 2, "--capture-video"]
     result = run_script("ddpg_her", *flags, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -410,11 +421,11 @@ def test_hand_reach_v2_trains_under_its_true_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_medium_precision_trains_weights_that_are_near_those_of_float32_and_not_the_same(
-    script: str, runs: dict, tmp_path: Path
+    script: str, runs: Callable, tmp_path: Path
 ) -> None:
     flags = f"{SPECS[script].flags} --seed 7 --matmul-precision medium"
     watch(script, flags, tmp_path / "run")
-    folders = tmp_path / "run", runs[script, "first"].run_dir
+    folders = tmp_path / "run", runs(script).run_dir
     policy = SPECS[script].policy
     ours, theirs = (load(folder / "model.pt")[policy] for folder in folders)
     names = [name for name in ours if name.endswith(("weight", "bias"))]
@@ -425,11 +436,11 @@ def test_medium_precision_trains_weights_that_are_near_those_of_float32_and_not_
 
 @pytest.mark.parametrize("soft_target", ["gradient", "both", "both-stochastic"])
 def test_every_use_of_the_soft_target_trains_and_gives_another_network(
-    soft_target: str, runs: dict, tmp_path: Path
+    soft_target: str, runs: Callable, tmp_path: Path
 ) -> None:
     flags = f"{SPECS[DQN].flags} --seed 7 --soft-target {soft_target}"
     watch(DQN, flags, tmp_path / "run")
-    folders = tmp_path / "run", runs[DQN, "first"].run_dir  # the latter with 'gradient'
+    folders = tmp_path / "run", runs(DQN).run_dir  # the latter with 'gradient'
     ours, default = (load(path / "model.pt")["q_network"]["net.0.weight"] for path in folders)
     assert ours.equal(default) == (soft_target == "gradient")
 
@@ -455,7 +466,7 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(
     path = tmp_path / "run" / "model.pt"
     args = ddpg_multi_reengage.Args(**load(path)["settings"], evaluate=str(path))
     agent = ddpg_multi_reengage.Agent(run.eval_envs, args, CPU)
-    launch.load_networks(args, actor=agent.actor)
+    load_networks(args, ddpg_multi_reengage.__file__, actor=agent.actor)
     for key, value in run.agent.actor.state_dict().items():
         assert value.equal(agent.actor.state_dict()[key])
 
@@ -464,23 +475,23 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_keeps_what_was_saved(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_nan_ends_the_run_with_the_step_and_keeps_what_was_saved(
+    script: str, tmp_path: Path
 ) -> None:
-    module = module_of(script)
+    module = load_script(script)
     update = module.update
-    infos = []
+    calls = itertools.count(1)
 
     def update_that_diverges(*arguments: object) -> dict:
-        infos.append(update(*arguments))
-        if len(infos) >= 5:
-            infos[-1]["value_loss"] = torch.tensor(math.nan)
-        return infos[-1]
+        curves = update(*arguments)
+        if next(calls) >= 5:
+            curves["losses/value"] = torch.tensor(math.nan)
+        return curves
 
-    monkeypatch.setattr(module, "update", update_that_diverges)
+    module.update = update_that_diverges
     with pytest.raises(SystemExit) as end:
-        watch(script, SPECS[script].flags, tmp_path / "run")
-    assert len(infos) <= 6  # the end of that round
+        run_main(module, SPECS[script].flags, tmp_path / "run")
+    assert next(calls) <= 7  # the end of that round
     step = int(re.search(r"loss is nan at step (\d+);", end.value.code)[1])
     assert str(tmp_path / "run") in end.value.code and 0 < step < 60
     rows = read_metrics(tmp_path / "run" / "metrics.csv")
@@ -488,13 +499,13 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_step_and_keeps_what_was
     assert load(tmp_path / "run" / "model.pt")["global_step"] == rows[-1]["global_step"]
 
 
-def test_weights_that_are_no_numbers_replace_no_model(tmp_path: Path) -> None:
-    folder = RunFolder(ddpg_her.Args(run_dir=str(tmp_path / "run")), CPU)
+def test_weights_that_are_not_finite_replace_no_model(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "run")
     network = torch.nn.Linear(1, 1)
     folder.save_model((0.5,), actor=network)
     torch.nn.init.constant_(network.bias, math.inf)
     folder.count.global_step = 9
-    with pytest.raises(SystemExit, match="at step 9"):
+    with pytest.raises(SystemExit, match="is inf at step 9"):
         folder.save_model((0.9,), actor=network)
     for name in ("model.pt", "best_model.pt"):
         assert load(tmp_path / "run" / name)["global_step"] == 0
@@ -573,7 +584,7 @@ def parse(module: ModuleType, *flags: str) -> SimpleNamespace:
     """A script's arguments by its command line."""
     settings = module.PAPER_SETTINGS | getattr(module, "OTHER_SETTINGS", {})
     with as_a_process_of_its_own([module.__file__, *flags]):
-        return launch.parse_args(module.Args, settings, module.UNTUNED, module.__doc__)
+        return parse_args(module.Args, settings, module.UNTUNED, module.__doc__)
 
 
 @pytest.mark.parametrize("module, env_id, steps, settings", PAPER)
@@ -594,13 +605,13 @@ NOT_IN_THE_PAPER = ["FetchReach-v4", "FetchPush-v4", "FetchSlideDense-v4", "Hand
     + [(ddpg_her_reengage, env_id) for env_id in NOT_IN_THE_PAPER]
     + [(ddpg_her_reengage_torchrun, env_id) for env_id in NOT_IN_THE_PAPER],
 )
-def test_alpha_finds_itself_where_the_paper_has_none(module: ModuleType, env_id: str) -> None:
+def test_alpha_is_auto_where_the_paper_has_none(module: ModuleType, env_id: str) -> None:
     assert parse(module, "--env-id", env_id).alpha == "auto"
     assert parse(module, "--env-id", env_id, "--alpha", "0.1").alpha == 0.1
 
 
 def test_many_runs_and_torchrun_have_the_settings_of_one_run() -> None:
-    for module in (ddpg_her_reengage_many, ddpg_her_reengage_torchrun):
+    for module in (module_of(MANY), ddpg_her_reengage_torchrun):
         assert module.PAPER_SETTINGS == ddpg_her_reengage.PAPER_SETTINGS
         assert module.OTHER_SETTINGS == ddpg_her_reengage.OTHER_SETTINGS
 
@@ -666,7 +677,7 @@ def test_a_module_and_a_namespace_nest_no_folders(
     monkeypatch.chdir(tmp_path)
     args = parse(ddpg_her, "--env-id", "ContinuousSeek5-v0")
     args.env_id = "module:space/Walk-v0"
-    path = RunFolder(args, CPU).path
+    path = RunFolder(args, ddpg_her.__file__).path
     assert path.parent == tmp_path / "runs"
     assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
 

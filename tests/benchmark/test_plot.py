@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
-from plot import main
+from plot import main, middle_and_band
 
 BLUE, BLACK = "#0072b2", "#000000"
 
@@ -51,7 +51,7 @@ def write_run(folder: Path, curve: list[float], **settings: object) -> None:
     (folder / "args.json").write_text(json.dumps(settings | {"run_dir": str(folder)}))
 
 
-@pytest.mark.parametrize("flags", [[], ["--robust"]])
+@pytest.mark.parametrize("flags", [[], ["--band", "sd"], ["--band", "iqm"]])
 @pytest.mark.parametrize("seeds", [1, 4])
 def test_a_plot_prints_final_value_area_and_the_first_steps_at_half_and_nine_tenths(
     flags: list[str], seeds: int, tmp_path: Path
@@ -109,7 +109,6 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
         write_run(tmp_path / f"runs/a{seed}", [0.0, 0.2], **shared, seed=seed)
         write_run(tmp_path / f"runs/b{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.1, c_low=-1)
         write_run(tmp_path / f"runs/c{seed}", [0.0, 0.2], **shared, seed=seed, alpha=0.2, c_low=-1)
-    write_run(tmp_path / "runs/b1.interrupted-1", [0.0, 0.2, 0.4], **shared, alpha=0.1)
     (tmp_path / "runs/a1.log").touch()
     runs = [str(path.relative_to(tmp_path)) for path in (tmp_path / "runs").iterdir()]
     result = plot(tmp_path, *runs)
@@ -121,10 +120,81 @@ def test_runs_without_labels_are_grouped_by_the_settings_that_differ(tmp_path: P
     assert plot(tmp_path, "runs/b?").stdout.startswith("BitFlip8-v0: seeds 2")
 
 
-def test_the_results_files_are_grouped_by_their_settings_too(tmp_path: Path):
-    folder = ROOT / "benchmark" / "results" / "bit_flip_d20"
-    lines = plot(tmp_path, f"{folder}/*/*.csv").stdout.splitlines()
-    assert [line.split(",")[0] for line in lines] == ["alpha 0.0: seeds 10", "alpha 1.0: seeds 10"]
+def test_the_band_is_students_interval_of_the_mean_and_the_picture_names_it_and_the_seeds(
+    tmp_path: Path,
+):
+    values = np.array([[0.1], [0.2], [0.6]])
+    middle, low, high = middle_and_band(values, "ci")
+    half = 4.302653 * 0.264575 / np.sqrt(3)  # t(0.975, 2), standard deviation, seeds
+    assert (middle, low, high) == (
+        pytest.approx(0.3),
+        pytest.approx(0.3 - half),
+        pytest.approx(0.3 + half),
+    )
+    assert middle_and_band(values, "sd")[2] == pytest.approx(0.564575)
+    assert middle_and_band(values[:1], "ci") == middle_and_band(values[:1], "sd") == (0.1,) * 3
+    for seeds, words in (
+        (1, ["ours (1 seed)"]),
+        (2, ["ours (2 seeds)", "thin lines: each of two seeds"]),
+        (3, ["ours (3 seeds)", "mean and its 95 % confidence interval"]),
+    ):
+        write_runs(tmp_path, *[[0.0, 0.4]] * seeds)
+        assert plot(tmp_path, "ours=run_*.csv").returncode == 0
+        written = re.findall("<!-- (.*) -->", (tmp_path / "curve.svg").read_text())
+        assert [text for text in written if "seed" in text or "mean" in text] == words[::-1]
+
+
+def test_a_fork_is_another_method_than_its_baseline_and_an_edited_script_is_told(tmp_path: Path):
+    for name, script, digest in (
+        ("a", "ddpg_her", "1"),
+        ("b", "my_ddpg", "2"),
+        ("c", "my_ddpg", "3"),
+    ):
+        versions = {"script": script, "script_sha256": digest, "numpy": name}
+        seed = 2 if name == "c" else 1
+        write_run(tmp_path / f"runs/{name}", [0.0, 0.2], seed=seed, gamma=0.9, versions=versions)
+    lines = plot(tmp_path, "runs/*").stdout.splitlines()
+    assert lines[0] == "my_ddpg: the script was edited between its runs (2 versions)"
+    assert [line.split(",")[0] for line in lines[1:]] == ["ddpg_her: seeds 1", "my_ddpg: seeds 2"]
+    assert plot(tmp_path, "x=runs/[ac]").stdout.startswith(
+        "x: runs of different scripts, ddpg_her, my_ddpg\n"
+    )
+
+
+def test_one_seed_is_never_counted_as_two(tmp_path: Path):
+    for name in "ab":
+        write_run(tmp_path / f"runs/{name}", [0.0, 0.2], seed=3, env_id="BitFlip8-v0")
+    result = plot(tmp_path, "runs/*")
+    sentence = "runs/a/metrics.csv and runs/b/metrics.csv are both seed 3 of BitFlip8-v0.\n"
+    assert (result.returncode, result.stderr) == (2, sentence)
+
+
+def test_a_plain_csv_of_another_program_stands_beside_our_runs(tmp_path: Path):
+    write_run(tmp_path / "runs/a", [0.0, 0.2], seed=1, env_id="BitFlip8-v0")
+    for seed, last in ((1, 0.5), (2, 0.7)):
+        text = f"step,success_once\n0,0.0\n700,{last}\n"
+        (tmp_path / f"sb3_ddpg_seed{seed}.csv").write_text(text)
+    result = plot(tmp_path, "sb3_ddpg_seed*.csv", "runs/*")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "sb3_ddpg: seeds 2, final 0.600, area 0.300, at 0.5 from step 700, at 0.9 never",
+        "BitFlip8-v0: seeds 1, final 0.200, area 0.100, at 0.5 never, at 0.9 never",
+    ]
+
+
+def test_a_file_of_results_is_drawn_by_its_methods_or_one_of_them(tmp_path: Path):
+    file = ROOT / "benchmark" / "results" / "bit_flip_d20.csv"
+    lines = plot(tmp_path, f"{file}", f"ReenGAGE={file}/alpha1").stdout.splitlines()
+    ours, alpha1, dqn = (line.partition(": ") for line in lines)
+    assert (ours[0], alpha1[0], dqn[0]) == (
+        "ReenGAGE",
+        "bit_flip_d20/alpha1",
+        "bit_flip_d20/dqn_her",
+    )
+    assert ours[2] == alpha1[2] != dqn[2] and dqn[2].startswith("seeds 10,")
+    result = plot(tmp_path, f"all={file}")
+    sentence = "alpha1, seed 1 and bit_flip_d20/dqn_her, seed 1 are both seed 1 of all."
+    assert result.returncode == 2 and sentence in result.stderr
 
 
 def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
@@ -181,12 +251,13 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
     [
         (["ours=nothing_*.csv"], "a.svg", "No run matches nothing_*.csv."),
         (["nothing"], "a.svg", "No run matches nothing."),
-        (["ours=empty"], "a.svg", "empty/metrics.csv is not there."),
-        (["ours=odd"], "a.svg", "odd/metrics.csv is a folder, not a file of metrics."),
+        (["ours=empty"], "a.svg", "empty/metrics.csv cannot be read: No such file or directory."),
+        (["ours=odd"], "a.svg", "odd/metrics.csv cannot be read: Is a directory."),
         (
             ["run_0.csv"],
             "a.svg",
-            "run_0.csv has no readable run_0.json beside it: give it a label.",
+            "run_0.csv has no readable args.json beside it: give it a label, or call it "
+            "NAME_seed1.csv.",
         ),
         (["ours=run_*.csv"], "a.xyz", "a.xyz must end in one of .svg, .png, .pdf, or in nothing."),
         (["ours=run_*.csv"], "gone/a.svg", "There is no folder gone to write a.svg to."),

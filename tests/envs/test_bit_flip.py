@@ -1,17 +1,10 @@
 """BitFlip, one at a time and as one batch."""
 
-import warnings
-
-import gymnasium as gym
 import numpy as np
-import pytest
 from conftest import vector_of
 from gymnasium.spaces import Discrete
-from gymnasium.utils.env_checker import check_env
 from scipy.stats import chisquare
 
-import envs
-from algos.ddpg_her import evaluate
 from envs.drawing import DARK, GREEN, ORANGE, WHITE
 from envs.tasks.bit_flip import BitFlip
 from envs.vector_env import BatchVectorEnv
@@ -22,22 +15,6 @@ def started(state: list[int], goal: list[int]) -> BitFlip:
     env.reset(seed=0)
     env.state, env.goal = np.float32([state]), np.float32([goal])
     return env
-
-
-@pytest.mark.parametrize("env_id", ["BitFlip1-v0", "BitFlip20-v0", "BitFlip40-v0"])
-def test_bit_flip_passes_gymnasiums_checker_without_a_warning(env_id: str):
-    envs.resolve(env_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True).unwrapped)
-
-
-def test_any_number_of_bits_is_made_from_its_name_and_lasts_as_many_steps():
-    env = envs.make("BitFlip7-v0", action_space=Discrete)
-    assert env.action_space == Discrete(7) and env.observation_space["desired_goal"].shape == (7,)
-    assert env.spec.max_episode_steps == 7
-    with pytest.raises(ValueError, match="BitFlip0-v0"):
-        envs.resolve("BitFlip0-v0")
 
 
 def test_state_and_goal_are_uniform_random_bits_drawn_by_the_seed():
@@ -120,27 +97,6 @@ def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_na
     assert (fresh["observation"] == 7).all(1).tolist() == [False, True, False]
     *_, truncated, _ = batch.step(np.zeros(3, int))
     assert truncated.tolist() == [False, True, False]
-
-
-def test_what_a_batch_returned_does_not_change_at_the_next_step():
-    batch = vector_of("BitFlip5-v0", 4, seed=0, action_space=Discrete)
-    first = batch.reset()
-    kept = {key: value.copy() for key, value in first.items()}
-    batch.step(np.zeros(4, int))
-    assert all(np.array_equal(first[key], kept[key]) for key in kept)
-
-
-def test_play_counts_success_at_any_step_and_at_the_last_one():
-    def solve(obs: dict[str, np.ndarray]) -> np.ndarray:
-        # The first wrong bit; bit 0 if none is
-        return np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
-
-    vector = vector_of("BitFlip10-v0", 400, seed=0, action_space=Discrete)
-    metrics = evaluate(vector, solve, 400)
-    # At most ten bits are wrong, and ten steps long is an episode
-    assert metrics["success_once"] == 1.0
-    # At the goal bit 0 is flipped and flipped back until the end
-    assert 0.4 < metrics["success_rate"] < 0.6
 
 
 def test_the_picture_shows_both_rows_of_bits_and_where_they_agree():

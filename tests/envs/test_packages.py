@@ -67,15 +67,3 @@ def test_random_play_is_decided_by_the_seed(env_id: str, how: dict[str, Any]):
             assert np.isfinite(obs["observation"]).all()
     one.close()
     two.close()
-
-
-def test_parking_tells_that_collisions_are_outside_of_its_compute_reward():
-    pytest.importorskip("highway_env")
-    task = envs.inspect_task(partial(envs.make, "highway_env:parking-v0", **PARKING))
-    assert any("outside" in note for note in task.notes)
-
-
-def test_parking_without_a_time_limit_is_told_the_flag():
-    pytest.importorskip("highway_env")
-    with pytest.raises(ValueError, match="--max-episode-steps"):
-        envs.make("highway_env:parking-v0")

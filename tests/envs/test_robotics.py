@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
-from conftest import vector_of
+from conftest import ROOT
+from gymnasium_robotics.utils import mujoco_utils
 
 import envs
 from envs.tasks import fast_robotics as robotics
@@ -63,9 +64,8 @@ def random_goals(
     goal_dim = env.observation_space["desired_goal"].shape[0]
     achieved, desired = rng.normal(size=(2, *shape, goal_dim))
     kind = rng.integers(3, size=(*shape, 1))
-    close = achieved + rng.normal(scale=0.3, size=achieved.shape) * min(
-        env.distance_threshold, 0.02
-    )
+    near = min(env.distance_threshold, 0.02)
+    close = achieved + rng.normal(scale=0.3 * near, size=achieved.shape)
     desired = np.choose(kind, (desired, close, achieved))
     if goal_dim == 7:
         for goals in (achieved, desired):
@@ -79,6 +79,62 @@ def test_every_current_fetch_and_hand_name_makes_one_of_our_classes():
         if env_id.startswith(("Fetch", "Hand")):
             assert env_id in IDS or ":MujocoPy" in spec.entry_point
     assert type(ours("HandReach-v3")) is robotics.HandReach
+
+
+def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version():
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody>
+        <body><joint name="free" type="free"/><geom size="1"/></body>
+        <body><joint name="ball" type="ball"/><geom size="1"/></body>
+        <body><joint name="slide" type="slide"/><joint name="hinge"/><geom size="1"/></body>
+        </worldbody></mujoco>"""
+    )
+    data = mujoco.MjData(model)
+    utils = mujoco_utils  # the package's module, whose functions are ours
+    for name, positions, velocities in [
+        ("free", slice(0, 7), slice(0, 6)),
+        ("ball", slice(7, 11), slice(6, 9)),
+        ("slide", slice(11, 12), slice(9, 10)),
+        ("hinge", slice(12, 13), slice(10, 11)),
+    ]:
+        data.qpos[:], data.qvel[:] = np.arange(13), np.arange(11)
+        qpos = utils.get_joint_qpos(model, data, name)
+        qvel = utils.get_joint_qvel(model, data, name)
+        assert np.array_equal(qpos, np.arange(13)[positions])
+        assert np.array_equal(qvel, np.arange(11)[velocities])
+        utils.set_joint_qpos(model, data, name, qpos + 100)
+        utils.set_joint_qvel(model, data, name, qvel + 100)
+        assert np.array_equal(np.flatnonzero(data.qpos >= 100), np.arange(13)[positions])
+        assert np.array_equal(np.flatnonzero(data.qvel >= 100), np.arange(11)[velocities])
+        assert not (qpos >= 100).any()  # a copy
+
+
+@pytest.mark.parametrize(
+    "env_id, expected",
+    [
+        # Gripper or thumb after 20 random steps, as on MuJoCo 3.11.0
+        ("HandReach-v3", [0.9607547219824356, 0.845130655723863, 0.18319176775831733]),
+        ("FetchPush-v4", [1.2254187262052096, 0.6040576231265007, 0.4248922445797829]),
+        *[
+            (env_id, None)  # contacts, which newer releases compute in another way
+            for env_id in """HandManipulateBlock-v1 HandManipulateEgg_BooleanTouchSensors-v1
+            HandManipulatePen-v1 FetchPickAndPlace-v4 FetchSlide-v4 PointMaze_UMaze-v3
+            AntMaze_UMaze-v5 FrankaKitchen-v1 AdroitHandDoor-v1 AdroitHandHammer-v1
+            AdroitHandPen-v1 AdroitHandRelocate-v1""".split()
+        ],
+    ],
+)
+def test_environments_of_the_package_step_on_any_mujoco_and_to_the_same_place(env_id, expected):
+    env = gym.make(envs.resolve(env_id), disable_env_checker=True)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        action = rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+        obs, reward, *_ = env.step(action)
+    assert np.isfinite(reward)
+    if expected is not None:
+        tolerance = 1e-10 if env_id == "HandReach-v3" else 1e-3
+        np.testing.assert_allclose(obs["achieved_goal"][-3:], expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -99,15 +155,6 @@ def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares
                 assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
 
 
-def test_long_hand_reach_episodes_equal_the_packages_to_the_bit():
-    a, b = ours("HandReach-v3"), packages("HandReach-v3")
-    rng = np.random.default_rng(1)
-    for seed in range(3):
-        assert_identical(a.reset(seed=seed), b.reset(seed=seed))
-        for action in rng.uniform(-1, 1, (100, 20)):
-            assert_identical(a.step(action), b.step(action))
-
-
 @pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateEgg-v1", "FetchPush-v4"])
 def test_observations_belong_to_the_caller(env_id):
     env = ours(env_id)
@@ -119,22 +166,6 @@ def test_observations_belong_to_the_caller(env_id):
         value[:] = np.nan
     obs, reward, *_ = env.step(np.ones(env.action_space.shape))
     assert np.isfinite(reward) and all(np.isfinite(value).all() for value in obs.values())
-
-
-@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateBlock-v1"])
-def test_hand_actions_beyond_the_bounds_saturate_as_in_the_package(env_id):
-    a, b = ours(env_id), packages(env_id)
-    for action in np.random.default_rng(8).uniform(-3, 3, (20, 20)):
-        a._set_action(action)
-        b._set_action(action)
-        assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
-
-
-def test_relative_control_which_the_package_has_lost_fails_and_does_not_act_absolutely():
-    env = ours("HandReach-v3", relative_control=True)
-    env.reset(seed=0)
-    with pytest.raises(AttributeError):
-        env.step(np.ones(20))
 
 
 @pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateBlock-v1", "FetchPush-v4"])
@@ -163,10 +194,8 @@ def test_environments_stepped_in_two_threads_go_the_way_they_go_alone(env_id):
 def test_batched_rewards_equal_the_packages_rewards_of_each_row(env_id, shape):
     env, package = ours(env_id), packages(env_id)
     achieved, desired = random_goals(np.random.default_rng(2), env, shape)
-    rewards, successes = (
-        env.compute_reward(achieved, desired, {}),
-        env._is_success(achieved, desired),
-    )
+    rewards = env.compute_reward(achieved, desired, {})
+    successes = env._is_success(achieved, desired)
     assert rewards.shape == successes.shape == shape
     assert 0 < successes.sum() < successes.size
     for i in np.ndindex(shape):
@@ -180,10 +209,7 @@ def test_reward_gradient_equals_finite_differences(env_id):
     env = ours(env_id)
     achieved, desired = random_goals(np.random.default_rng(3), env, (10, 9))
     apart = (achieved != desired).any(-1)
-    achieved, desired = (
-        achieved[apart][:48].reshape(4, 12, -1),
-        desired[apart][:48].reshape(4, 12, -1),
-    )
+    achieved, desired = (goals[apart][:48].reshape(4, 12, -1) for goals in (achieved, desired))
 
     def reward(goal: np.ndarray) -> np.ndarray:
         if goal.shape[-1] == 7:  # goals live on the unit sphere of rotations
@@ -205,24 +231,18 @@ def test_reward_gradient_equals_finite_differences(env_id):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_reward_gradient_is_zero_at_the_goal_and_finite_everywhere(env_id, dtype):
     env = ours(env_id)
-    achieved, _ = (
-        goals.astype(dtype) for goals in random_goals(np.random.default_rng(4), env, (2000,))
-    )
+    achieved = random_goals(np.random.default_rng(4), env, (2000,))[0].astype(dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         at_goal = env.compute_reward_gradient(achieved, achieved.copy(), {})
         near = env.compute_reward_gradient(achieved, np.nextafter(achieved, dtype(2)), {})
         opposite = env.compute_reward_gradient(achieved, -achieved, {})
-        if (
-            achieved.shape[-1] == 7
-        ):  # the pen's gimbal lock: pitch 90 degrees, roll and yaw turn the same way
+        if achieved.shape[-1] == 7:  # the pen's gimbal lock: roll and yaw turn the same way
             gimbal = achieved.copy()
             gimbal[:, 3:] = np.array((0.5, 0.0, 0.5, 0.0)) ** 0.5
             assert np.isfinite(env.compute_reward_gradient(achieved, gimbal, {})).all()
     assert np.isfinite(near).all() and np.isfinite(opposite).all()
-    if (
-        "Pen" in env_id
-    ):  # the achieved rotation goes through Euler angles, which lose bits near gimbal lock
+    if "Pen" in env_id:  # Euler angles lose bits near gimbal lock
         assert np.median(np.abs(at_goal)) == 0
     else:
         assert not at_goal.any()
@@ -235,19 +255,17 @@ def test_hidden_touch_sensors_leave_the_shared_model_alone():
         for v in ("on_touch", "off")
     )
     sites = [site for _, site in hidden._touch_sensor_id_site_id]
-    assert (hidden.model.site_rgba[sites, 3] == 0).all() and (
-        shown.model.site_rgba[sites, 3] > 0
-    ).all()
+    assert (hidden.model.site_rgba[sites, 3] == 0).all()
+    assert (shown.model.site_rgba[sites, 3] > 0).all()
 
 
-def test_importing_envs_prints_nothing_and_registering_again_warns_of_nothing():
-    root = Path(__file__).parents[2]
+def test_registering_again_warns_of_nothing():
     code = (
         "import envs, gymnasium; from envs.tasks import robotics; "
         "robotics.register(); robotics.register(); gymnasium.make('HandReach-v3')"
     )
     command = [sys.executable, "-W", "default", "-c", code]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("", "")
 
 
@@ -285,13 +303,3 @@ def test_rendered_pictures_equal_the_packages_and_leave_the_shared_model_alone(e
     assert_identical(
         (neighbour.model.site_pos.copy(), neighbour.model.geom_rgba.copy()), (sites, colours)
     )
-
-
-def test_vector_env_over_threads_equals_one_thread_on_hand_reach():
-    actions = np.random.default_rng(6).uniform(-1, 1, (5, 5, 20))
-    one, two = (vector_of("HandReach-v3", 5, seed=7, num_threads=threads) for threads in (1, 2))
-    assert_identical(one.reset(), two.reset())
-    for action in actions:
-        assert_identical(one.step(action), two.step(action))
-    one.close()
-    two.close()

@@ -1,0 +1,118 @@
+"""The site: it builds without a warning, and all that is on it leads somewhere."""
+
+import os
+import posixpath
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mkdocs", reason="requirements-docs.txt is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Page(HTMLParser):
+    """The links, pictures and scripts, the anchors, and the plain text of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.anchors = {""}
+        self.text = ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.anchors.add(values.get("id"))
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if tag == "link" and values.get("rel") in ("stylesheet", "icon"):
+            self.loads.append(values["href"])
+        if "src" in values:
+            self.loads.append(values["src"])
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the site is, which must build without a warning."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "REPO_URL": "https://example.org/code"}
+    built = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> dict[str, Page]:
+    """Every page by its path."""
+    paths = [path for path in folder.rglob("*.html") if path.name != "404.html"]
+    return {path.relative_to(folder).as_posix(): Page(path) for path in paths}
+
+
+def test_every_link_leads_to_a_page_and_to_an_anchor_on_it(
+    folder: Path, site: dict[str, Page]
+) -> None:
+    broken = []
+    for path, page in site.items():
+        for link in page.links:
+            if link.startswith(("http:", "https:", "mailto:")):
+                continue
+            name, _, anchor = link.partition("#")
+            target = path if name in ("", ".") else posixpath.join(posixpath.dirname(path), name)
+            target = posixpath.normpath(target)
+            is_there = (folder / target).exists()
+            if not is_there or target in site and anchor not in site[target].anchors:
+                broken.append(f"{path}: {link}")
+    assert broken == []
+
+
+def test_pictures_scripts_and_styles_come_from_the_site_itself(
+    folder: Path, site: dict[str, Page]
+) -> None:
+    missing = []
+    for path, page in site.items():
+        for load in page.loads:
+            if not load.startswith("data:") and not (folder / path).parent.joinpath(load).exists():
+                missing.append(f"{path}: {load}")
+    assert missing == []
+
+
+def test_code_within_lists_is_code_and_not_text(site: dict[str, Page]) -> None:
+    broken = [path for path, page in site.items() if "```" in page.text]
+    assert broken == []
+
+
+def test_lists_and_tables_are_no_part_of_a_paragraph(folder: Path, site: dict[str, Page]) -> None:
+    mark = re.compile(r"<p>[^<]*\n(?:[-*] |\d+\. |\|)")
+    broken = [path for path in site if mark.search((folder / path).read_text())]
+    assert broken == []
+
+
+def test_every_text_of_the_repository_is_a_page(site: dict[str, Page]) -> None:
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmark/**/*.md")]
+    for text in texts:
+        name = text.relative_to(ROOT).with_suffix(".html").as_posix()
+        assert name.replace("README", "index") in site
+
+
+def test_links_to_source_files_lead_to_them_and_those_to_folders_to_the_repository(
+    site: dict[str, Page],
+) -> None:
+    assert "algos/ddpg_her.py.html" in site["index.html"].links
+    assert "def ddpg_critic_loss" in site["algos/ddpg_her.py.html"].text
+    links = site["docs/ddpg_her_reengage.html"].links
+    assert "https://example.org/code/tree/main/models" in links
+
+
+def test_equations_are_drawn_by_mathjax(site: dict[str, Page]) -> None:
+    algorithm = site["docs/ddpg_her_reengage.html"]
+    assert "\\begin{aligned}" in algorithm.text
+    assert any(load.endswith("mathjax.js") for load in algorithm.loads)
