@@ -405,7 +405,7 @@ def actor_losses(agents: Agents, batch: Batches, args: Args) -> tuple[Tensor, di
     return -q.mean(1) + args.action_l2 * action.square().mean((1, 2)), {}
 
 
-def gradients(
+def gradient_rows(
     losses: Callable, params: Tensor, agents: Agents, batch: Batches, args: Args
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The gradient of every run's loss, a row for each, and its points of the training curves."""
@@ -418,12 +418,12 @@ def gradients(
 
 def update(agents: Agents, batch: Batches, args: Args) -> dict[str, Tensor]:
     """A gradient step of every critic and actor; returns a point of each training curve, (run,)."""
-    critic_grad, curves = gradients(
+    critic_grad, curves = gradient_rows(
         reengage_critic_losses, agents.critic.params, agents, batch, args
     )
     if not args.simultaneous_updates:
         agents.critic_optimizer.step(critic_grad)
-    actor_grad, actor_curves = gradients(actor_losses, agents.actor.params, agents, batch, args)
+    actor_grad, actor_curves = gradient_rows(actor_losses, agents.actor.params, agents, batch, args)
     agents.actor_optimizer.step(actor_grad)
     if args.simultaneous_updates:
         agents.critic_optimizer.step(critic_grad)
@@ -583,7 +583,7 @@ def main(cls: type[Args], script: str, doc: str) -> None:
         cls: the flags.
         script: the file whose runs these are.
     """
-    global gradients
+    global gradient_rows
     with run.one_sentence():  # bad input is found before anything is written
         args = parse_args(cls, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, doc)
         observe = args.observe_achieved_goal
@@ -596,7 +596,7 @@ def main(cls: type[Args], script: str, doc: str) -> None:
     # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
     torch.empty(8_000_000)
     if args.compile and device.type == "cpu":
-        gradients = run.compiled(gradients)
+        gradient_rows = run.compiled(gradient_rows)
     grid.train(group_size, partial(train_group, args, task, device))
 
 

@@ -152,10 +152,10 @@ def test_gradients_and_curves_are_the_plain_scripts_for_several_alphas_at_once(
 ) -> None:
     problem = Problem(Args(**SMALL | CASES[case]))
     agents, args, batch = problem.agents, problem.args, problem.batch
-    critic_grad, curves = many.gradients(
+    critic_grad, curves = many.gradient_rows(
         many.reengage_critic_losses, agents.critic.params, agents, batch, args
     )
-    actor_grad, actor_curves = many.gradients(
+    actor_grad, actor_curves = many.gradient_rows(
         many.actor_losses, agents.actor.params, agents, batch, args
     )
     for index in range(len(ALPHAS)):
@@ -211,7 +211,7 @@ def test_compiled_gradients_are_the_same_to_rounding_whole_and_compiled_once(
         Group.learn(problem.group())
         params.append(torch.cat([network.params.detach() for network in problem.networks], 1))
         if len(params) == 1:
-            monkeypatch.setattr(many, "gradients", run.compiled(many.gradients))
+            monkeypatch.setattr(many, "gradient_rows", run.compiled(many.gradient_rows))
     assert counters["stats"]["unique_graphs"] == 2  # critics, actors
     torch.testing.assert_close(params[1], params[0], rtol=1e-5, atol=1e-6)
     assert torch.equal(params[1], params[2])
