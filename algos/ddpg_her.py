@@ -38,7 +38,7 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
-    """ContinuousSeek<d>-v0 (d up to 100), a name from Gymnasium-Robotics, your own, or module:name"""
+    """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000

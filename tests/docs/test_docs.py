@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from specs import COPIES as SCRIPTS
+from specs import FINISHED as SCRIPTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
