@@ -184,10 +184,10 @@ def test_a_run_writes_the_files_that_are_listed(tiny_run: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
 
 
-def test_readmes_trained_policy_acts_in_fifty_environments() -> None:
-    code = re.search(r"policy in Python.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
-    code += "print(action.shape)\n"
-    assert "(50, 20)" in run(sys.executable, "-c", code, cwd=ROOT)
+def test_readmes_trained_policy_acts_in_four_environments(tmp_path: Path) -> None:
+    code = re.search(r"trained policy in.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
+    code = code.replace("path/to/this/repository", str(ROOT)) + "print(action.shape)\n"
+    assert "(4, 20)" in run(sys.executable, "-c", code, cwd=tmp_path)
 
 
 MODELS_PAGE = (ROOT / "docs" / "ddpg_her_reengage.md").read_text()
