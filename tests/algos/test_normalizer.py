@@ -26,25 +26,15 @@ def test_the_deviation_is_at_least_one_hundredth():
     np.testing.assert_allclose(normalizer(torch.tensor([[3.02, 1.0005]])), [[2.0, 0.0]], atol=1e-3)
 
 
-def test_normalised_values_are_clipped_at_5_and_raw_ones_at_200():
+def test_normalised_values_are_clipped_at_5_and_raw_ones_are_not():
     normalizer = Normalizer(1, enabled=True)
     normalizer.update(torch.tensor([[-1.0], [1.0]]))  # mean 0, deviation 1
     x = torch.tensor([[-5.1], [-4.9], [4.9], [5.1]])
     assert normalizer(x).flatten().tolist() == pytest.approx([-5, -4.9, 4.9, 5])
-    normalizer.update(torch.tensor([[1e6], [-1e6]]))  # count as +-200
-    deviation = np.std([-1, 1, 200, -200])
+    normalizer.update(torch.tensor([[1e6], [-1e6]]))
+    deviation = np.std([-1, 1, 1e6, -1e6])
     assert normalizer.std.item() == pytest.approx(deviation)
-    assert normalizer(torch.tensor([[1e6]])).item() == pytest.approx(200 / deviation)
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_row_that_is_not_finite_leaves_no_trace(bad: float):
-    good = torch.tensor([[1.0, 2.0], [3.0, 5.0]])
-    normalizer, spoiled = Normalizer(2, enabled=True), Normalizer(2, enabled=True)
-    normalizer.update(good)
-    spoiled.update(torch.cat([good, torch.tensor([[7.0, bad]])]))
-    for name, tensor in normalizer.state_dict().items():
-        assert torch.equal(spoiled.state_dict()[name], tensor), name
+    assert normalizer(torch.tensor([[1e6]])).item() == pytest.approx(1e6 / deviation)
 
 
 def test_a_disabled_one_changes_nothing():

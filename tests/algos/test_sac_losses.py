@@ -154,8 +154,10 @@ def test_the_target_gradient_passes_through_the_sampled_action_and_through_the_e
             squares = squares + (problem.mask()[:, None] * difference).square().mean()
         return 0.5 * squares.item()
 
-    ours = problem.loss()[1]["losses/gradient"].item()
+    loss, curves = problem.loss()
+    ours = curves["losses/gradient"].item()
     assert ours == pytest.approx(term(), rel=1e-6)
+    assert loss.item() == pytest.approx(curves["losses/value"].item() + 0.7 * ours)
     assert ours != pytest.approx(term(entropy_coef=0.0), rel=1e-3)
     net = problem.agent.actor.net  # now the policy sees a goal that does not move
     at_goal = net(torch.cat([problem.batch.next_obs, goal], 1)).detach()
