@@ -380,67 +380,25 @@ def headline() -> str:
 
 
 def report() -> str:
+    """experiments/RESULTS.txt with its sections filled in."""
     ours, papers = [], []
     for name, methods in read_sections().items():
         (ours if name.startswith(OURS) else papers).append(section(methods))
     missing = [not_run(planned) for planned in read_table("not_run.csv", NotRun)]
     missing = [row for row in missing if row]
-    return f"""# Results
-
-Written by `python benchmark/tools/report.py` from the tables in `results/`, which have the settings
-of their runs beside them as .json, and from `experiments/table.csv`.
-
-"Final" is the mean of the last tenth of the evaluations, "area" the mean of all of them, each with
-the 95 % bootstrap interval of the mean over seeds. The columns after them give the first step at
-which the mean over seeds is at least 0.5 and 0.9. Success counts at any step of an episode, for
-robots at its last step; for DriveSeek and NoisySeek the numbers are returns. A value within 0.05 of
-the paper's (returns: 5 %) counts as reproduced. In the pictures, lines are means over seeds, bands
-their 95 % confidence intervals, and circles the paper's mean at four steps.
-
-"Commands" names the shell script that prints them: `python benchmark/tools/run.py
-benchmark/experiments/SCRIPT` runs these. What ends in .py is itself the command, in `algos/` or in
-`benchmark/`. "Before 0.2.0": some environments drew from another random stream then, so the same
-seed gives other numbers today. The time of a run is the median wall-clock time with two runs at a
-time and other work on the machine; for runs at once it is the time of all of them together.
-
-{BLANK.join(papers)}
-
-## NoisySeek, greedy agent
-
-Figure 4d of the paper.
-
-{greedy()}
-
-## Transitions that the propositions need
-
-Figures 5 and 6 of the paper. `studies/propositions.py`
-
-![Propositions 1 and 2](figures/propositions.png)
-
-{propositions()}
-
-## Run time with the term, divided by that without
-
-Table 5 of the paper. `speed/runtime.sh`
-
-{run_times()}
-
-{BLANK.join(grids())}
-
-## Adaptive alpha: --alpha auto
-
-Not in the paper: [the rule, and where it loses](../docs/auto_alpha.md). All rows of a table are cut
-to the same seeds and the same last step.
-
-{BLANK.join(ours)}
-
-## Not run
-
-The cost is estimated from the time of similar runs (for a search over batch sizes, of runs with the
-largest). It is an upper bound, also because those runs shared their machine with other work.
-
-{table("figure|experiment|methods|runs|cost|commands", missing)}
-"""
+    return (
+        (BENCHMARK / "experiments" / "RESULTS.txt")
+        .read_text()
+        .format(
+            papers=BLANK.join(papers),
+            greedy=greedy(),
+            propositions=propositions(),
+            run_times=run_times(),
+            grids=BLANK.join(grids()),
+            ours=BLANK.join(ours),
+            missing=table("figure|experiment|methods|runs|cost|commands", missing),
+        )
+    )
 
 
 def draw_all() -> None:
