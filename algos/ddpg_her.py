@@ -384,7 +384,7 @@ def gradient(
 def descend(optimizer: torch.optim.Adam, gradient: tuple[Tensor, ...]) -> None:
     """A step of an optimizer along a gradient by its parameters."""
     for parameter, its_gradient in zip(optimizer.param_groups[0]["params"], gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
     optimizer.step()
 
 

@@ -67,7 +67,7 @@ class Problem:
 
     def repack(self) -> None:
         """Makes the batch of `goal` again; rewards stay with their goals."""
-        self.batch = self.batch._replace(goals=pack(self.goal))
+        self.batch = self.batch._replace(goals=pack(self.goal, CPU))
         present = self.present() != 0
         self.batch = self.batch._replace(item_reward=self.item_rewards()[present])
 
@@ -316,7 +316,7 @@ def test_encoding_in_pieces_equals_encoding_at_once():
     goal[..., 0] = 1
     state = torch.randn(1, STATE_DIM).double()
     gates = torch.rand(3000).double()
-    goals = pack(goal.reshape(1, -1))._replace(gate=gates)
+    goals = pack(goal.reshape(1, -1), CPU)._replace(gate=gates)
     items = encoder.net(torch.cat([goals.cell, state.expand(3000, -1)], 1))
     expected = (gates[:, None] ** 2 * items).sum(0, keepdim=True) / 3000
     close(encoder(state, goals), expected)
@@ -414,7 +414,7 @@ def picture_of(goal: np.ndarray, state: list[float]) -> Tensor:
     """What the CNN sees of one goal set: (3, 168, 168)."""
     encoder = CnnEncoder(2)
     encoder.net = nn.Identity()
-    goals = pack(goal[None])
+    goals = pack(goal[None], CPU)
     return encoder(torch.tensor([state]), goals)[0]
 
 
@@ -451,7 +451,7 @@ def test_the_cnns_gate_gradients_equal_finite_differences():
     torch.manual_seed(0)
     encoder = CnnEncoder(Z_DIM).double()
     goal = np.float64([1, -10, 10, 1, 0, 0, 1, 3, -4, 0, 0, 0])
-    goals = pack(goal[None])
+    goals = pack(goal[None], CPU)
     state = torch.tensor([[1.2, -3.4, 0.6, 0.8, 1.0, -3.0]]).double()
 
     def value(gates: Tensor) -> Tensor:
