@@ -269,8 +269,7 @@ class CnnEncoder(nn.Module):
         grid = state.new_zeros(len(state) * 21 * 21).index_add(0, cell, goals.gate.square())
         pixel = torch.arange(8, device=grid.device)
         middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
-        grid = grid.view(-1, 21, 1, 21, 1)
-        pixels = grid * middle[:, None, None] * middle  # (n, 21, 8, 21, 8)
+        pixels = grid.view(-1, 21, 1, 21, 1) * middle[:, None, None] * middle
         position = state[:, :2]
         next_position = position + state[:, 2:4]
         channels = [pixels.reshape(-1, 168, 168), self.mark(position), self.mark(next_position)]
