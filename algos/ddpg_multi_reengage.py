@@ -17,7 +17,6 @@ evaluation of the encoder serves both.
 import copy
 import itertools
 import json
-import math
 import signal
 import sys
 from collections.abc import Callable
@@ -130,14 +129,13 @@ def state_of(obs: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([obs["observation"], obs["achieved_goal"]], axis=1)
 
 
-def pack(goal: np.ndarray) -> Goals:
+def pack(goal: np.ndarray, device: torch.device) -> Goals:
     """The present goals of goal sets, (n, 3 n_max)."""
-    n = len(goal)
-    slots = goal.reshape(-1, 3)  # (n n_max, 3): gate, x, y
-    present = np.flatnonzero(slots[:, 0])
-    slots_a_set = len(slots) // n
-    columns = present // slots_a_set, slots[present, 1:], slots[present, 0]
-    return Goals(*(torch.from_numpy(column) for column in columns))
+    slots = goal.reshape(len(goal), -1, 3)  # (n, n_max, 3): gate, x, y
+    row, slot = slots[..., 0].nonzero()
+    present = slots[row, slot]  # (present, 3)
+    columns = row, present[:, 1:], present[:, 0]
+    return Goals(*(torch.from_numpy(column).to(device) for column in columns))
 
 
 class GoalSetReplayBuffer:
@@ -153,8 +151,8 @@ class GoalSetReplayBuffer:
         state_dim = envs.obs_dim + 2
         dims = {"state": (state_dim,), "action": (envs.action_dim,), "next_state": (state_dim,)}
         dims |= {"reward": (), "terminated": ()}
-        floats = 2 * state_dim + envs.action_dim + 2 + envs.goal_dim / self.max_steps
-        run.check_buffer(args.buffer_size, envs, row_bytes=math.ceil(4 * floats))
+        floats = 2 * state_dim + envs.action_dim + 2 + envs.goal_dim // self.max_steps
+        run.check_buffer(args.buffer_size, envs, row_bytes=4 * floats)
         self.data = {"goal": np.zeros((self.capacity, envs.goal_dim), np.float32)}
         for key, dim in dims.items():
             self.data[key] = np.zeros((self.capacity, self.max_steps, *dim), np.float32)
@@ -187,18 +185,14 @@ class GoalSetReplayBuffer:
         while beyond.any():  # an episode with fewer steps: draw again
             episode[beyond], t[beyond] = self.draw(beyond.sum())
             beyond = t >= self.data["length"][episode]
-        goals = pack(self.data["goal"][episode])
-        fields = ("state", "action", "reward", "next_state", "terminated")
-        rows = {key: torch.from_numpy(self.data[key][episode, t]).to(device) for key in fields}
-        item_reward = self.item_rewards(self.data["next_state"][episode, t, -2:], goals)
-        goals = Goals(*(column.to(device) for column in goals))
-        return GoalSetBatch(goals=goals, item_reward=item_reward.to(device), **rows)
-
-    def item_rewards(self, achieved_goal: np.ndarray, goals: Goals) -> Tensor:
-        """R_item of each goal, (present,): of a set that holds it alone."""
-        goal = torch.cat([goals.gate[:, None], goals.cell], dim=1).numpy()  # (present, 3)
+        keys = ("state", "action", "reward", "next_state", "terminated")
+        batch = {key: self.data[key][episode, t] for key in keys}
+        goal = self.data["goal"][episode]  # (batch, 3 n_max)
         compute = self.envs.unwrapped.compute_item_rewards
-        return torch.from_numpy(compute(achieved_goal[goals.row], goal)[:, 0])
+        item_rewards = compute(batch["next_state"][:, -2:], goal)  # (batch, n_max)
+        batch["item_reward"] = item_rewards[goal[:, ::3] != 0]
+        tensors = {key: torch.from_numpy(array).to(device) for key, array in batch.items()}
+        return GoalSetBatch(goals=pack(goal, device), **tensors)
 
     def state_dict(self) -> dict:
         """Everything but empty rows and the unfinished episode."""
@@ -224,7 +218,6 @@ class GoalEncoder(nn.Module):
     Three things make it fast and change no number. Goals are packed: absent ones cost nothing. e
     does not see the gates: the gradient by a gate, 2 b_i e_i . dQ/dz / n_max, never passes back
     through this network. And e does not see the action: critic and actor share one evaluation.
-    With --matmul-precision medium, e is computed in bfloat16.
     """
 
     def __init__(self, net: nn.Sequential, args: Args):
@@ -237,7 +230,7 @@ class GoalEncoder(nn.Module):
         pieces = [inputs]
         if not (inputs.is_cuda or torch.compiler.is_compiling()):
             pieces = inputs.split(2048)  # which stay in a processor's cache
-        with run.autocast(self.args, state.device):
+        with run.autocast(self.args, state.device):  # bfloat16 only here
             items = torch.cat([self.net(piece) for piece in pieces])  # (present, embedding_dim)
         gated = goals.gate.square()[:, None] * items
         total = state.new_zeros(len(state), items.shape[1])
@@ -269,11 +262,9 @@ class CnnEncoder(nn.Module):
         x, y = (goals.cell.long() + 10).unbind(1)
         cell = (goals.row * 21 + x) * 21 + y  # of all pictures in a line
         grid = state.new_zeros(len(state) * 21 * 21).index_add(0, cell, goals.gate.square())
-        grid = grid.view(-1, 21, 21)
         pixel = torch.arange(8, device=grid.device)
         middle = ((pixel >= 2) & (pixel < 6)).to(grid)  # of the 8 pixels of a cell
-        pixels = grid[:, :, None, :, None]
-        pixels = pixels * middle[:, None, None] * middle  # (n, 21, 8, 21, 8)
+        pixels = grid.view(-1, 21, 1, 21, 1) * middle[:, None, None] * middle
         position = state[:, :2]
         next_position = position + state[:, 2:4]
         channels = [pixels.reshape(-1, 168, 168), self.mark(position), self.mark(next_position)]
@@ -311,7 +302,7 @@ class GoalSetActor(nn.Module):
         """Observations of n environments -> actions without noise, (n, action_dim)."""
         device = self.head[0].weight.device
         state = torch.from_numpy(state_of(obs)).to(device)
-        goals = Goals(*(column.to(device) for column in pack(obs["desired_goal"])))
+        goals = pack(obs["desired_goal"], device)
         return self(state, self.encoder(state, goals)).cpu().numpy()
 
 
@@ -417,11 +408,11 @@ def multi_reengage_critic_loss(
     if args.alpha == 0:
         return value_loss, z.detach(), curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
-    # R = sum_i b_i^2 R_item(s', g_i), Eq. (38). Absent goals have gate 0 and gradient 0
+    # R = sum_i b_i^2 R_item(s', g_i), Eq. (38)
     target_grad = torch.autograd.grad(target.sum(), gates)[0]  # (present,), a constant
     target_grad = 2 * batch.item_reward + target_grad
     q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]  # (present,)
-    # The mean over batch and n_max gates
+    # The mean over batch and n_max gates; those of absent goals are 0, and so is their gradient
     grad_loss = (q_grad - target_grad).square().sum() / (len(q) * args.n_max)
     alpha = agent.auto_alpha(value_loss, grad_loss) if args.alpha == "auto" else args.alpha
     loss = value_loss + alpha * grad_loss
@@ -456,7 +447,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
     optimizer.step()
 
 
@@ -518,16 +509,14 @@ class Progress:
 def check_args(args: Args, envs: VectorEnv) -> None:
     """Raises BadInput where flags and environment do not go together, or nothing is learned."""
     if not hasattr(envs.unwrapped, "compute_item_rewards"):
-        raise run.BadInput(
-            f"{args.env_id} has no goal sets: it lacks compute_item_rewards, which Eq. (19) needs."
-        )
+        raise run.BadInput(f"{args.env_id} has no goal sets: it lacks compute_item_rewards.")
     if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
         raise run.BadInput(
             f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets."
         )
-    slots = envs.unwrapped.n_max
-    if 0 < args.n_max < slots:
-        raise run.BadInput(f"--n-max {args.n_max} is too small: up to {slots} goals.")
+    n_max = envs.unwrapped.n_max
+    if 0 < args.n_max < n_max:
+        raise run.BadInput(f"--n-max {args.n_max} is too small: up to {n_max} goals.")
     if args.learning_starts > args.total_timesteps:
         raise run.BadInput(
             f"Nothing would be learned: --learning-starts {args.learning_starts} is above "
@@ -546,8 +535,7 @@ if __name__ == "__main__":
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
         )
         check_args(args, eval_envs)
-        if args.n_max == 0:
-            args.n_max = eval_envs.unwrapped.n_max
+        args.n_max = args.n_max or eval_envs.unwrapped.n_max
         folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
         agent = Agent(eval_envs, args, device)
         if args.evaluate:

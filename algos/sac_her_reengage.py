@@ -484,7 +484,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
     """A step of an optimizer along a gradient by its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # a fused Adam reads memory in its order
+        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
     optimizer.step()
 
 

@@ -180,14 +180,14 @@ def padded_multi(steps: int) -> float:
     rng = np.random.default_rng(1)
     args = multi.Args(n_max=200, buffer_size=10_000)
     cpu = torch.device("cpu")
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng, cpu)
+    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
     play_at_random(buffer, envs, rng, multi.state_of)
     agent = multi.Agent(envs, args, cpu)
     networks = agent.critic, agent.target_critic, agent.target_actor
     for step in range(steps + 2):
         if step == 2:
             start = time.perf_counter()
-        batch = buffer.gather(*buffer.choose(256))
+        batch = buffer.sample(256, cpu)
         agent.critic_optimizer.zero_grad()
         agent.actor_optimizer.zero_grad()
         loss = padded_critic_loss(*networks, batch, args)
@@ -209,9 +209,10 @@ def play_at_random(buffer: Any, envs: Any, rng: np.random.Generator, state_of: C
             "state": state_of(obs)[0],
             "action": action[0],
             "reward": reward[0],
+            "next_state": state_of(next_obs)[0],
             "terminated": terminated[0],
         }
-        buffer.add(step, obs["desired_goal"][0], state_of(next_obs)[0], truncated[0])
+        buffer.add(step, obs["desired_goal"][0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
 
 
