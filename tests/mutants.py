@@ -177,7 +177,7 @@ LOSSES += noticed_by(
     (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
 )
 LOSSES += noticed_by(
-    "tests/algos/test_gradient_weight.py",
+    "tests/algos/test_auto_alpha.py",
     (REENGAGE, "is_warming_up = self.updates <= self.warmup", "is_warming_up = self.updates <= 0"),
     (REENGAGE, "lerp_(losses.float(), self.averaging)", "lerp_(losses.float(), 0.2)"),
     (REENGAGE, "torch.minimum(alpha, self.largest).masked", "alpha.masked"),
@@ -245,7 +245,6 @@ FILES += noticed_by(
     (FOLDER, "        self.exit_if_complete(self.last_step())", "        pass"),
     (FOLDER, 'self.rows = state["rows"]', "pass"),
     (STATE, 'part.bit_generator.state = json.loads(state["stream"])', "pass"),
-    (PLAIN, "self.data[key][: len(rows)] = rows.numpy()", "pass"),
     ("envs/run/files.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
 )
 FILES += noticed_by(
