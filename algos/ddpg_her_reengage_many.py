@@ -1,27 +1,23 @@
 """Hundreds of runs of ReenGAGE on DDPG + HER at once, on one device: seeds, alphas, learning rates.
 
-`ddpg_her_reengage.py` is the reference: one run, its loss as the paper writes it. Here each run has
-its own networks, replay buffer, normalisers, environments and random numbers, and the arithmetic of
-all is one batch, (run, batch, width), without autograd. A ReLU network with its masks held still is
-linear. So with y the target, B the batch size, d the goal's dimensions, m = 1[R = -1] and
-
-    c = 2 (q - y) / B            r = 2 alpha m (grad_g q - grad_g y) / (B d)
-
-the gradient of (q - y)^2 + alpha m ||grad_g q - grad_g y||^2, Eq. (9), is that of the masked linear
-network at the input c x + (r at the goal's place), its biases times c: one more forward pass.
+`ddpg_her_reengage.py` is the reference: one run, and what each part is for. Here each run has its
+own networks, replay buffer, normaliser, environments and random numbers, and the arithmetic of all
+is one batch: the same losses over tensors (run, batch, dim), and one gradient of their sum.
 
     python algos/ddpg_her_reengage_many.py --env-id ContinuousSeek5-v0 --seeds 20 \\
         --alpha 0 0.1 auto --learning-rate 0.001 0.0015         120 runs, a folder for each
     python algos/ddpg_her_reengage_many.py --env-id HandReach-v3 --seeds 5 --alpha 0 0.1
 
-On a GPU an episode of ContinuousSeek, or a round of updates of a simulated task, is one CUDA graph.
-Called again it trains what is missing. Deviations from the paper: as in `ddpg_her_reengage.py`.
+On a CPU the gradients are compiled. On a GPU an episode of ContinuousSeek, or a round of updates of
+a simulated task, is one CUDA graph. The same call again trains what is missing. Deviations from the
+paper: as in `ddpg_her_reengage.py`.
 """
 
 import itertools
 import math
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,62 +27,60 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
-from envs import make
-from envs.many import grid as many_runs
+from envs import make, run
 from envs.many.graphs import graphed
-from envs.many.grid import GridArgs, GroupFolders, Run
+from envs.many.grid import Grid, GridArgs, GroupFolders, Run, choose_group_size, parse_args
 from envs.many.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
-from envs.run import flags as launch
 
 
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0, or a simulated task with the reward -1, and 0 near the goal"""
-    total_timesteps: int = 12_000
+    total_timesteps: run.Count = 12_000
     """steps of a run's environments (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
-    num_envs: int = 1
+    num_envs: run.Count = 1
     """environments of a run that step side by side (paper: 1; 38 in robotics)"""
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
     normalize: bool = False
     """normalise observations and goals by running mean and deviation (paper: in robotics)"""
-    eval_frequency: int = 2000
+    eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
-    eval_episodes: int = 50
+    eval_episodes: run.CountOrZero = 50
     """episodes an evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
 
 @dataclass
 class LearningArgs:
-    buffer_size: int = 1_000_000
+    buffer_size: run.Count = 1_000_000
     """transitions that a replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
-    batch_size: int = 256
+    batch_size: run.Count = 256
     """transitions of a run in a gradient step (paper: table 2; 4864 in robotics)"""
-    gamma: float = 0.95
+    gamma: run.Discount = 0.95
     """discount factor (paper: 0.95; 1 - 1/T in robotics)"""
-    tau: float = 0.005
+    tau: run.PositiveFraction = 0.005
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.005; 0.05 in robotics)"""
-    learning_starts: int = 1000
+    learning_starts: run.CountOrZero = 1000
     """steps with uniform actions before learning starts (paper: 1000; 0 in robotics)"""
-    train_frequency: int = 1
+    train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1; an episode in robotics)"""
-    gradient_steps: int = 1
+    gradient_steps: run.Count = 1
     """gradient steps a round (paper: 1; 40 in robotics)"""
-    target_network_frequency: int = 1
+    target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1; 40 in robotics)"""
-    exploration_noise: float = 0.03
+    exploration_noise: run.NonNegative = 0.03
     """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
-    random_action_prob: float = 0.0
+    random_action_prob: run.Fraction = 0.0
     """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
-    hidden_dims: tuple[int, ...] = (256, 256)
+    hidden_dims: tuple[run.Width, ...] = (256, 256)
     """widths of the hidden layers of actor and critic (paper: 256 256; 256 256 256 in robotics)"""
     xavier_init: bool = False
     """Xavier-uniform weights and zero biases, not PyTorch's initialisation (paper: in robotics)"""
-    action_l2: float = 0.0
+    action_l2: run.NonNegative = 0.0
     """weight of the mean squared action in the actor's loss (paper: 0; 1 in robotics)"""
     clip_target: bool = False
     """clip targets to [-1 / (1 - gamma), 0], what rewards -1 and 0 can give (paper: in robotics)"""
@@ -96,11 +90,15 @@ class LearningArgs:
 
 @dataclass
 class MethodArgs:
-    alpha_ratio: float = 0.1
+    alpha_ratio: run.Positive = 0.1
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
+    alpha_warmup: run.Count = 1000
+    """with --alpha auto: updates without the gradient term at first"""
+    alpha_averaging: run.PositiveFraction = 0.002
+    """with --alpha auto: weight of a new loss in the running means of both losses"""
     raw_goal_gradient: bool = False
     """with --normalize: the gradient by the goal as it is (paper: both, figure 11)"""
-    her_k: int = 4
+    her_k: run.Count = 4
     """relabelled goals, later ones of the episode, for one original goal (paper: 4)"""
 
 
@@ -120,7 +118,7 @@ SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
+    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     r"ContinuousSeek20-v0": SEEK_20,
     r"HandReach(Dense)?-v\d": ROBOTICS,
@@ -133,75 +131,78 @@ OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
     r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
     r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
 }
-UNTUNED = dict(normalize=True, alpha="auto", eval_episodes=0)  # for any other environment
+UNTUNED = dict(  # for any other environment, which nobody has tuned
+    total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
+    normalize=True, action_l2=0.1, alpha="auto", eval_episodes=0,
+)  # fmt: skip
 
 
 class Batches(NamedTuple):
-    """Transitions of every run as its networks see them; the reward is R(s', g)."""
+    """Transitions of every run; the reward is R(s', g), by the next achieved goal and the goal."""
 
     obs: Tensor  # (run, batch, obs_dim)
     goal: Tensor  # (run, batch, goal_dim)
     action: Tensor  # (run, batch, action_dim)
-    reward: Tensor  # (run, batch, 1)
+    reward: Tensor  # (run, batch)
     next_obs: Tensor  # (run, batch, obs_dim)
-    goal_slope: Tensor | float = 1.0  # (run, batch, goal_dim), see Normalizers.slope
 
 
 class HerReplayBuffers:
-    """Whole episodes of every run, all of one length, relabelled when they are sampled.
+    """Rings of episodes of one length, a ring for each run, relabelled when they are sampled.
 
-    Full buffers overwrite their oldest episodes. A fraction her_k / (her_k + 1) of a batch gets a
-    goal that its own episode achieves later ('future', Andrychowicz et al. 2017).
+    Step t of the episode in place n lies in row n T + t. New episodes overwrite the oldest.
+    A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieves later
+    ('future', Andrychowicz et al. 2017).
     """
 
     def __init__(self, args: Args, task: DeviceTask, streams: Streams):
         device = streams.device
         self.streams = streams
         self.reward = task.reward
-        self.steps = task.max_steps
-        self.capacity = min(args.buffer_size, args.total_timesteps) // self.steps  # episodes
+        self.max_steps = task.max_steps
+        self.capacity = min(args.buffer_size, args.total_timesteps) // self.max_steps  # episodes
         self.relabelled = args.her_k / (args.her_k + 1)
-        shape = (len(streams.state), self.capacity, self.steps + 1)
+        shape = (len(streams.state), self.capacity, self.max_steps)
         self.data = {
-            "observation": torch.zeros(*shape, task.obs_dim, device=device),
-            "achieved_goal": torch.zeros(*shape, task.goal_dim, device=device),
-            "desired_goal": torch.zeros(*shape, task.goal_dim, device=device),
+            "obs": torch.zeros(*shape, task.obs_dim, device=device),
+            "goal": torch.zeros(*shape, task.goal_dim, device=device),
             "action": torch.zeros(*shape, task.action_dim, device=device),
+            "next_obs": torch.zeros(*shape, task.obs_dim, device=device),
+            "next_achieved_goal": torch.zeros(*shape, task.goal_dim, device=device),
         }
         # Counted on the device, because a CUDA graph holds Python's numbers still
-        self.stored = torch.zeros((), dtype=torch.int64, device=device)
-        self.next = torch.zeros_like(self.stored)
-        run = torch.arange(shape[0], device=device).unsqueeze(1)  # (run, 1)
-        self.first_row = run * self.capacity * (self.steps + 1)  # all rows of all runs in a line
+        self.stored = torch.zeros((), dtype=torch.int64, device=device)  # episodes of each run
+        self.next = torch.zeros_like(self.stored)  # place of the next episode
+        run_index = torch.arange(shape[0], device=device)[:, None]  # (run, 1)
+        self.first_row = run_index * self.capacity * self.max_steps  # rows of all runs in a line
 
-    def add(self, steps: list[Obs]) -> None:
-        """Stores episodes: what was seen and done at the steps 0 .. T, each (run, env, dim)."""
+    def add(self, steps: list[dict[str, Tensor]]) -> None:
+        """Stores an episode of every environment: its T steps, of tensors (run, env, dim)."""
         num_envs = steps[0]["action"].shape[1]
-        slots = self.next + torch.arange(num_envs, device=self.streams.device)
+        places = self.next + torch.arange(num_envs, device=self.streams.device)
         for key, array in self.data.items():
-            values = torch.stack([step[key] for step in steps], 2)
-            array.index_copy_(1, slots % self.capacity, values)
+            episodes = torch.stack([step[key] for step in steps], 2)  # (run, env, T, dim)
+            array.index_copy_(1, places % self.capacity, episodes)
         self.next.add_(num_envs).remainder_(self.capacity)
         self.stored.add_(num_envs).clamp_(max=self.capacity)
 
     def sample(self, batch_size: int, newest: int | None = None) -> Batches:
-        """Transitions drawn with replacement, of all stored episodes or of the newest."""
+        """Draws transitions with replacement, of all episodes or of the `newest` ones."""
         which_episode, which_step, which_goal = self.streams.bits(3, batch_size).unbind(1)
         among = self.stored if newest is None else self.stored.clamp(max=newest)
-        episode = (self.next - 1 - below(among, which_episode)) % self.capacity  # (run, batch)
-        t = below(self.steps, which_step)  # (run, batch)
-        row = self.first_row + episode * (self.steps + 1) + t
-        later = row + 1 + below(self.steps - t, which_goal)  # of t + 1 .. T
+        place = (self.next - 1 - below(among, which_episode)) % self.capacity  # (run, batch)
+        t = below(self.max_steps, which_step)
+        row = self.first_row + place * self.max_steps + t
+        chosen = row + below(self.max_steps - t, which_goal)  # a step from t on
         n = int(self.relabelled * batch_size)
-        goal = self.take("desired_goal", row)
-        goal[:, :n] = self.take("achieved_goal", later[:, :n])
-        reward = self.reward(self.take("achieved_goal", row + 1), goal)
+        goal = self.take("goal", row)
+        goal[:, :n] = self.take("next_achieved_goal", chosen[:, :n])
         return Batches(
-            obs=self.take("observation", row),
+            obs=self.take("obs", row),
             goal=goal,
             action=self.take("action", row),
-            reward=reward.unsqueeze(2),
-            next_obs=self.take("observation", row + 1),
+            reward=self.reward(self.take("next_achieved_goal", row), goal),
+            next_obs=self.take("next_obs", row),
         )
 
     def take(self, key: str, rows: Tensor) -> Tensor:  # (run, n) -> (run, n, dim)
@@ -209,250 +210,226 @@ class HerReplayBuffers:
         return taken.view(*rows.shape, -1)
 
 
-class Normalizers:
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), each run with its own; std >= 0.01."""
+class Normalizers(nn.Module):
+    """x -> clip((x - mean) / std, +-5), each run with its own, std >= 0.01; if disabled, x -> x."""
 
-    def __init__(self, runs: int, dim: int, device: torch.device):
-        self.sums = torch.zeros(runs, 3, dim, dtype=torch.float64, device=device)  # 1, x, x^2
-        self.mean = torch.zeros(runs, 1, dim, device=device)
-        self.std = torch.ones(runs, 1, dim, device=device)
+    def __init__(self, num_runs: int, dim: int, enabled: bool):
+        super().__init__()
+        self.enabled = enabled
+        sums = torch.zeros(num_runs, 3, dim, dtype=torch.float64)  # of 1, x, x squared
+        self.register_buffer("sums", sums)
+        self.register_buffer("mean", torch.zeros(num_runs, 1, dim))
+        self.register_buffer("std", torch.ones(num_runs, 1, dim))
 
     def update(self, x: Tensor) -> None:  # (run, n, dim)
-        is_finite = x.isfinite().all(2, keepdim=True)  # a bad row would spoil them for good
-        x = torch.where(is_finite, x, 0).double().clamp(-200, 200)
+        x = x.double()
         powers = torch.stack([x**0, x, x**2], 1)  # (run, 3, n, dim)
-        self.sums += (powers * is_finite.unsqueeze(1)).sum(2)
-        count, total, total_of_squares = self.sums.unsqueeze(2).unbind(1)  # (run, 1, dim)
+        self.sums += powers.sum(2)
+        count, total, total_of_squares = self.sums[:, :, None].unbind(1)  # (run, 1, dim)
         mean = total / count
         variance = total_of_squares / count - mean.square()
         self.mean.copy_(mean)
         self.std.copy_(variance.clamp(min=1e-4).sqrt())
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.clamp(-200, 200)
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.enabled:
+            return x
         return ((x - self.mean) / self.std).clamp(-5, 5)
 
-    def slope(self, x: Tensor, raw: bool) -> Tensor:
-        """d normalised / dx, 0 where clipped; times std unless raw: by the normalised goal."""
-        z = (x - self.mean) / self.std
-        inside = (x.abs() <= 200) & (z.abs() <= 5)
-        return inside / self.std if raw else inside.to(x)
 
+class Mlps(nn.Module):
+    """An MLP with ReLUs for each run: (run, batch, dims[0]) -> (run, batch, dims[-1]).
 
-Net = list[tuple[Tensor, Tensor]]  # layers: weight (run, fan_in, fan_out), bias (run, 1, fan_out)
-Tensors = list[Tensor]
-
-
-def size(dims: tuple[int, ...]) -> int:
-    """Parameters of a network with layers of these widths."""
-    layers = itertools.pairwise(dims)
-    return sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
-
-
-def room(dims: tuple[int, ...], device: torch.device) -> int:
-    """Numbers in a row for it: on a GPU, whose kernels ask for alignment, a multiple of 32."""
-    multiple = 32 if device.type == "cuda" else 1
-    return multiple * math.ceil(size(dims) / multiple)
-
-
-def as_net(parameters: Tensor, dims: tuple[int, ...]) -> Net:
-    """Views into the parameters of each run, (run, size(dims))."""
-    net = []
-    for fan_in, fan_out in itertools.pairwise(dims):
-        layer, parameters = parameters.tensor_split([(fan_in + 1) * fan_out], 1)
-        layer = layer.view(-1, fan_in + 1, fan_out)
-        net.append((layer[:, :-1], layer[:, -1:]))
-    return net
-
-
-class Networks:
-    """Actors and critics of all runs, their targets and their gradients.
-
-    A row has all parameters of a run, the actor's first: so Adam and Polyak are one call each.
+    Row i of `params` has all parameters of run i, so Adam and Polyak take few calls. A row's length
+    is a multiple of 32: on a GPU the kernels want each to begin at a multiple of 128 bytes.
     """
 
-    def __init__(self, args: Args, task: DeviceTask, runs: list[Run], streams: Streams):
-        in_dim = task.obs_dim + task.goal_dim
-        actor_dims = (in_dim, *args.hidden_dims, task.action_dim)
-        critic_dims = (in_dim + task.action_dim, *args.hidden_dims, 1)
-        split = room(actor_dims, streams.device)
-        shape = (3, len(runs), split + room(critic_dims, streams.device))
-        self.online, self.target, self.gradient = torch.zeros(shape, device=streams.device)
-        self.actor = as_net(self.online[:, :split], actor_dims)
-        self.critic = as_net(self.online[:, split:], critic_dims)
-        self.target_actor = as_net(self.target[:, :split], actor_dims)
-        self.target_critic = as_net(self.target[:, split:], critic_dims)
-        self.actor_gradient = as_net(self.gradient[:, :split], actor_dims)
-        self.critic_gradient = as_net(self.gradient[:, split:], critic_dims)
-        for weight, bias in self.actor + self.critic:
+    def __init__(self, dims: tuple[int, ...], normalizer: Normalizers, streams: Streams):
+        super().__init__()
+        self.normalizer = normalizer
+        self.shapes = []
+        for fan_in, fan_out in itertools.pairwise(dims):
+            self.shapes += [(fan_in, fan_out), (1, fan_out)]  # weight, bias
+        self.sizes = [math.prod(shape) for shape in self.shapes]
+        self.sizes.append(-sum(self.sizes) % 32)
+        rows = torch.zeros(len(streams.state), sum(self.sizes), device=streams.device)
+        self.params = nn.Parameter(rows)
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Views into the parameters: weights (run, fan_in, fan_out), biases (run, 1, fan_out)."""
+        parts = self.params.split(self.sizes, 1)
+        views = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=False)]
+        return list(zip(views[::2], views[1::2], strict=True))
+
+    @torch.no_grad()
+    def draw(self, streams: Streams, xavier_init: bool) -> None:
+        """The parameters that training begins with, like those of PyTorch's layers, or Xavier's."""
+        for weight, bias in self.layers():
             fan_in, fan_out = weight.shape[1:]
-            if args.xavier_init:
+            bound = fan_in**-0.5
+            if xavier_init:
                 bound = math.sqrt(6 / (fan_in + fan_out))
             else:
-                bound = fan_in**-0.5
                 bias.copy_(bound * streams.uniform(1, fan_out))
             weight.copy_(bound * streams.uniform(fan_in, fan_out))
-        self.target.copy_(self.online)
-        self.actor_optimizer = self.adam(runs, slice(split))
-        self.critic_optimizer = self.adam(runs, slice(split, None))
 
-    def adam(self, runs: list[Run], columns: slice) -> torch.optim.Adam:
-        """Adam of one network of every run, each with the run's learning rate."""
-        groups = {run.learning_rate: [] for run in runs}
-        for run, row, gradient in zip(runs, self.online, self.gradient, strict=True):
-            parameters = row[columns]
-            parameters.grad = gradient[columns]
-            groups[run.learning_rate].append(parameters)
-        groups = [{"params": rows, "lr": rate} for rate, rows in groups.items()]
-        return torch.optim.Adam(groups, fused=True, capturable=self.online.is_cuda)
+    def mlp(self, x: Tensor) -> Tensor:
+        *hidden, (last_weight, last_bias) = self.layers()
+        for weight, bias in hidden:
+            x = (x @ weight + bias).relu()
+        return x @ last_weight + last_bias
 
 
-def forward(net: Net, x: Tensor) -> tuple[Tensor, Tensors]:
-    """h_0 = x, h_k = max(0, h_{k-1} W_k + b_k): the output, which has no ReLU, and all h."""
-    h = [x]
-    for weight, bias in net[:-1]:
-        x = torch.baddbmm(bias, x, weight).relu_()  # (run, batch, width)
-        h.append(x)
-    weight, bias = net[-1]
-    return torch.baddbmm(bias, x, weight).to(weight), h  # float32 under autocast too
+class Actors(Mlps):
+    """pi(s, g): (run, batch, obs_dim), (run, batch, goal_dim) -> (run, batch, action_dim)."""
+
+    def forward(self, obs: Tensor, goal: Tensor) -> Tensor:
+        x = torch.cat([obs, goal], 2)
+        return self.mlp(self.normalizer(x)).to(obs).tanh()  # float32 under autocast too
 
 
-def where_active_(x: Tensor, h: Tensor) -> Tensor:
-    """x 1[h > 0] in place, by the kernel that is a ReLU's backward pass."""
-    relu_backward = torch.ops.aten.threshold_backward.grad_input
-    return relu_backward(x, h, 0, grad_input=x)
+class Critics(Mlps):
+    """Q(s, a, g): the same and (run, batch, action_dim) -> (run, batch)."""
+
+    def forward(self, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
+        x = self.normalizer(torch.cat([obs, goal], 2))
+        x = torch.cat([x, action], 2)
+        return self.mlp(x).to(obs).squeeze(2)
 
 
-def backward(net: Net, h: Tensors, delta: Tensor) -> Tensors:
-    """delta_k = (delta_{k+1} W_{k+1}^T) 1[h_k > 0]: derivatives by what each ReLU is given."""
-    deltas = [delta]
-    for k in range(len(net) - 1, 0, -1):
-        weight, _ = net[k]
-        delta = where_active_(torch.bmm(delta, weight.mT), h[k])  # (run, batch, width)
-        deltas.insert(0, delta)
-    return deltas
+class Alphas(nn.Module):
+    """alpha of every run: the number that is given, or what the plain script's AutoAlpha does."""
 
+    def __init__(self, runs: list[Run], args: Args):
+        super().__init__()
+        self.ratio = args.alpha_ratio
+        self.warmup = args.alpha_warmup
+        self.averaging = args.alpha_averaging
+        given = [-1.0 if each.alpha == "auto" else each.alpha for each in runs]
+        self.are_zero = not any(given)
+        self.register_buffer("given", torch.tensor(given))  # (run,), -1 for auto
+        self.register_buffer("updates", torch.zeros(len(runs)))  # those with a gradient loss
+        self.register_buffer("losses", torch.zeros(2, len(runs)))  # running means: value, gradient
+        self.register_buffer("largest", torch.zeros(len(runs)))
 
-def by_input(net: Net, deltas: Tensors, columns: slice) -> Tensor:
-    """The derivative by these columns of the input: delta_1 W_1^T, (run, batch, columns)."""
-    weight, _ = net[0]
-    return torch.bmm(deltas[0], weight[:, columns].mT).to(weight)
-
-
-def masked_linear(net: Net, h: Tensors, x: Tensor, c: Tensor) -> Tensors:
-    """h~_0 = x, h~_k = (h~_{k-1} W_k + c b_k) 1[h_k > 0]: another input through the masks of h."""
-    mixed = [x]
-    for (weight, bias), h_k in zip(net[:-1], h[1:], strict=True):
-        x = torch.baddbmm(c * bias, x, weight)
-        mixed.append(where_active_(x, h_k))
-    return mixed
-
-
-def write_gradient(gradient: Net, h: Tensors, deltas: Tensors, c: Tensor) -> None:
-    """dW_k = h_{k-1}^T delta_k, db_k = c^T delta_k: sums over the batch."""
-    for (weight, bias), h_k, delta in zip(gradient, h, deltas, strict=True):
-        for place, factor in ((weight, h_k), (bias, c)):  # (run, fan_in or 1, fan_out)
-            if deltas[0].dtype == torch.bfloat16:  # autocast writes no float32 in place
-                place.copy_(torch.bmm(factor.mT, delta))
-            else:
-                torch.bmm(factor.mT, delta, out=place)
-
-
-class GradientWeights:
-    """alpha of every run, a number or "auto": the plain script's `GradientWeight` for each."""
-
-    def __init__(self, runs: list[Run], ratio: float, device: torch.device):
-        self.ratio = ratio
-        alphas = [-1.0 if run.alpha == "auto" else run.alpha for run in runs]
-        self.fixed = torch.tensor(alphas, device=device)  # (run,), -1 for auto
-        self.are_zero = not any(alphas)
-        self.updates = torch.zeros(len(runs), device=device)  # those with a gradient loss
-        self.losses = torch.zeros(2, len(runs), device=device)  # running means: value, gradient
-        self.largest = torch.zeros(len(runs), device=device)
-
-    def __call__(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
+    @torch.no_grad()
+    def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
         """The alphas of this update, (run,), by the losses of the batches, (run,) each."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses, 0.002)
+        self.losses.lerp_(losses.to(self.losses), self.averaging)
         value, grad = self.losses
         alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_waiting = self.updates <= 1000
-        self.largest.copy_(torch.where(is_waiting, alpha, self.largest))
-        alpha = torch.minimum(alpha, self.largest) * ~is_waiting
-        return torch.where(self.fixed < 0, alpha, self.fixed)
+        is_warming_up = self.updates <= self.warmup
+        self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
+        alpha = torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
+        return torch.where(self.given < 0, alpha, self.given)
 
 
-def write_critic_gradient(
-    networks: Networks, batch: Batches, weights: GradientWeights, args: Args
-) -> dict[str, Tensor]:
-    """Writes the gradient of Eq. (9) by every critic; returns both losses and alpha, (run,)."""
-    batch_size, obs_dim = batch.obs.shape[1:]
-    goal_dim = batch.goal.shape[2]
-    goals = slice(obs_dim, obs_dim + goal_dim)  # of the input: obs, goal, action
+class Agents:
+    """The networks of all runs, and what trains them."""
 
-    # The target y = R(s', g) + gamma Q'(s', pi'(s', g), g), a constant
-    next_x = torch.cat([batch.next_obs, batch.goal], 2)
-    next_action, actor_h = forward(networks.target_actor, next_x)
-    next_action = next_action.tanh()  # (run, batch, action_dim)
-    next_x = torch.cat([next_x, next_action], 2)
-    next_q, next_h = forward(networks.target_critic, next_x)
-    target = batch.reward + args.gamma * next_q  # (run, batch, 1)
-    slope = torch.full_like(target, args.gamma)  # dy / dQ'
+    def __init__(self, args: Args, task: DeviceTask, runs: list[Run], streams: Streams):
+        in_dim = task.obs_dim + task.goal_dim
+        self.normalizer = Normalizers(len(runs), in_dim, args.normalize).to(streams.device)
+        actor = (in_dim, *args.hidden_dims, task.action_dim), self.normalizer, streams
+        critic = (in_dim + task.action_dim, *args.hidden_dims, 1), self.normalizer, streams
+        self.actor = Actors(*actor)
+        self.critic = Critics(*critic)
+        self.target_actor = Actors(*actor).requires_grad_(False)
+        self.target_critic = Critics(*critic).requires_grad_(False)
+        for network in (self.actor, self.critic):
+            network.draw(streams, args.xavier_init)
+        polyak(self, tau=1.0)
+        self.actor_optimizer = RowsOfAdam(self.actor.params, runs)
+        self.critic_optimizer = RowsOfAdam(self.critic.params, runs)
+        self.alphas = Alphas(runs, args).to(streams.device)
+
+
+class RowsOfAdam:
+    """Adam for the parameters of all runs, (run, size), each row with its run's learning rate."""
+
+    def __init__(self, params: Tensor, runs: list[Run]):
+        self.gradient = torch.zeros_like(params)
+        groups = {each.learning_rate: [] for each in runs}
+        for each, row, gradient in zip(runs, params.data, self.gradient, strict=True):
+            row.grad = gradient
+            groups[each.learning_rate].append(row)
+        groups = [{"params": rows, "lr": rate} for rate, rows in groups.items()]
+        self.adam = torch.optim.Adam(groups, fused=True, capturable=params.is_cuda)
+
+    def step(self, gradient: Tensor) -> None:
+        self.gradient.copy_(gradient)
+        self.adam.step()
+
+
+def reengage_critic_losses(agents: Agents, batch: Batches, args: Args) -> tuple[Tensor, dict]:
+    """Eq. (9) of every run, (run,)."""
+    goal = batch.goal.clone().requires_grad_(not agents.alphas.are_zero)
+    next_action = agents.target_actor(batch.next_obs, goal)  # (run, batch, action_dim)
+    next_q = agents.target_critic(batch.next_obs, goal, next_action)  # (run, batch)
+    target = batch.reward + args.gamma * next_q  # (run, batch)
     if args.clip_target:
-        lowest = -1 / (1 - args.gamma)
-        slope *= (target >= lowest) & (target <= 0)  # a clipped target has no gradient
-        target = target.clamp(lowest, 0)
+        target = target.clamp(-1 / (1 - args.gamma), 0)  # a clipped target has no gradient
+    q = agents.critic(batch.obs, goal, batch.action)  # (run, batch)
+    value_loss = (q - target.detach()).square().mean(1)  # (run,)
+    curves = {"losses/value": value_loss}
+    if agents.alphas.are_zero:
+        zero = torch.zeros_like(value_loss)
+        return value_loss, curves | {"gradient/alpha": zero, "gradient/ratio": zero}
 
-    # q, and the deltas of every layer for an output gradient of 1
-    x = torch.cat([batch.obs, batch.goal, batch.action], 2)
-    q, h = forward(networks.critic, x)
-    deltas = backward(networks.critic, h, torch.ones_like(q))
-    error = q - target  # (run, batch, 1)
-    value_loss = error.square().mean((1, 2))
-    c = 2 / batch_size * error
-    if weights.are_zero:
-        mixed = [c * h_k for h_k in h]
-        write_gradient(networks.critic_gradient, mixed, deltas, c)
-        return {"value_loss": value_loss, "alpha": weights.fixed}
-
-    # grad_g y: straight, and through the target policy's action
-    next_deltas = backward(networks.target_critic, next_h, slope)
-    target_grad = by_input(networks.target_critic, next_deltas, goals)  # (run, batch, goal_dim)
-    by_action = by_input(networks.target_critic, next_deltas, slice(goals.stop, None))
-    by_action *= 1 - next_action.square()  # (run, batch, action_dim)
-    actor_deltas = backward(networks.target_actor, actor_h, by_action)
-    target_grad += by_input(networks.target_actor, actor_deltas, goals)
-
-    # The gradient term, and both terms as one masked linear network at a mixed input
-    q_grad = by_input(networks.critic, deltas, goals)  # (run, batch, goal_dim)
-    sparse_mask = (batch.reward == -1) * batch.goal_slope
-    difference = sparse_mask * (q_grad - target_grad)
-    grad_loss = difference.square().mean((1, 2))  # 1[R = -1] ||...||^2
-    alpha = weights(value_loss, grad_loss)
-    r = 2 * alpha.view(-1, 1, 1) / (batch_size * goal_dim) * sparse_mask * difference
-    mixed_x = c * x
-    mixed_x[:, :, goals] += r
-    mixed = masked_linear(networks.critic, h, mixed_x, c)
-    write_gradient(networks.critic_gradient, mixed, deltas, c)
-    return {"value_loss": value_loss, "grad_loss": grad_loss, "alpha": alpha}
+    target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (run, batch, goal_dim), a constant
+    mask = (batch.reward == -1).to(q)  # (run, batch), 1[R = -1]
+    q_grad = torch.autograd.grad(q.sum(), goal, create_graph=True)[0]  # (run, batch, goal_dim)
+    # By the normalised goal, whose unit is the standard deviation, or by the goal as it is
+    scale = agents.normalizer.std[:, :, -goal.shape[2] :]  # (run, 1, goal_dim)
+    if args.raw_goal_gradient:
+        scale = torch.ones_like(scale)
+    grad_loss = (mask[:, :, None] * scale * (q_grad - target_grad)).square().mean((1, 2))  # (run,)
+    alpha = agents.alphas(value_loss, grad_loss)  # (run,)
+    curves |= {"losses/gradient": grad_loss, "gradient/alpha": alpha}
+    curves["gradient/ratio"] = alpha * grad_loss / value_loss
+    return value_loss + alpha * grad_loss, curves
 
 
-def write_actor_gradient(networks: Networks, batch: Batches, action_l2: float) -> None:
-    """Of Eq. (5): -Q(s, pi(s, g), g), and of the penalty on large actions, by every actor."""
-    x = torch.cat([batch.obs, batch.goal], 2)
-    action, actor_h = forward(networks.actor, x)
-    action = action.tanh()  # (run, batch, action_dim)
-    critic_x = torch.cat([x, action], 2)
-    q, h = forward(networks.critic, critic_x)
-    slope = torch.full_like(q, -1 / q.shape[1])  # of -mean q
-    deltas = backward(networks.critic, h, slope)
-    by_action = by_input(networks.critic, deltas, slice(x.shape[2], None))
-    by_action += 2 * action_l2 / action[0].numel() * action
-    by_action *= 1 - action.square()
-    deltas = backward(networks.actor, actor_h, by_action)
-    write_gradient(networks.actor_gradient, actor_h, deltas, torch.ones_like(q))
+def actor_losses(agents: Agents, batch: Batches, args: Args) -> tuple[Tensor, dict]:
+    """Eq. (5) of every run, (run,), and the penalty on large actions of Plappert et al. (2018)."""
+    action = agents.actor(batch.obs, batch.goal)  # (run, batch, action_dim)
+    q = agents.critic(batch.obs, batch.goal, action)  # (run, batch)
+    return -q.mean(1) + args.action_l2 * action.square().mean((1, 2)), {}
+
+
+def gradient_rows(
+    losses: Callable, params: Tensor, agents: Agents, batch: Batches, args: Args
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The gradient of every run's loss, a row for each, and its points of the training curves."""
+    with run.autocast(args, batch.obs.device):
+        loss, curves = losses(agents, batch, args)  # (run,)
+    curves = {name: values.detach() for name, values in curves.items()}
+    # A run's parameters are in its own loss alone: the gradient of the sum is that of each
+    return torch.autograd.grad(loss.sum(), params)[0], curves
+
+
+def update(agents: Agents, batch: Batches, args: Args) -> dict[str, Tensor]:
+    """A gradient step of every critic and actor; returns a point of each training curve, (run,)."""
+    critic_grad, curves = gradient_rows(
+        reengage_critic_losses, agents.critic.params, agents, batch, args
+    )
+    if not args.simultaneous_updates:
+        agents.critic_optimizer.step(critic_grad)
+    actor_grad, actor_curves = gradient_rows(actor_losses, agents.actor.params, agents, batch, args)
+    agents.actor_optimizer.step(actor_grad)
+    if args.simultaneous_updates:
+        agents.critic_optimizer.step(critic_grad)
+    return curves | actor_curves
+
+
+@torch.no_grad()
+def polyak(agents: Agents, tau: float) -> None:
+    """target = (1 - tau) target + tau online."""
+    agents.target_actor.params.lerp_(agents.actor.params, tau)
+    agents.target_critic.params.lerp_(agents.critic.params, tau)
 
 
 class Group:
@@ -461,12 +438,10 @@ class Group:
     def __init__(self, args: Args, task: DeviceTask, runs: list[Run], device: torch.device):
         self.args = args
         self.task = task
-        keys = [run.key() for run in runs]
+        keys = [each.key() for each in runs]
         self.streams = Streams(keys, device)
-        self.networks = Networks(args, task, runs, self.streams)
+        self.agents = Agents(args, task, runs, self.streams)
         self.buffers = HerReplayBuffers(args, task, self.streams)
-        self.normalizers = Normalizers(len(runs), task.obs_dim + task.goal_dim, device)
-        self.weights = GradientWeights(runs, args.alpha_ratio, device)
         self.envs = task.make(args.num_envs, keys, self.streams)
         eval_keys = [key + 1 for key in keys]
         self.eval_envs = task.make(args.eval_episodes, eval_keys, self.streams)
@@ -476,13 +451,10 @@ class Group:
         else:
             self.learn = graphed(self.learn, device)
 
+    @torch.no_grad()
     def act(self, obs: Obs) -> Tensor:
         """Actions without noise, (run, env, action_dim)."""
-        x = torch.cat([obs["observation"], obs["desired_goal"]], 2)
-        if self.args.normalize:
-            x = self.normalizers(x)
-        action, _ = forward(self.networks.actor, x)
-        return action.tanh()
+        return self.agents.actor(obs["observation"], obs["desired_goal"])
 
     def explore(self, obs: Obs, random_prob: float) -> Tensor:
         """The policy with Gaussian noise, or a uniform action."""
@@ -495,60 +467,48 @@ class Group:
         return torch.where(choice < 2 * random_prob - 1, uniform, noisy.clamp(-1, 1))
 
     def play(self, global_step: int) -> dict[str, Tensor]:
-        """One episode in every environment, and its updates; of the last one what `learn` tells."""
+        """One episode in every environment, and its updates; returns the curves of the last one."""
         args = self.args
-        info = {}
+        curves = {}
         steps = []
         obs = self.envs.reset()
         for t in range(1, self.task.max_steps + 1):
+            # Act
             random_prob = 1.0 if global_step < args.learning_starts else args.random_action_prob
             action = self.explore(obs, random_prob)
-            steps.append(obs | {"action": action})
-            obs = self.envs.step(action)
+            next_obs = self.envs.step(action)
             global_step += args.num_envs
-            if t == self.task.max_steps:
-                steps.append(obs | {"action": torch.zeros_like(action)})
-                self.store(steps)
-            if global_step >= args.learning_starts and t % args.train_frequency == 0:
-                info = self.learn()
-        return info
 
-    def store(self, steps: list[Obs]) -> None:
+            # Store
+            step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action}
+            step |= {"next_obs": next_obs["observation"]}
+            step |= {"next_achieved_goal": next_obs["achieved_goal"]}
+            steps.append(step)
+            obs = next_obs
+            if t == self.task.max_steps:
+                self.store(steps)
+
+            # Update
+            if global_step >= args.learning_starts and t % args.train_frequency == 0:
+                curves = self.learn()
+        return curves
+
+    def store(self, steps: list[dict[str, Tensor]]) -> None:
         self.buffers.add(steps)
         if self.args.normalize:
             newest = self.args.num_envs
             batch = self.buffers.sample(newest * self.task.max_steps, newest)
-            self.normalizers.update(torch.cat([batch.obs, batch.goal], 2))
-
-    def normalized(self, batch: Batches) -> Batches:
-        if not self.args.normalize:
-            return batch
-        dims = batch.obs.shape[2], batch.goal.shape[2]
-        x = torch.cat([batch.obs, batch.goal], 2)
-        next_x = torch.cat([batch.next_obs, batch.goal], 2)
-        obs, goal = self.normalizers(x).split(dims, 2)
-        next_obs, _ = self.normalizers(next_x).split(dims, 2)
-        slope = self.normalizers.slope(x, self.args.raw_goal_gradient)
-        _, goal_slope = slope.split(dims, 2)
-        return batch._replace(obs=obs, goal=goal, next_obs=next_obs, goal_slope=goal_slope)
+            self.agents.normalizer.update(torch.cat([batch.obs, batch.goal], 2))
+            if self.task.max_steps < 50:  # last states are many, and no step's obs
+                self.agents.normalizer.update(torch.cat([batch.next_obs, batch.goal], 2))
 
     def learn(self) -> dict[str, Tensor]:
-        """A round of updates; of the last one its losses and alphas, (run,)."""
-        args = self.args
-        networks = self.networks
-        with launch.autocast(args, networks.online.device):
-            for step in range(1, args.gradient_steps + 1):
-                batch = self.normalized(self.buffers.sample(args.batch_size))
-                info = write_critic_gradient(networks, batch, self.weights, args)
-                if not args.simultaneous_updates:
-                    networks.critic_optimizer.step()
-                write_actor_gradient(networks, batch, args.action_l2)
-                networks.actor_optimizer.step()
-                if args.simultaneous_updates:
-                    networks.critic_optimizer.step()
-                if step % args.target_network_frequency == 0:
-                    networks.target.lerp_(networks.online, args.tau)  # Polyak
-        return info
+        """A round of updates; returns the curves of the last one."""
+        for step in range(1, self.args.gradient_steps + 1):
+            curves = update(self.agents, self.buffers.sample(self.args.batch_size), self.args)
+            if step % self.args.target_network_frequency == 0:
+                polyak(self.agents, self.args.tau)
+        return curves
 
     def evaluate(self) -> list[dict[str, float]]:
         """Means over eval_episodes episodes of each run, without noise."""
@@ -559,44 +519,83 @@ class Group:
             rewards.append(self.task.reward(obs["achieved_goal"], obs["desired_goal"]))
         reward = torch.stack(rewards).double()  # (step, run, episode)
         success = (reward == 0).double()
-        played = (success[-1], success.amax(0), reward.sum(0))
-        metrics = torch.stack(played)  # (3, run, episode)
+        played = torch.stack([success[-1], success.amax(0), reward.sum(0)])  # (3, run, episode)
         names = ("success_rate", "success_once", "episodic_return")
-        rows = metrics.mean(2).T.tolist()  # (run, 3)
+        rows = played.mean(2).T.tolist()  # (run, 3)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def train_group(args: Args, task: DeviceTask, device: torch.device, runs: list[Run]) -> None:
-    """Trains runs side by side, and writes what each of them measures into its folder."""
-    group = Group(args, task, runs, device)
-    folders = GroupFolders(args, runs, device)
+def check_args(args: Args, task: DeviceTask) -> None:
+    """Raises BadInput where flags and task do not go together, or nothing could be learned."""
+    if args.raw_goal_gradient and not args.normalize:
+        raise run.BadInput("--raw-goal-gradient has no meaning without --normalize.")
+    if args.gradient_steps % args.target_network_frequency:
+        raise run.BadInput("--target-network-frequency must divide --gradient-steps.")
+    if task.max_steps % args.train_frequency:
+        raise run.BadInput(f"--train-frequency must divide an episode's {task.max_steps} steps.")
     steps = task.max_steps * args.num_envs  # an episode everywhere
-    info = {}
+    for flag in ("total_timesteps", "eval_frequency"):
+        if getattr(args, flag) % steps:
+            name = flag.replace("_", "-")
+            raise run.BadInput(f"--{name} must be a multiple of {steps}, an episode everywhere.")
+    if args.buffer_size < steps:
+        raise run.BadInput(f"--buffer-size must be at least {steps}, an episode everywhere.")
+    run.check_first_update(args, task.max_steps)
 
-    for global_step in range(0, args.total_timesteps + 1, steps):
+
+def numbers_of(args: Args, task: DeviceTask) -> int:
+    """How many numbers a run holds, nearly: replay, weights of all kinds, activations."""
+    steps = min(args.buffer_size, args.total_timesteps)
+    replay = steps * (2 * task.obs_dim + 2 * task.goal_dim + task.action_dim)
+    width = max(args.hidden_dims)
+    return replay + 10 * len(args.hidden_dims) * width * (width + args.batch_size)
+
+
+def train_group(args: Args, task: DeviceTask, device: torch.device, folders: GroupFolders) -> None:
+    """Trains runs side by side, and writes what each of them measures into its folder."""
+    group = Group(args, task, folders.runs, device)
+    curves = {}
+    for global_step in range(0, args.total_timesteps + 1, task.max_steps * args.num_envs):
         # Evaluate: before the first step, every eval_frequency steps, and at the end
         is_over = global_step == args.total_timesteps
         if is_over or global_step % args.eval_frequency == 0:
-            folders.add_rows(global_step, group.evaluate(), info)
+            if curves:
+                folders.check_finite("the value loss", curves["losses/value"])
+            folders.add_rows(global_step, group.evaluate(), curves)
         folders.show(global_step)
 
         # Act, store, update
         if is_over:
             break
         if global_step < args.learning_starts:
-            info = group.play(global_step)
+            curves = group.play(global_step)
         else:
-            info = group.play_learning()
-    folders.close()
+            curves = group.play_learning()
+
+
+def main(cls: type[Args], script: str, doc: str) -> None:
+    """The command: flags, what is missing of their runs, its training.
+
+    Args:
+        cls: the flags.
+        script: the file whose runs these are.
+    """
+    global gradient_rows
+    with run.one_sentence():  # bad input is found before anything is written
+        args = parse_args(cls, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, doc)
+        observe = args.observe_achieved_goal
+        task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
+        check_args(args, task)
+        device = run.set_up_torch(args)
+        cached = args.batch_size * max(args.hidden_dims)
+        group_size = choose_group_size(args.group_size, numbers_of(args, task), cached, device)
+        grid = Grid(args, script, device)
+    # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
+    torch.empty(8_000_000)
+    if args.compile and device.type == "cpu":
+        gradient_rows = run.compiled(gradient_rows)
+    grid.train(group_size, partial(train_group, args, task, device))
 
 
 if __name__ == "__main__":
-    with launch.one_sentence():  # bad input is found before anything is written
-        args = many_runs.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
-        observe = args.observe_achieved_goal
-        task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
-        many_runs.check_args(args, task)
-        device = many_runs.start(args)
-        group_size = many_runs.choose_group_size(args, task, device)
-        grid = many_runs.Grid(args)
-    grid.train(group_size, partial(train_group, args, task, device))
+    main(Args, __file__, __doc__)

@@ -1,13 +1,10 @@
 """Work on a GPU as CUDA graphs: its kernels are recorded once, then started by one call."""
 
-import math
 import warnings
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 T = TypeVar("T")
 
@@ -40,35 +37,5 @@ def graphed(work: Callable[[], T], device: torch.device) -> Callable[[], T]:
                 result = work()
         graph.replay()
         return result
-
-    return call
-
-
-def rounded_up(length: int) -> int:
-    """To one of a few lengths: multiples of 4096, of an eighth to a quarter of large ones."""
-    step = max(4096, 2 ** (length.bit_length() - 3))
-    return step * math.ceil(length / step)
-
-
-def graphed_by_length(
-    work: Callable[[Tensor, int], T], device: torch.device
-) -> Callable[[Tensor, int], T]:
-    """`work` itself on a CPU; on a GPU a CUDA graph for each length, which is `rounded_up`.
-
-    For work on a tensor of one shape that says where to read, and on `length` things that are
-    found there: a graph has fixed shapes, so `work` must be able to do with a few too many.
-    """
-    if device.type != "cuda":
-        return work
-    graphs: dict[int, tuple[Tensor, Callable[[], T]]] = {}
-
-    def call(where: Tensor, length: int) -> T:
-        length = rounded_up(length)
-        if length not in graphs:
-            read = where.to(device)
-            graphs[length] = read, graphed(partial(work, read, length), device)
-        read, graph = graphs[length]
-        read.copy_(where)
-        return graph()
 
     return call

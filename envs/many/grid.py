@@ -1,11 +1,7 @@
-"""Runs that share a process: which there are, which are missing, which train together, their files.
-
-What `launch` and `run_folder` are to a script with one run.
-"""
+"""The runs of a grid: which there are, which are missing, which train together, their files."""
 
 import gc
 import hashlib
-import inspect
 import itertools
 import json
 import math
@@ -16,19 +12,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from envs.many.on_device import DeviceTask
-from envs.messages import say
+from envs.messages import BadInput, say
 from envs.registry import folder_name, resolve
-from envs.run import flags as launch
+from envs.run import flags
 from envs.run.files import lock, write, write_rows
-from envs.run.folder import CURVES
 from envs.run.versions import versions
 
 A = TypeVar("A", bound="GridArgs")
@@ -38,30 +32,32 @@ A = TypeVar("A", bound="GridArgs")
 class GridArgs:
     """Flags of a grid of runs: one for each alpha, each learning rate and each seed."""
 
-    alpha: tuple[float | Literal["auto"], ...] = (0.1,)
+    alpha: tuple[flags.NonNegative | Literal["auto"], ...] = (0.1,)
     """weights of the gradient term, a mean over batch and goal dimensions; 0 is DDPG+HER"""
-    learning_rate: tuple[float, ...] = (1e-3,)
+    learning_rate: tuple[flags.Positive, ...] = (1e-3,)
     """of Adam, for actor and critic (paper: table 2)"""
-    seeds: int = 10
+    seeds: Annotated[int, flags.Range(1, 10**4)] = 10
     """runs of each setting, with the seeds 1, 2, ..."""
     run_dir: str = ""
     """folder of the runs' folders (default: runs/{env_id}__{script})"""
-    group_size: int = 0
+    group_size: Annotated[int, flags.Range(0, 10**6)] = 0
     """runs that train side by side; 0: as many as stay in the cache"""
     tensorboard: bool = False
     """curves of each run for TensorBoard, a point at each evaluation"""
-    minutes: float = 0.0
+    minutes: flags.NonNegative = 0.0
     """start no group that will not finish within so many minutes (exit code 3); 0: no limit"""
     cuda: bool = True
     """use a GPU if there is one"""
-    num_threads: int = 1
+    num_threads: Annotated[int, flags.Range(1, 1024)] = 1
     """PyTorch's threads"""
+    compile: bool = True
+    """compile the gradients, on a CPU: faster, after a wait of up to a minute"""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     """of training's matrix products: high is TF32 on a GPU, medium is bfloat16"""
 
 
 OF_THE_CALL = (  # not of a run
-    "seeds", "run_dir", "group_size", "tensorboard", "minutes", "cuda", "num_threads",
+    "seeds", "run_dir", "group_size", "tensorboard", "minutes", "cuda", "num_threads", "compile",
 )  # fmt: skip
 
 
@@ -86,79 +82,46 @@ class Run(NamedTuple):
         digest = hashlib.sha256(name.encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
-
-# Before the runs
+    def settings(self, args: GridArgs) -> dict[str, Any]:
+        """What decides its numbers, by the plain script's names, as JSON gives it back."""
+        values = json.loads(json.dumps(asdict(args) | self._asdict()))
+        return {name: value for name, value in values.items() if name not in OF_THE_CALL}
 
 
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
-    """The command line over the environment's settings, as `launch.parse_args`.
+    """The command line over the environment's settings, as `envs.run.parse_args`.
 
     Raises:
-        ValueError: one sentence on what cannot be.
+        BadInput: one sentence on what cannot be.
     """
-    env_id = resolve(launch.peek("env_id").env_id or cls.env_id)
-    applied = dict(launch.settings_of(env_id, settings, untuned))
-    for name in ("alpha", "learning_rate"):
-        if name in applied:
-            applied[name] = (applied[name],)
-    args = launch.parse_groups(cls, replace(cls(env_id=env_id), **applied), doc)
+    flags.check_one_process(cls)
+    env_id = resolve(flags.peek("env_id").env_id or cls.env_id)
+    applied = dict(flags.settings_of(env_id, settings, untuned))
+    for name in applied.keys() & {"alpha", "learning_rate"}:
+        applied[name] = (applied[name],)
+    args = flags.parse_groups(cls, replace(cls(env_id=env_id), **applied), doc)
     args.env_id = resolve(args.env_id)
-    launch.check_ranges(args)
+    flags.check_ranges(args)
     for name in ("alpha", "learning_rate"):
         values = getattr(args, name)
         if len(set(values)) < len(values):
-            raise ValueError(f"{launch.flag(name)} has a number twice.")
+            raise BadInput(f"{flags.flag(name)} has the same value twice.")
     name = folder_name(args.env_id)
-    args.run_dir = args.run_dir or f"runs/{name}__{launch.script_of(cls)}"
-    launch.say_settings(args, applied)
+    args.run_dir = args.run_dir or f"runs/{name}__{flags.script_of(cls)}"
+    flags.say_settings(args, applied)
     return args
 
 
-def check_args(args: Any, task: DeviceTask) -> None:
-    """Raises ValueError for what the arguments and the environment cannot be together."""
-    if args.raw_goal_gradient and not args.normalize:
-        raise ValueError("--raw-goal-gradient has no meaning without --normalize.")
-    if args.gradient_steps % args.target_network_frequency:
-        raise ValueError("--target-network-frequency must divide --gradient-steps.")
-    if task.max_steps % args.train_frequency:
-        raise ValueError(f"--train-frequency must divide an episode's {task.max_steps} steps.")
-    steps = task.max_steps * args.num_envs
-    for name in ("total_timesteps", "eval_frequency"):
-        if getattr(args, name) % steps:
-            flag = launch.flag(name)
-            raise ValueError(f"{flag} must be a multiple of {steps}, an episode everywhere.")
-    if max(args.learning_starts, args.train_frequency * args.num_envs) < steps:
-        raise ValueError(f"The first update needs an episode: --learning-starts {steps} or more.")
-    if args.learning_starts > args.total_timesteps:
-        raise ValueError("Nothing would be learned: --learning-starts is above --total-timesteps.")
-    if args.buffer_size < steps:
-        raise ValueError(f"--buffer-size must be at least {steps}, an episode everywhere.")
-    if args.eval_episodes == 0:
-        args.eval_episodes = launch.episodes_by_length(task.max_steps)
+def choose_group_size(group_size: int, numbers: int, cached: int, device: torch.device) -> int:
+    """Runs side by side: as asked for, or (0) as many as stay in the cache.
 
+    Args:
+        numbers: how many a run holds.
+        cached: how many of them should stay in the cache.
 
-def start(args: GridArgs) -> torch.device:
-    """Threads, precision, no autograd; the device."""
-    launch.check_one_process(type(args))
-    torch.set_num_threads(args.num_threads)
-    torch.set_float32_matmul_precision(args.matmul_precision)
-    torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower
-    torch.set_grad_enabled(False)
-    # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
-    torch.empty(8_000_000)
-    return torch.device("cuda" if args.cuda and torch.cuda.is_available() else "cpu")
-
-
-def choose_group_size(args: Any, task: DeviceTask, device: torch.device) -> int:
-    """Runs side by side: what stays in the cache. ValueError where even memory is short."""
-    width = max(args.hidden_dims)
-    in_dim = task.obs_dim + task.goal_dim + task.action_dim
-    layers = itertools.pairwise((in_dim, *args.hidden_dims, 1))
-    weights = sum((fan_in + 1) * fan_out for fan_in, fan_out in layers)
-    steps = min(args.buffer_size, args.total_timesteps) * (task.max_steps + 1) // task.max_steps
-    numbers = steps * (in_dim + task.goal_dim)  # replay buffer
-    numbers += 10 * weights  # of two networks: online, target, gradient, and two of Adam
-    numbers += 10 * args.batch_size * (in_dim + width * len(args.hidden_dims))  # activations
+    Raises:
+        BadInput: the memory is too small for them.
+    """
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
         cache = 10e6
@@ -166,67 +129,81 @@ def choose_group_size(args: Any, task: DeviceTask, device: torch.device) -> int:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         cache = 2e6
     fitting = int(0.9 * memory / (4 * numbers))
-    if fitting < max(args.group_size, 1):
+    if fitting < max(group_size, 1):
         gigabytes = f"{4e-9 * numbers:.2g} GB each"
-        raise ValueError(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
-    cached = int(cache / (4 * args.batch_size * width))
-    return args.group_size or max(1, min(cached, fitting))
-
-
-def settings_of(args: GridArgs, run: Run) -> dict[str, Any]:
-    """What decides a run's numbers, by the plain script's names, as JSON gives it back."""
-    values = json.loads(json.dumps(asdict(args) | run._asdict()))
-    for name in OF_THE_CALL:
-        del values[name]
-    return values
+        raise BadInput(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
+    return group_size or max(1, min(int(cache / (4 * cached)), fitting))
 
 
 class Grid:
     """The runs of one call, their folder locked until the process ends.
 
+    Args:
+        script: the file whose runs these are.
+
     Raises:
-        ValueError: another process trains there, or a run there has other settings.
-        OSError: the folder cannot be made.
+        BadInput: another process trains there, the folder cannot be made, or a run there has other
+            settings.
     """
 
-    def __init__(self, args: GridArgs):
+    def __init__(self, args: GridArgs, script: str, device: torch.device):
         self.args = args
-        Path(args.run_dir).mkdir(parents=True, exist_ok=True)
-        self.lock = lock(Path(args.run_dir))
+        self.versions = versions(device, Path(script)) | {"compile": args.compile}
+        path = Path(args.run_dir)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be made: {error.strerror}.") from None
+        self.lock = lock(path)
         seeds = range(1, args.seeds + 1)
         product = itertools.product(args.alpha, args.learning_rate, seeds)
         self.runs = [Run(*setting) for setting in product]
         self.missing = [run for run in self.runs if not self.is_complete(run)]
+        edited = [run for run in self.runs if run not in self.missing and self.is_edited(run)]
+        if edited:
+            say(
+                f"{Path(script).name} was edited since {len(edited)} of the complete runs were "
+                "trained: it is another program."
+            )
+
+    def record(self, run: Run) -> dict[str, Any] | None:
+        """What a run's args.json says; None if there is none, or half of one."""
+        try:
+            found = json.loads((run.folder(self.args) / "args.json").read_text())
+            return found if "script" in found["versions"] else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def is_edited(self, run: Run) -> bool:
+        """Whether the script is another text than the one that trained the run."""
+        name = "script_sha256"
+        return self.record(run)["versions"].get(name) != self.versions[name]
 
     def is_complete(self, run: Run) -> bool:
-        """Whether a run is trained to its end. ValueError if its folder has another one."""
+        """Whether a run is trained to its end. BadInput if its folder has another one."""
         folder = run.folder(self.args)
-        expected = settings_of(self.args, run)
-        try:
-            found = json.loads((folder / "args.json").read_text())
-            script = found["versions"]["script"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        found = self.record(run)
+        if found is None:
             return False
-        if script != launch.script_of(type(self.args)):
-            raise ValueError(f"{folder} has a run of {script}.py: choose another --run-dir.")
-        for name, value in expected.items():
+        script = found["versions"]["script"]
+        if script != self.versions["script"]:
+            raise BadInput(f"{folder} has a run of {script}.py: choose another --run-dir.")
+        for name, value in run.settings(self.args).items():
             if found.get(name) != value:
-                raise ValueError(
-                    f"{folder} has a run with another {name}: choose another --run-dir."
-                )
+                raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
         try:
             *_, last = (folder / "metrics.csv").read_text().splitlines()
         except (FileNotFoundError, ValueError):
             return False
-        return last.startswith(f"{expected['total_timesteps']},")
+        return last.startswith(f"{found['total_timesteps']},")
 
-    def train(self, group_size: int, train_group: Callable[[list[Run]], None]) -> None:
+    def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
         """Trains what is missing, a group after the other; what is complete is never lost.
 
         The process ends with code 1 if a run failed, 3 if --minutes left some out.
 
         Args:
-            train_group: trains some runs side by side.
+            train_group: trains the runs of some folders side by side.
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         begin = time.time()
@@ -235,13 +212,14 @@ class Grid:
         for first in range(0, len(self.missing), group_size):
             group = self.missing[first : first + group_size]
             group_begin = time.time()
-            end = group_begin + seconds
             limit = self.args.minutes
-            if limit > 0 and end > begin + 60 * limit:
+            if 0 < 60 * limit < group_begin + seconds - begin:
                 say(f"The next {len(group)} runs would not finish within --minutes {limit:g}.")
                 sys.exit(3)
             try:
-                train_group(group)
+                folders = GroupFolders(self.args, group, self.versions)
+                train_group(folders)
+                folders.close()
             except KeyboardInterrupt:
                 self.say_complete("Stopped: ")
                 sys.exit(130)
@@ -252,7 +230,7 @@ class Grid:
                 sentence = f"Cannot write to {place}; what is complete stays so."
                 print(sentence, file=sys.stderr, flush=True)
                 os._exit(1)  # the event files' threads would add tracebacks of the same kind
-            except ValueError as error:  # of an environment
+            except BadInput as error:
                 sys.exit(str(error))
             gc.collect()  # a CUDA graph holds the group that holds it
             seconds = time.time() - group_begin
@@ -269,15 +247,14 @@ class GroupFolders:
     """The folders of runs that train side by side, and what is shown of them.
 
     Each gets args.json at once and metrics.csv at each evaluation, and with --tensorboard the same
-    numbers, the losses and alpha as curves.
+    numbers and the training curves.
     """
 
-    def __init__(self, args: Any, runs: list[Run], device: torch.device):
+    def __init__(self, args: Any, runs: list[Run], about: dict[str, Any]):
         self.args = args
         self.runs = runs
         self.begin = time.time()
-        script = Path(inspect.getfile(type(args))).stem
-        about = {"versions": {"script": script} | versions(device)}
+        self.clock = (self.begin, 0)  # time and step of the last evaluation
         for run in runs:
             run.folder(args).mkdir(parents=True, exist_ok=True)
         self.locks = [lock(run.folder(args)) for run in runs]  # until they are trained
@@ -287,14 +264,12 @@ class GroupFolders:
             stale = [*folder.glob("metrics.csv"), *folder.glob("events.out.tfevents.*")]
             for path in stale:
                 path.unlink()  # it would seem to be this run's
-            text = json.dumps(settings_of(args, run) | about, indent=2)
+            text = json.dumps(run.settings(args) | {"versions": about}, indent=2)
             write(folder / "args.json", text + "\n")
         self.writers = []
         if args.tensorboard:
             self.writers = [SummaryWriter(run.folder(args)) for run in runs]
         self.rows: list[list[dict[str, float]]] = [[] for _ in runs]
-        steps_a_round = args.train_frequency * args.num_envs
-        self.updates_a_step = len(runs) * args.gradient_steps / steps_a_round
         self.bar = tqdm(
             total=args.total_timesteps,
             unit=" steps",
@@ -304,57 +279,47 @@ class GroupFolders:
             leave=False,
         )
 
-    def speed(self, global_step: int) -> float:
-        """Updates a second of all runs together, since they began."""
-        learning = max(0, global_step - self.args.learning_starts)
-        return self.updates_a_step * learning / (time.time() - self.begin)
-
     def show(self, global_step: int) -> None:
         """Moves the progress bar, on a terminal."""
-        self.bar.set_postfix_str(f"{self.speed(global_step):.0f} updates/s", refresh=False)
         self.bar.update(global_step - self.bar.n)
 
+    def check_finite(self, name: str, values: Tensor) -> None:
+        """Ends the metrics.csv of each run whose value, of (run,), is nan or infinite."""
+        for run, value in zip(self.runs, values.tolist(), strict=True):
+            if not math.isfinite(value) and run not in self.diverged:
+                self.diverged.add(run)
+                say(f"{run.folder(self.args)}: {name} is {value}, so its file ends here.")
+
     def add_rows(
-        self, global_step: int, metrics: list[dict[str, float]], info: dict[str, Tensor]
+        self, global_step: int, metrics: list[dict[str, float]], curves: dict[str, Tensor]
     ) -> None:
         """An evaluation of each run: a row of its metrics.csv, and a printed line for all.
 
         Args:
-            info: of the last update, (run,) each: its losses, alpha; empty before the first one.
+            metrics: of each run.
+            curves: name -> of each run, (run,): of the last update, empty before the first one.
         """
-        last_update = {name: values.tolist() for name, values in info.items()}
-        for run, loss in zip(self.runs, last_update.get("value_loss", ()), strict=False):
-            if not math.isfinite(loss) and run not in self.diverged:
-                self.diverged.add(run)
-                say(f"{run.folder(self.args)}: the critic's loss is {loss}, so its file ends here.")
-        self.add_points(global_step, metrics, last_update)
-        # Last: with its last row a run is complete
-        wall_time = round(time.time() - self.begin, 3)
-        for run, rows, values in zip(self.runs, self.rows, metrics, strict=True):
-            if run not in self.diverged:
-                row = {"global_step": global_step, **values, "wall_time": wall_time}
-                rows.append(row)
-                write_rows(run.folder(self.args) / "metrics.csv", rows)
-        success = sum(values["success_once"] for values in metrics) / len(metrics)
-        done = f"global_step {global_step} ({global_step / self.args.total_timesteps:.0%})"
-        speed = self.speed(global_step)
-        say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed:.0f} updates/s")
-
-    def add_points(
-        self, global_step: int, metrics: list[dict[str, float]], last_update: dict[str, list[float]]
-    ) -> None:
-        """A point of every curve, with --tensorboard."""
+        now = (time.time(), global_step)
+        seconds, steps = (new - old for new, old in zip(now, self.clock, strict=True))
+        speed = steps / seconds  # of each run
+        self.clock = now
+        columns = {name: values.tolist() for name, values in curves.items()}
         for index, writer in enumerate(self.writers):
-            update = {name: values[index] for name, values in last_update.items()}
-            scalars = {f"eval/{name}": value for name, value in metrics[index].items()}
-            scalars |= {CURVES[name]: value for name, value in update.items()}
-            if update.get("value_loss", 0.0) > 0:
-                weighted = update["alpha"] * update.get("grad_loss", 0.0)
-                scalars["gradient/ratio"] = weighted / update["value_loss"]
-            scalars["charts/updates_per_second"] = self.speed(global_step) / len(self.runs)
+            scalars = {name: values[index] for name, values in columns.items()}
+            scalars |= {f"eval/{name}": value for name, value in metrics[index].items()}
+            scalars["charts/steps_per_second"] = speed
             for name, value in scalars.items():
                 writer.add_scalar(name, value, global_step)
             writer.flush()
+        # Last: with its last row a run is complete
+        wall_time = round(now[0] - self.begin, 3)
+        for run, rows, values in zip(self.runs, self.rows, metrics, strict=True):
+            if run not in self.diverged:
+                rows.append({"global_step": global_step, **values, "wall_time": wall_time})
+                write_rows(run.folder(self.args) / "metrics.csv", rows)
+        success = sum(values["success_once"] for values in metrics) / len(metrics)
+        done = f"global_step {global_step} ({global_step / self.args.total_timesteps:.0%})"
+        say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed:.0f} steps/s each")
 
     def close(self) -> None:
         self.bar.close()

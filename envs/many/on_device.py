@@ -5,7 +5,6 @@ from the run's own stream or seed, so a run does not depend on the runs beside i
 """
 
 import math
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from envs.messages import BadInput
+from envs.tasks.continuous_seek import ContinuousSeek
 from envs.vector_env import available_cores, make_vector
 from envs.wrappers import KEYS
 from envs.wrappers import Obs as NumpyObs
@@ -81,12 +82,7 @@ class DeviceTask(NamedTuple):
         distance = torch.linalg.vector_norm(achieved_goal - goal, self.norm, dim=-1)
         return (distance <= self.threshold).to(distance) - 1
 
-    def make(
-        self,
-        num_envs: int,
-        keys: list[int],
-        streams: Streams,
-    ) -> "Seeks | Simulators":
+    def make(self, num_envs: int, keys: list[int], streams: Streams) -> "Seeks | Simulators":
         """num_envs copies for every run, which has a key that seeds simulators, and a stream."""
         if self.is_seek:
             return Seeks(num_envs, self, streams)
@@ -94,10 +90,14 @@ class DeviceTask(NamedTuple):
 
 
 def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
-    """Raises ValueError for an environment with another kind of reward."""
+    """Raises BadInput for an environment with another kind of reward."""
     env = make_env()
-    name = env.spec.id
-    is_seek = re.fullmatch(r"ContinuousSeek\d+-v0", name) is not None
+    is_seek = type(env.unwrapped) is ContinuousSeek and env.unwrapped.scale == 1
+    norm = 2
+    threshold = getattr(env.unwrapped, "distance_threshold", 1.0)
+    if is_seek:
+        norm = math.inf
+        threshold = ContinuousSeek.TOLERANCE
     spaces = env.observation_space
     task = DeviceTask(
         make_env,
@@ -105,8 +105,8 @@ def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
         goal_dim=spaces["desired_goal"].shape[0],
         action_dim=env.action_space.shape[0],
         max_steps=env.spec.max_episode_steps,
-        norm=math.inf if is_seek else 2,
-        threshold=0.1 if is_seek else getattr(env.unwrapped, "distance_threshold", 1.0),
+        norm=norm,
+        threshold=threshold,
         is_seek=is_seek,
     )
     rng = np.random.default_rng(0)
@@ -120,9 +120,9 @@ def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
         expected = None
     env.close()
     if not np.array_equal(reward, expected):
-        raise ValueError(
-            f"{name} cannot be one of many runs: its reward is not 0 within a distance of the goal "
-            "and -1 beyond it. ddpg_her_reengage.py takes other rewards."
+        raise BadInput(
+            f"{env.spec.id} cannot be one of many runs: its reward is not 0 within a distance of "
+            "the goal and -1 beyond it. ddpg_her_reengage.py takes other rewards."
         )
     return task
 
@@ -131,17 +131,19 @@ class Seeks:
     """ContinuousSeek of every run: `envs.tasks.continuous_seek` in tensors."""
 
     def __init__(self, num_envs: int, task: DeviceTask, streams: Streams):
-        self.num_envs, self.task, self.streams = num_envs, task, streams
+        self.num_envs = num_envs
+        self.task = task
+        self.streams = streams
 
     def reset(self) -> Obs:
         """Starts an episode in every copy; observations (run, env, dim)."""
-        self.goal = 5 * self.streams.uniform(self.num_envs, self.task.goal_dim)
+        self.goal = ContinuousSeek.D * self.streams.uniform(self.num_envs, self.task.goal_dim)
         self.state = torch.zeros_like(self.goal)
         return self._observe()
 
     def step(self, action: Tensor) -> Obs:
         """Actions (run, env, action_dim) in [-1, 1] -> observations."""
-        self.state = (self.state + action).clamp(-5, 5)
+        self.state = (self.state + action).clamp(-ContinuousSeek.D, ContinuousSeek.D)
         return self._observe()
 
     def _observe(self) -> Obs:
@@ -173,7 +175,7 @@ class Simulators:
         steps = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
         steps = list(steps)
         if any(terminated.any() for _, _, terminated, _, _ in steps):
-            raise ValueError("An episode ended before its time limit: use ddpg_her_reengage.py.")
+            raise BadInput("An episode ended before its time limit: use ddpg_her_reengage.py.")
         return self._gather([obs for obs, *_ in steps])
 
     def _gather(self, observations: list[NumpyObs]) -> Obs:

@@ -9,6 +9,7 @@ import torch
 
 from envs import make
 from envs.many.on_device import DeviceTask, Streams, below, inspect_for_device
+from envs.messages import BadInput
 
 CPU = torch.device("cpu")
 
@@ -46,28 +47,59 @@ def test_uniform_numbers_fill_the_open_interval_and_runs_do_not_correlate() -> N
     assert torch.bincount(drawn[0]).tolist() == pytest.approx([1000] * 7, abs=120)
 
 
-def test_continuous_seek_on_the_device_steps_as_the_environment_does() -> None:
+@pytest.mark.parametrize("walk", ["at random", "into a corner", "along a wall", "to the goal"])
+def test_continuous_seek_on_the_device_steps_as_the_environment_does(walk: str) -> None:
     task = task_of("ContinuousSeek3-v0")
     assert (task.obs_dim, task.goal_dim, task.action_dim, task.max_steps) == (6, 3, 3, 10)
     ours = task.make(2, [1, 2], Streams([1, 2], CPU))
-    obs = ours.reset()
+    goals = ours.reset()["desired_goal"]
     env = make("ContinuousSeek3-v0", observe_achieved_goal=True)
     rng = np.random.default_rng(0)
     actions = torch.tensor(rng.uniform(-1, 1, (10, 2, 2, 3)), dtype=torch.float32)
-    actions[:, 0] = actions[:, 0].sign()  # this run walks into the walls
+    if walk == "into a corner":  # there after five steps, and pushed on for five
+        actions[:] = actions[0].sign()
+    if walk == "along a wall":
+        actions[:, ..., 0] = -1
+    if walk == "to the goal":
+        actions[:] = goals / 5.01
+    reached = set()
     for run, copy in np.ndindex(2, 2):
-        goal = obs["desired_goal"][run, copy].numpy()
-        assert goal.dtype == np.float32 and np.abs(goal).max() <= 5
-        env.reset(seed=0)
-        env.unwrapped.goal = goal
         ours.reset()
-        ours.goal = obs["desired_goal"]
-        for step in range(10):
-            seen = ours.step(actions[step])
-            expected, reward, *_ = env.step(actions[step, run, copy].numpy())
+        ours.goal = goals
+        expected, _ = env.reset(seed=0)
+        env.unwrapped.goal = expected["desired_goal"] = goals[run, copy].numpy()
+        seen = ours._observe()
+        for step in range(11):
             for key in expected:
                 np.testing.assert_array_equal(seen[key][run, copy], expected[key])
-            assert task.reward(seen["achieved_goal"], seen["desired_goal"])[run, copy] == reward
+            if step < 10:
+                seen = ours.step(actions[step])
+                expected, reward, _, truncated, _ = env.step(actions[step, run, copy].numpy())
+                ours_too = task.reward(seen["achieved_goal"], seen["desired_goal"])
+                assert ours_too[run, copy] == reward
+                reached.add(reward)
+                assert truncated == (step + 1 == task.max_steps)
+    assert (0.0 in reached) == (walk == "to the goal")
+
+
+def test_goals_of_continuous_seek_on_the_device_fill_the_environments_box() -> None:
+    ours = task_of("ContinuousSeek3-v0").make(5000, [1], Streams([1], CPU))
+    goal = ours.reset()["desired_goal"][0]
+    box = make("ContinuousSeek3-v0").observation_space["desired_goal"]
+    assert goal.dtype == torch.float32 and all(box.contains(row) for row in goal[:100].numpy())
+    np.testing.assert_allclose(goal.amin(0), box.low, atol=0.01)
+    np.testing.assert_allclose(goal.amax(0), box.high, atol=0.01)
+    assert goal.std(0).tolist() == pytest.approx([10 / 12**0.5] * 3, rel=0.03)
+
+
+def test_continuous_seek_is_arithmetic_under_any_of_its_names_but_not_in_another_unit() -> None:
+    assert task_of("ContinuousSeek3-v0").is_seek
+    assert inspect_for_device(
+        functools.partial(make, "ContinuousSeek-v0", env_kwargs={"d": 7})
+    ).is_seek
+    with pytest.raises(BadInput, match="reward is not 0 within"):
+        inspect_for_device(functools.partial(make, "ContinuousSeek3-v0", env_kwargs={"scale": 2.0}))
+    assert not task_of("FetchReach-v4").is_seek
 
 
 @pytest.mark.parametrize("env_id", ["ContinuousSeek3-v0", "HandReach-v3", "FetchPush-v4"])
@@ -77,6 +109,11 @@ def test_rewards_on_the_device_are_compute_rewards(env_id: str) -> None:
     goal, direction = rng.normal(size=(2, 4, 500, task.goal_dim)).astype(np.float32)
     distance = rng.uniform(0, 3, (4, 500, 1)) * task.threshold
     achieved_goal = (goal + distance * direction).astype(np.float32)
+    if env_id == "ContinuousSeek3-v0":  # on the edge, and a step of float32 beside it
+        edge = goal[0, 0] + np.float32(0.1)
+        low, high = (np.nextafter(edge, np.float32(side)) for side in (-99, 99))
+        achieved_goal[0, :3] = low, edge, high
+        goal[0, :3] = goal[0, 0]
     reward = task.reward(torch.tensor(achieved_goal), torch.tensor(goal)).numpy()
     assert set(np.unique(reward)) == {-1, 0}
     np.testing.assert_array_equal(reward, env.compute_reward(achieved_goal, goal, {}))
@@ -87,7 +124,7 @@ def test_rewards_on_the_device_are_compute_rewards(env_id: str) -> None:
     ["ContinuousSeek3Dense-v0", "FetchReachDense-v4", "HandManipulateBlock-v1", "DriveSeek5-v0"],
 )
 def test_other_rewards_are_refused(env_id: str) -> None:
-    with warnings.catch_warnings(), pytest.raises(ValueError, match="reward is not 0 within"):
+    with warnings.catch_warnings(), pytest.raises(BadInput, match="reward is not 0 within"):
         warnings.simplefilter("ignore")
         task_of(env_id)
 
