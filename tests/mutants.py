@@ -173,11 +173,10 @@ LOSSES += noticed_by(
     "tests/algos/test_normalizer.py",
     (PLAIN, "variance.clamp(min=1e-4)", "variance.clamp(min=1e-8)"),
     (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
-    (PLAIN, "x = x[x.isfinite().all(dim=1)]", "x = x.clone()"),
     (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
 )
 LOSSES += noticed_by(
-    "tests/algos/test_gradient_weight.py",
+    "tests/algos/test_auto_alpha.py",
     (REENGAGE, "is_warming_up = self.updates <= self.warmup", "is_warming_up = self.updates <= 0"),
     (REENGAGE, "lerp_(losses.float(), self.averaging)", "lerp_(losses.float(), 0.2)"),
     (REENGAGE, "torch.minimum(alpha, self.largest).masked", "alpha.masked"),
@@ -309,32 +308,21 @@ ENVS += noticed_by(
     ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
 )
 
-# The gradients that many runs write by hand, and that no run knows of its neighbours
+# Many runs at once, none of which knows of its neighbours
 MANY_RUNS = noticed_by(
     "tests/algos/test_many.py",
-    (MANY, "mixed_x[:, :, goals] += r", "mixed_x[:, :, goals] -= r"),
-    (MANY, "c = 2 / batch_size * error", "c = error / batch_size"),
-    (MANY, "x = torch.baddbmm(c * bias, x, weight)", "x = torch.baddbmm(bias, x, weight)"),
-    (MANY, "by_action *= 1 - next_action.square()", "by_action *= 1"),
-    (MANY, "target_grad += by_input(networks.target_actor,", "by_input(networks.target_actor,"),
-    (MANY, "slope *= (target >= lowest) & (target <= 0)", "slope *= target >= lowest"),
-    (MANY, "(batch.reward == -1) * batch.goal_slope", "(batch.reward == -1) * 1.0"),
-    (MANY, "2 * action_l2 / action[0].numel()", "2 * action_l2 / action.numel()"),
-    (
-        MANY,
-        "networks.target.lerp_(networks.online, args.tau)",
-        "networks.target.lerp_(networks.online, 1)",
-    ),
-    (MANY, "if step % args.target_network_frequency == 0", "if step > 0"),
-    (
-        MANY,
-        "groups[run.learning_rate].append(parameters)",
-        "groups[runs[0].learning_rate].append(parameters)",
-    ),
-    (MANY, "later = row + 1 + below(", "later = row + below("),
-    (MANY, "inside / self.std if raw else", "inside.to(x) if raw else"),
-    (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
-    (MANY, "with launch.autocast(args, networks.online.device):", "if True:"),
+    (MANY, "target = batch.reward + args.gamma * next_q", "target = batch.reward + next_q"),
+    (MANY, "target = target.clamp(-1 / (1 - args.gamma), 0)", "pass"),
+    (MANY, "mask = (batch.reward == -1).to(q)", "mask = (batch.reward <= 0).to(q)"),
+    (MANY, "scale = torch.ones_like(scale)", "pass"),
+    (MANY, "alpha = self.ratio * value /", "alpha = value /"),
+    (MANY, "torch.where(self.given < 0, alpha, self.given)", "alpha"),
+    (MANY, "args.action_l2 * action.square().mean((1, 2))", "action.square().mean((1, 2))"),
+    (MANY, "groups[each.learning_rate].append(row)", "groups[runs[0].learning_rate].append(row)"),
+    (MANY, "agents.target_critic.params.lerp_(agents.critic.params, tau)", "pass"),
+    (MANY, "chosen = row + below(self.max_steps - t, which_goal)", "chosen = row"),
+    (MANY, "variance.clamp(min=1e-4).sqrt()", "variance.clamp(min=1e-4)"),
+    (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
 )
 
 MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS

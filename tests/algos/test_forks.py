@@ -249,8 +249,8 @@ def test_what_a_resumed_run_would_lose_is_refused_before_anything_is_written(
 def test_a_state_dict_that_no_checkpoint_can_hold_is_refused_before_anything_is_written(
     tmp_path: Path,
 ):
-    old = '| {"data": filled}'
-    fork = make_fork(tmp_path, CHANGES | {old: '| {"data": {"x": np.zeros(2)}}'})
+    old = 'without=("unfinished", "t"), data=filled)'
+    fork = make_fork(tmp_path, CHANGES | {old: old + ' | {"mine": np.zeros(2)}'})
     ended = forked.run(fork, *FLAGS, cwd=tmp_path)
     assert ended.returncode == 1
     last = ended.stderr.splitlines()[-1]
