@@ -1,5 +1,5 @@
 # make demo      train, plot and film a small agent within two minutes
-# make test      what ruff and the tests say, about ten minutes
+# make test      what ruff and the tests say, a few minutes, a process a core
 # make format    let ruff mend what it can
 # make docs      build the pages as a site in site/
 # make mutants   break the code on purpose, line by line: do the tests notice? (half an hour)
@@ -54,7 +54,7 @@ demo: .venv/plots
 test: .venv/dev
 	@$(PY) -m ruff format --check --quiet .
 	@$(PY) -m ruff check --quiet .
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n auto --dist loadfile
 
 format: .venv/dev
 	@$(PY) -m ruff check --fix .

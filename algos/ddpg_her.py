@@ -38,7 +38,7 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
-    """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
+    """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
@@ -114,7 +114,7 @@ ROBOTICS = dict(
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, learning_rate=5e-4),
+    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, learning_rate=5e-4),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1e-3, batch_size=512),
     r"ContinuousSeek20-v0": dict(total_timesteps=400_000),
     r"HandReach(Dense)?-v\d": ROBOTICS,
@@ -128,7 +128,7 @@ OTHER_SETTINGS = {  # not in the paper
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
-    normalize=True, eval_episodes=0,
+    normalize=True, action_l2=0.1, eval_episodes=0,
 )  # fmt: skip
 
 
@@ -240,7 +240,10 @@ class HerReplayBuffer:
 
 
 class Normalizer(nn.Module):
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), std >= 0.01; if disabled, x -> x."""
+    """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x.
+
+    The paper clips x to +-200 before, ten times what the numbers of its robots reach.
+    """
 
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
@@ -250,8 +253,7 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def update(self, x: Tensor) -> None:  # (n, dim)
-        x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
-        x = x.double().clamp(-200, 200)
+        x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
         self.refresh()
@@ -269,7 +271,6 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = x.clamp(-200, 200)
         return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
@@ -365,7 +366,9 @@ def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     action = agent.actor(batch.obs, batch.goal)  # (batch, action_dim)
     q = agent.critic(batch.obs, batch.goal, action)  # (batch,)
     loss = -q.mean() + args.action_l2 * action.square().mean()
-    return loss, {"losses/actor": loss}
+    # Where |a| > 0.99 the slope of tanh is below 0.02: an actor that is there everywhere stays
+    saturated = (action.abs() > 0.99).float().mean()
+    return loss, {"losses/actor": loss, "policy/saturated": saturated}
 
 
 def gradient(
@@ -522,6 +525,8 @@ if __name__ == "__main__":
                 steps = min(count.new_steps, len(buffer))
                 batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
+                if envs.max_episode_steps < 50:  # last states are many, and no step's obs
+                    agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.new_steps = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
@@ -534,7 +539,9 @@ if __name__ == "__main__":
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:
-            folder.log(buffer_fill=len(buffer) / args.buffer_size)
+            means = folder.log(buffer_fill=len(buffer) / args.buffer_size)
+            if means.get("policy/saturated", 0) > 0.99:
+                run.say_once("The actor is stuck: |a| > 0.99 for every state. Raise --action-l2.")
 
         # Evaluate
         is_over = count.global_step >= args.total_timesteps

@@ -118,7 +118,7 @@ SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
+    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     r"ContinuousSeek20-v0": SEEK_20,
     r"HandReach(Dense)?-v\d": ROBOTICS,
@@ -133,7 +133,7 @@ OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
-    normalize=True, alpha="auto", eval_episodes=0,
+    normalize=True, action_l2=0.1, alpha="auto", eval_episodes=0,
 )  # fmt: skip
 
 
@@ -211,10 +211,7 @@ class HerReplayBuffers:
 
 
 class Normalizers(nn.Module):
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), each run with its own; std >= 0.01.
-
-    If disabled, x -> x.
-    """
+    """x -> clip((x - mean) / std, +-5), each run with its own, std >= 0.01; if disabled, x -> x."""
 
     def __init__(self, num_runs: int, dim: int, enabled: bool):
         super().__init__()
@@ -225,10 +222,9 @@ class Normalizers(nn.Module):
         self.register_buffer("std", torch.ones(num_runs, 1, dim))
 
     def update(self, x: Tensor) -> None:  # (run, n, dim)
-        is_finite = x.isfinite().all(2, keepdim=True)  # a bad row would spoil them for good
-        x = torch.where(is_finite, x, 0).double().clamp(-200, 200)
+        x = x.double()
         powers = torch.stack([x**0, x, x**2], 1)  # (run, 3, n, dim)
-        self.sums += (powers * is_finite[:, None]).sum(2)
+        self.sums += powers.sum(2)
         count, total, total_of_squares = self.sums[:, :, None].unbind(1)  # (run, 1, dim)
         mean = total / count
         variance = total_of_squares / count - mean.square()
@@ -238,7 +234,6 @@ class Normalizers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = x.clamp(-200, 200)
         return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
@@ -505,6 +500,8 @@ class Group:
             newest = self.args.num_envs
             batch = self.buffers.sample(newest * self.task.max_steps, newest)
             self.agents.normalizer.update(torch.cat([batch.obs, batch.goal], 2))
+            if self.task.max_steps < 50:  # last states are many, and no step's obs
+                self.agents.normalizer.update(torch.cat([batch.next_obs, batch.goal], 2))
 
     def learn(self) -> dict[str, Tensor]:
         """A round of updates; returns the curves of the last one."""

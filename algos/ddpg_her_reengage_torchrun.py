@@ -34,7 +34,7 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
-    """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
+    """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
@@ -123,7 +123,7 @@ SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
 BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d+(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
+    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
     r"ContinuousSeek20-v0": SEEK_20,
     r"HandReach(Dense)?-v\d": ROBOTICS,
@@ -138,7 +138,7 @@ OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
-    normalize=True, alpha="auto", eval_episodes=0,
+    normalize=True, action_l2=0.1, alpha="auto", eval_episodes=0,
 )  # fmt: skip
 
 
@@ -314,7 +314,10 @@ class OfEachRank:
 
 
 class Normalizer(nn.Module):
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), std >= 0.01; if disabled, x -> x."""
+    """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x.
+
+    The paper clips x to +-200 before, ten times what the numbers of its robots reach.
+    """
 
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
@@ -324,8 +327,7 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def update(self, x: Tensor) -> None:  # (n, dim)
-        x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
-        x = x.double().clamp(-200, 200)
+        x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
         self.refresh()
@@ -343,7 +345,6 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = x.clamp(-200, 200)
         return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
@@ -478,7 +479,7 @@ def rank_reengage_critic_loss(
         return value_loss, curves | {"gradient/alpha": 0.0, "gradient/ratio": 0.0}
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (batch, goal_dim), a constant
-    mask = (batch.reward == args.c_low).float()  # (batch,), 1[R = c_low]
+    mask = (batch.reward == args.c_low).to(goal)  # (batch,), 1[R = c_low]
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)
@@ -514,7 +515,9 @@ def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     action = agent.actor(batch.obs, batch.goal)  # (batch, action_dim)
     q = agent.critic(batch.obs, batch.goal, action)  # (batch,)
     loss = -q.mean() + args.action_l2 * action.square().mean()
-    return loss, {"losses/actor": loss}
+    # Where |a| > 0.99 the slope of tanh is below 0.02: an actor that is there everywhere stays
+    saturated = (action.abs() > 0.99).float().mean()
+    return loss, {"losses/actor": loss, "policy/saturated": saturated}
 
 
 def gradient(
@@ -695,6 +698,8 @@ if __name__ == "__main__":
                 steps = min(count.new_steps, len(buffer))
                 batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
+                if envs.max_episode_steps < 50:  # last states are many, and no step's obs
+                    agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.new_steps = 0
             # At every round, whether this rank has new steps or not
             agent.normalizer.sums.copy_(*mean_over_ranks([agent.normalizer.sums]))
@@ -714,6 +719,8 @@ if __name__ == "__main__":
             means = folder.log(buffer_fill=len(buffer) / args.buffer_size)
             if means.get("gradient/rows") == 0:
                 run.say_once("The gradient term sees no transition: no reward equals --c-low.")
+            if means.get("policy/saturated", 0) > 0.99:
+                run.say_once("The actor is stuck: |a| > 0.99 for every state. Raise --action-l2.")
 
         # Evaluate
         is_over = count.global_step >= args.total_timesteps

@@ -227,22 +227,21 @@ class GoalEncoder(nn.Module):
     With --matmul-precision medium, e is computed in bfloat16.
     """
 
-    def __init__(self, net: nn.Sequential, n_max: int):
+    def __init__(self, net: nn.Sequential, args: Args):
         super().__init__()
         self.net = net
-        self.n_max = n_max
+        self.args = args
 
     def forward(self, state: Tensor, goals: Goals) -> Tensor:
         inputs = torch.cat([goals.cell, state[goals.row]], dim=1)  # (present, 2 + state_dim)
-        medium = torch.get_float32_matmul_precision() == "medium"
-        with torch.autocast(state.device.type, torch.bfloat16, medium):
-            chunks = [inputs]
-            if not inputs.is_cuda:
-                chunks = inputs.split(2048)  # pieces that stay in a processor's cache
-            items = torch.cat([self.net(chunk) for chunk in chunks])  # (present, embedding_dim)
+        pieces = [inputs]
+        if not (inputs.is_cuda or torch.compiler.is_compiling()):
+            pieces = inputs.split(2048)  # which stay in a processor's cache
+        with run.autocast(self.args, state.device):
+            items = torch.cat([self.net(piece) for piece in pieces])  # (present, embedding_dim)
         gated = goals.gate.square()[:, None] * items
         total = state.new_zeros(len(state), items.shape[1])
-        return total.index_add(0, goals.row, gated) / self.n_max
+        return total.index_add(0, goals.row, gated) / self.args.n_max
 
 
 class CnnEncoder(nn.Module):
@@ -293,7 +292,7 @@ def make_encoder(args: Args, state_dim: int) -> nn.Module:
     if args.encoder == "cnn":
         return CnnEncoder(args.embedding_dim)
     dims = (2 + state_dim, args.hidden_dim, args.hidden_dim, args.embedding_dim)
-    return GoalEncoder(mlp(dims), args.n_max)
+    return GoalEncoder(mlp(dims), args)
 
 
 class GoalSetActor(nn.Module):
@@ -463,6 +462,8 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
 
 def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
     """A gradient step of critic and actor; returns a point of each training curve."""
+    for tensor in (*batch.goals, batch.item_reward):
+        torch._dynamo.mark_dynamic(tensor, 0)  # --compile: their length varies between batches
     critic_grad, actor_grad, curves = gradients(agent, batch, args)
     descend(agent.critic_optimizer, critic_grad)
     descend(agent.actor_optimizer, actor_grad)
@@ -562,6 +563,8 @@ if __name__ == "__main__":
         parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
         folder.begin(device, count=count, **parts)
 
+    if args.compile:
+        gradients = run.compiled(gradients)
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     next_obs: dict[str, np.ndarray] = {}

@@ -43,7 +43,7 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 @dataclass
 class EnvironmentArgs:
     env_id: str = "BitFlip20-v0"
-    """BitFlip<d>-v0 for any d, or your own with discrete actions and a sparse reward"""
+    """BitFlip<d>-v0 (d up to 100), or your own with discrete actions and a sparse reward"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 200_000
@@ -106,7 +106,7 @@ class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
 
 
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"BitFlip\d+-v0": dict(alpha=1.0),
+    r"BitFlip\d*-v0": dict(alpha=1.0),
     r"BitFlip40-v0": dict(total_timesteps=1_600_000, eval_frequency=40_000, temperature=0.5),
 }
 UNTUNED = dict(alpha="auto", eval_episodes=0)  # for any other environment

@@ -42,7 +42,7 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 @dataclass
 class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
-    """ContinuousSeek<d>-v0 for any d, a name from Gymnasium-Robotics, your own, or module:name"""
+    """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
     """of everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
@@ -121,7 +121,7 @@ REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=
 SEEK = dict(total_timesteps=50_000, learning_rate=2.5e-3, batch_size=1024)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
     # Table 3 has for --alpha 0: batch 8192 (d = 5); rate 0.0015 (d = 10); 4096, 0.0005 (d = 20)
-    r"ContinuousSeek\d+(Dense)?-v0": SEEK,
+    r"ContinuousSeek\d*(Dense)?-v0": SEEK,
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, batch_size=2048, alpha=0.3),
     r"ContinuousSeek20-v0": dict(total_timesteps=400_000, batch_size=8192, alpha=0.2),
 }
@@ -242,7 +242,10 @@ class HerReplayBuffer:
 
 
 class Normalizer(nn.Module):
-    """x -> clip((clip(x, +-200) - mean) / std, +-5), std >= 0.01; if disabled, x -> x."""
+    """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x.
+
+    The paper clips x to +-200 before, ten times what the numbers of its robots reach.
+    """
 
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
@@ -252,8 +255,7 @@ class Normalizer(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def update(self, x: Tensor) -> None:  # (n, dim)
-        x = x[x.isfinite().all(dim=1)]  # one bad row would spoil the statistics for good
-        x = x.double().clamp(-200, 200)
+        x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
         self.refresh()
@@ -271,7 +273,6 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
             return x
-        x = x.clamp(-200, 200)
         return ((x - self.mean) / self.std).clamp(-5, 5)
 
 
@@ -629,6 +630,8 @@ if __name__ == "__main__":
                 steps = min(count.new_steps, len(buffer))
                 batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
+                if envs.max_episode_steps < 50:  # last states are many, and no step's obs
+                    agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.new_steps = 0
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)

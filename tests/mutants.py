@@ -245,7 +245,6 @@ FILES += noticed_by(
     (FOLDER, "        self.exit_if_complete(self.last_step())", "        pass"),
     (FOLDER, 'self.rows = state["rows"]', "pass"),
     (STATE, 'part.bit_generator.state = json.loads(state["stream"])', "pass"),
-    (PLAIN, "self.data[key][: len(rows)] = rows.numpy()", "pass"),
     ("envs/run/files.py", "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass"),
 )
 FILES += noticed_by(

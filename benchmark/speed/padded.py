@@ -35,7 +35,7 @@ def embed(encoder: GoalEncoder, state: Tensor, cell: Tensor, gates: Tensor) -> T
     states = state[:, None].expand(-1, slots, -1)
     inputs = torch.cat([cell, states], dim=2)  # (batch, n_max, 2 + state_dim)
     weights = gates.square()[..., None]
-    return (weights * encoder.net(inputs)).sum(1) / encoder.n_max
+    return (weights * encoder.net(inputs)).sum(1) / encoder.args.n_max
 
 
 def padded_critic_loss(

@@ -116,8 +116,9 @@ def main() -> None:
     parser.add_argument("--to", default="", metavar="EXPERIMENT/METHOD", help="where they belong")
     parser.add_argument("--replace", action="store_true", help="replace seeds that are there")
     args = parser.parse_args()
+    runs = [path for path in args.runs if path.suffix != ".log"]  # of run.py, beside the folders
     try:
-        collect(args.runs, args.to, args.replace)
+        collect(runs, args.to, args.replace)
     except (ValueError, OSError) as error:
         sentence = f"{error.filename}: {error.strerror}." if isinstance(error, OSError) else error
         print(sentence, file=sys.stderr)

@@ -29,6 +29,7 @@ MAY_DIFFER = {
     "check_args": "what flags and environment must fulfil together",
     "mlp": "only where the paper trains robots are there initialisations to choose from",
     "Agent": "which networks there are",
+    "Progress": "what is counted",
     "update": "what a gradient step is",
     "polyak": "which networks have targets",
     "evaluate_and_save": "which networks are saved, and which metric says that they are the best",

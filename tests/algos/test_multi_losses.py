@@ -13,21 +13,23 @@ from torch import Tensor, nn
 from algos import ddpg_multi_reengage
 from algos.ddpg_multi_reengage import (
     Args,
+    AutoAlpha,
     CnnEncoder,
     GoalEncoder,
     Goals,
     GoalSetBatch,
     GoalSetReplayBuffer,
-    goals_in,
+    gradients,
     mlp,
     multi_actor_loss,
     multi_reengage_critic_loss,
     pack,
     state_of,
+    update,
 )
 from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
+from envs import run
 from envs.run.files import pack as file_of
-from envs.run.folder import buffer_state, curves_of, restore_buffer
 
 torch.set_num_threads(1)
 
@@ -55,7 +57,7 @@ class Problem:
 
     def set_alpha(self, alpha: float | str) -> None:
         self.args.alpha = alpha
-        self.agent.weight.alpha = alpha
+        self.agent.auto_alpha = AutoAlpha(self.args)
 
     def slots(self) -> Tensor:  # (batch, n_max, 3): gate, x, y
         return torch.from_numpy(self.goal.reshape(BATCH, N_MAX, 3).copy())
@@ -65,8 +67,7 @@ class Problem:
 
     def repack(self) -> None:
         """Makes the batch of `goal` again; rewards stay with their goals."""
-        goals = pack(torch.from_numpy(self.goal), goals_in(self.goal))
-        self.batch = self.batch._replace(goals=goals)
+        self.batch = self.batch._replace(goals=pack(self.goal))
         present = self.present() != 0
         self.batch = self.batch._replace(item_reward=self.item_rewards()[present])
 
@@ -76,18 +77,18 @@ class Problem:
         return self.present() * (self.slots()[..., 1:] == achieved).all(-1)
 
 
-def make_problem(share: bool = True, policy_gates: bool = True, alpha: float = 0.7) -> Problem:
-    """A random one with 1 to 5 goals a row."""
+def make_problem(alpha: float = 0.7, **how: Any) -> Problem:
+    """A random one with 1 to 5 goals a row; `how` are further flags."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     args = Args(
         alpha=alpha,
         gamma=GAMMA,
         n_max=N_MAX,
-        share_encoder=share,
-        policy_gates=policy_gates,
+        alpha_warmup=1000,
         embedding_dim=Z_DIM,
         hidden_dim=8,
+        **how,
     )
     dims = {"obs_dim": STATE_DIM - 2, "action_dim": 1}
     agent = make_agent(ddpg_multi_reengage, args, **dims)
@@ -144,8 +145,8 @@ def padded_target(problem: Problem, gates: Tensor, policy_gates: Tensor | None =
 CASES = {
     "shared": dict(),
     "shared, gates not through the policy": dict(policy_gates=False),
-    "not shared": dict(share=False),
-    "not shared, gates not through the policy": dict(share=False, policy_gates=False),
+    "not shared": dict(share_encoder=False),
+    "not shared, gates not through the policy": dict(share_encoder=False, policy_gates=False),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -170,12 +171,13 @@ def test_loss_and_gradient_equal_the_literal_padded_equation(case: str):
     q_grad = torch.autograd.grad(q.sum(), gates, create_graph=True)[0]
     value_loss = nn.functional.mse_loss(q, target.detach())
     grad_loss = nn.functional.mse_loss(q_grad, target_grad)
-    loss, _, info = problem.loss()
-    close(info["value_loss"], value_loss)
-    close(info["grad_loss"], grad_loss)
-    close(info["q"], q)
-    close(info["target"], target)
-    curves = curves_of(info)
+    loss, _, curves = problem.loss()
+    close(curves["losses/value"], value_loss)
+    close(curves["losses/gradient"], grad_loss)
+    close(curves["losses/critic"], loss)
+    close(curves["values/q"], q.mean())
+    close(curves["values/target"], target.mean())
+    close(curves["gradient/ratio"], 0.7 * grad_loss / value_loss)
     close(curves["gradient/norm"], q_grad.norm())
     close(curves["gradient/target_norm"], target_grad.norm())
     close(
@@ -204,7 +206,7 @@ def test_the_gradient_term_equals_finite_differences_by_the_gates(case: str):
         return padded_q(problem, moved) - padded_target(problem, moved, policy_gates)
 
     expected = slopes(q_minus_target, gates).square().mean()
-    close(problem.loss()[2]["grad_loss"], expected, 1e-6)
+    close(problem.loss()[2]["losses/gradient"], expected, 1e-6)
 
 
 def test_the_padded_formulation_of_the_benchmark_has_the_same_losses():
@@ -236,49 +238,6 @@ def test_absent_goals_have_no_influence_whatever_their_coordinates():
     np.testing.assert_array_equal(*actions)
 
 
-@every_case
-@pytest.mark.parametrize("length", [BATCH * N_MAX // 2 + 4, BATCH * N_MAX, 4096])
-def test_goals_that_fill_up_a_batch_have_no_influence(case: str, length: int):
-    problem = make_problem(**CASES[case])
-    slots = problem.goal.reshape(BATCH, N_MAX, 3)
-    slots[..., 1:][slots[..., 0] == 0] = 123.0  # wherever the absent ones are
-    loss, gradient, actor_loss = problem.loss()[0], problem.gradient(), problem.actor_loss()
-    present = len(problem.batch.goals.row)
-    goals = pack(torch.from_numpy(problem.goal), length)
-    extra = min(length, BATCH * N_MAX) - present
-    assert extra > 0 and goals.gate.tolist() == [1] * present + [0] * extra
-    for ours, expected in zip(goals, problem.batch.goals, strict=True):
-        assert torch.equal(ours[:present], expected)
-    item_reward = torch.cat([problem.batch.item_reward, torch.zeros(extra)])
-    problem.batch = problem.batch._replace(goals=goals, item_reward=item_reward)
-    close(problem.loss()[0], loss, 1e-12)
-    close(problem.gradient(), gradient, 1e-12)
-    close(problem.actor_loss(), actor_loss, 1e-12)
-
-
-def test_goals_that_fill_up_a_batch_are_not_in_the_cnns_picture():
-    goal = np.float32([[1, -10, 10, 1, 3, 4, 0, 0, 0]])
-    state = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0, 0.0]])
-    encoder = CnnEncoder(2)
-    encoder.net = nn.Identity()
-    pictures = []
-    for length in (2, 7):
-        goals = pack(torch.from_numpy(goal), length)
-        pictures.append(encoder(state, goals, goals.gate))
-    assert torch.equal(*pictures) and pictures[0][:, 0].sum() == 32
-
-
-def test_a_batch_filled_up_has_the_rewards_of_its_goals_and_0_behind_them():
-    buffer = play(200, capacity=4)
-    where, present = buffer.choose(50)
-    exact, filled_up = buffer.gather(where, present), buffer.gather(where, 4096)
-    assert len(exact.item_reward) == present and exact.item_reward.any()
-    assert torch.equal(filled_up.item_reward[:present], exact.item_reward)
-    assert len(filled_up.item_reward) == 50 * 30  # all slots
-    assert not filled_up.item_reward[present:].any()
-    assert torch.equal(exact.goals.gate, torch.ones(present))
-
-
 def test_the_order_of_goals_changes_nothing():
     problem = make_problem()
     loss, gradient = problem.loss()[0], problem.gradient()
@@ -307,7 +266,7 @@ def test_no_gradient_reaches_the_target_networks(case: str):
 
 @pytest.mark.parametrize("share", [True, False])
 def test_the_actors_loss_leaves_the_critics_encoder_alone_and_trains_its_own(share: bool):
-    problem = make_problem(share)
+    problem = make_problem(share_encoder=share)
     assert none_of(problem.actor_loss(), list(problem.agent.critic.encoder.parameters()))
     params = problem.agent.actor_params
     expected = problem.agent.actor.head if share else problem.agent.actor
@@ -335,57 +294,102 @@ def test_alpha_0_is_the_plain_critic_loss():
     gates = problem.present()
     expected = nn.functional.mse_loss(padded_q(problem, gates), padded_target(problem, gates))
     close(problem.loss()[0], expected)
-    assert problem.loss()[2].keys() == {"value_loss", "q", "target", "alpha"}
+    names = {"losses/value", "values/q", "values/target", "gradient/alpha", "gradient/ratio"}
+    assert problem.loss()[2].keys() == names
 
 
-def test_alpha_that_finds_itself_is_a_constant_of_the_loss():
+def test_alpha_auto_is_a_constant_of_the_loss():
     problem = make_problem()
     problem.set_alpha("auto")
-    problem.agent.weight.updates.fill_(999)  # the next update is the last one that waits
-    assert problem.loss()[2]["alpha"] == 0
+    problem.agent.auto_alpha.updates.fill_(999)  # the next update is the last one of the warm-up
+    assert problem.loss()[2]["gradient/alpha"] == 0
     ours = problem.gradient()
-    alpha = problem.loss()[2]["alpha"].item()
+    alpha = problem.loss()[2]["gradient/alpha"].item()
     assert alpha > 0
     problem.set_alpha(alpha)
     close(ours, problem.gradient(), 1e-6)
 
 
 def test_encoding_in_pieces_equals_encoding_at_once():
-    encoder = GoalEncoder(mlp((2 + STATE_DIM, 8, 8, Z_DIM)), n_max=3000).double()
+    encoder = GoalEncoder(mlp((2 + STATE_DIM, 8, 8, Z_DIM)), Args(n_max=3000)).double()
     goal = np.random.default_rng(0).integers(-9, 9, (1, 3000, 3)).astype(float)
     goal[..., 0] = 1
     state = torch.randn(1, STATE_DIM).double()
-    goals = pack(torch.from_numpy(goal.reshape(1, -1)), 3000)
     gates = torch.rand(3000).double()
+    goals = pack(goal.reshape(1, -1))._replace(gate=gates)
     items = encoder.net(torch.cat([goals.cell, state.expand(3000, -1)], 1))
     expected = (gates[:, None] ** 2 * items).sum(0, keepdim=True) / 3000
-    close(encoder(state, goals, gates), expected)
+    close(encoder(state, goals), expected)
 
 
-def test_medium_precision_encodes_in_bfloat16_and_stays_near_float32():
-    problem, dtypes = make_problem(), []
+def in_float32(problem: Problem) -> Problem:
     agent = problem.agent
     for network in (agent.critic, agent.actor, agent.target_critic, agent.target_actor):
         network.float()
     fields = problem.batch._asdict()
     goals = fields.pop("goals")
     fields = {name: field.float() for name, field in fields.items()}
-    problem.batch = GoalSetBatch(
-        goals=Goals(goals.row, goals.cell.float(), goals.gate.float()), **fields
-    )
-    agent.critic.encoder.net.register_forward_hook(lambda _, __, z: dtypes.append(z.dtype))
-    loss, expected = problem.loss()[0], problem.gradient()
-    assert set(dtypes) == {torch.float32}
-    dtypes.clear()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        rounded_loss, rounded = problem.loss()[0], problem.gradient()
-    finally:
-        torch.set_float32_matmul_precision("highest")
-    assert set(dtypes) == {torch.bfloat16}
-    assert rounded.dtype == torch.float32
-    assert 0 < (rounded_loss / loss - 1).abs() < 0.05
-    assert (rounded - expected).norm() < 0.05 * expected.norm()
+    goals = Goals(goals.row, goals.cell.float(), goals.gate.float())
+    problem.batch = GoalSetBatch(goals=goals, **fields)
+    return problem
+
+
+def test_medium_precision_encodes_in_bfloat16_and_stays_near_float32():
+    exact = in_float32(make_problem())
+    rounded = in_float32(make_problem(matmul_precision="medium"))
+    for problem, expected in ((exact, torch.float32), (rounded, torch.bfloat16)):
+        dtypes = []
+        net = problem.agent.critic.encoder.net
+        net.register_forward_hook(lambda _, __, z, dtypes=dtypes: dtypes.append(z.dtype))
+        assert problem.gradient().dtype == torch.float32
+        assert set(dtypes) == {expected}
+    assert 0 < (rounded.loss()[0] / exact.loss()[0] - 1).abs() < 0.05
+    difference = rounded.gradient() - exact.gradient()
+    assert difference.norm() < 0.05 * exact.gradient().norm()
+
+
+# The update
+
+
+def test_a_compiled_update_is_one_program_for_any_number_of_goals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    args = Args(n_max=30, alpha=0.7, embedding_dim=Z_DIM, hidden_dim=8)
+    agents = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        agents.append(ddpg_multi_reengage.Agent(vector_of("DriveSeek30-v0", 1, 0), args, CPU))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    buffer = play(200, capacity=9)
+    compiled = run.compiled(gradients)
+    numbers = set()
+    for _ in range(6):
+        batch = buffer.sample(16, CPU)
+        numbers.add(len(batch.item_reward))
+        for agent, function in zip(agents, (gradients, compiled), strict=True):
+            monkeypatch.setattr(ddpg_multi_reengage, "gradients", function)
+            update(agent, batch, args)
+    assert len(numbers) > 3 and torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert "--compile" not in capsys.readouterr().out
+    for ours, expected in zip(agents[1].critic_params, agents[0].critic_params, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_of_the_image_encoder_does_not_depend_on_its_gradients_memory_layout():
+    """Convolutions give theirs channels last, which a fused Adam does not look at."""
+    args = Args(encoder="cnn", n_max=30, hidden_dim=8)
+    agent = ddpg_multi_reengage.Agent(vector_of("DriveSeek30-v0", 1, 0), args, CPU)
+    before = [parameter.detach().clone() for parameter in agent.critic_params]
+    critic_grad, _, _ = gradients(agent, play(50, capacity=3).sample(4, CPU), args)
+    layouts = zip(critic_grad, before, strict=True)
+    assert any(grad.stride() != weight.stride() for grad, weight in layouts)
+    ddpg_multi_reengage.descend(agent.critic_optimizer, critic_grad)
+    for after, weight, grad in zip(agent.critic_params, before, critic_grad, strict=True):
+        # Adam's first step is the learning rate times the gradient's sign
+        is_large = grad.abs() > 1e-5
+        expected = (weight - 1e-3 * grad.sign())[is_large]
+        torch.testing.assert_close(after[is_large], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -410,8 +414,8 @@ def picture_of(goal: np.ndarray, state: list[float]) -> Tensor:
     """What the CNN sees of one goal set: (3, 168, 168)."""
     encoder = CnnEncoder(2)
     encoder.net = nn.Identity()
-    goals = pack(torch.from_numpy(goal[None]), goals_in(goal))
-    return encoder(torch.tensor([state]), goals, torch.ones(len(goals.row)))[0]
+    goals = pack(goal[None])
+    return encoder(torch.tensor([state]), goals)[0]
 
 
 def test_the_picture_has_a_block_for_each_present_goal_and_none_for_an_empty_slot():
@@ -447,11 +451,11 @@ def test_the_cnns_gate_gradients_equal_finite_differences():
     torch.manual_seed(0)
     encoder = CnnEncoder(Z_DIM).double()
     goal = np.float64([1, -10, 10, 1, 0, 0, 1, 3, -4, 0, 0, 0])
-    goals = pack(torch.from_numpy(goal[None]), goals_in(goal))
+    goals = pack(goal[None])
     state = torch.tensor([[1.2, -3.4, 0.6, 0.8, 1.0, -3.0]]).double()
 
     def value(gates: Tensor) -> Tensor:
-        return encoder(state, goals, gates).square().sum()
+        return encoder(state, goals._replace(gate=gates)).square().sum()
 
     gates = torch.ones(3).double().requires_grad_()
     ours = gradient(value(gates), [gates])
@@ -466,25 +470,22 @@ def test_the_cnns_gate_gradients_equal_finite_differences():
 def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
     """A buffer filled by random play in DriveSeek as the script fills it."""
     envs, rng = vector_of("DriveSeek30-v0", 1, seed=0), np.random.default_rng(0)
-    buffer = GoalSetReplayBuffer(envs, Args(buffer_size=capacity * 40), rng, CPU)
+    buffer = GoalSetReplayBuffer(envs, Args(buffer_size=capacity * 40), rng)
     obs = envs.reset()
     for _ in range(steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         step = {"state": state_of(obs)[0], "action": action[0]}
         step |= {"reward": reward[0], "terminated": terminated[0]}
-        buffer.add(step, obs["desired_goal"][0], state_of(next_obs)[0], truncated[0])
+        step["next_state"] = state_of(next_obs)[0]
+        buffer.add(step, obs["desired_goal"][0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
     return buffer
 
 
-def sample(buffer: GoalSetReplayBuffer, batch_size: int) -> GoalSetBatch:
-    return buffer.gather(*buffer.choose(batch_size))
-
-
 @pytest.mark.parametrize("steps", [15, 40, 41, 130, 1000])
 def test_sampled_transitions_are_whole_with_their_own_goals_and_rewards(steps: int):
-    batch = sample(play(steps, capacity=4), 400)
+    batch = play(steps, capacity=4).sample(400, CPU)
     angle = torch.atan2(batch.state[:, 3], batch.state[:, 2]) + 0.5 * batch.action[:, 0]
     moved = batch.state[:, :2] + torch.stack([angle.cos(), angle.sin()], 1)
     moved = (moved + 10.5) % 21 - 10.5
@@ -501,50 +502,55 @@ def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_
     buffer = play(40 * 5 + 7, capacity=3)  # episodes 3 and 4 and seven steps of episode 5 are left
     length = buffer.data["length"]
     assert sorted(length) == [7, 40, 40]
-    drawn = {tuple(state) for state in sample(buffer, 5000).state.numpy().tolist()}
+    drawn = {tuple(state) for state in buffer.sample(5000, CPU).state.numpy().tolist()}
     stored = set()
     for i in range(3):
         stored |= {tuple(state) for state in buffer.data["state"][i, : length[i]].tolist()}
     assert drawn == stored
 
 
-@pytest.mark.parametrize("episodes", [1, 2, 3, 7])
-def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(episodes: int):
-    saved, fresh = play(40 * episodes, capacity=4), play(0, capacity=4)
-    restore_buffer(fresh, buffer_state(saved))
-    assert len(buffer_state(saved)["arrays"]["state"]) == min(episodes, 4)
-    assert fresh.current == saved.current
-    for buffer in (saved, fresh):
-        buffer.rng = np.random.default_rng(1)
-    ours, theirs = sample(fresh, 100), sample(saved, 100)
-    for name in ours._fields[:1] + ours._fields[2:]:
-        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
-    assert torch.equal(ours.goals.cell, theirs.goals.cell)
-    assert torch.equal(ours.goals.row, theirs.goals.row)
+@pytest.mark.parametrize("steps", [40, 80, 130, 280, 300])
+def test_a_buffer_from_a_checkpoint_goes_on_like_the_saved_one_but_for_its_unfinished_episode(
+    steps: int,
+):
+    saved, fresh = play(steps, capacity=4), play(0, capacity=4)
+    fresh.load_state_dict(saved.state_dict())
+    saved.data["length"][saved.current] = 0
+    assert (fresh.current, fresh.stored) == (saved.current, saved.stored)
+    for _ in range(2):
+        ours, theirs = fresh.sample(100, CPU), saved.sample(100, CPU)  # `rng` is restored too
+        for name in ("state", "action", "reward", "item_reward", "next_state", "terminated"):
+            assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+        for column, expected in zip(ours.goals, theirs.goals, strict=True):
+            assert torch.equal(column, expected)
+    step = {name: array[0, 0] for name, array in saved.data.items() if array.ndim > 1}
+    goal = step.pop("goal")
+    for t in range(40):  # there is room for a whole episode
+        fresh.add(step, goal, t == 39)
+    assert fresh.data["length"][saved.current] == 40
 
 
 def test_a_checkpoint_is_as_large_as_what_is_stored_whatever_the_buffer_could_hold():
-    small, large = (len(file_of(buffer_state(play(130, capacity)))) for capacity in (5, 500))
+    small, large = (len(file_of(play(130, capacity).state_dict())) for capacity in (5, 500))
     assert large == pytest.approx(small, rel=0.02)
 
 
 def test_a_buffer_that_cannot_hold_two_episodes_is_refused():
-    with pytest.raises(ValueError, match="--buffer-size 40 "):
+    with pytest.raises(run.BadInput, match="--buffer-size 40 "):
         play(0, capacity=1)
 
 
-def after_waiting(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and curves of the first update with an alpha that finds itself."""
+def after_warmup(problem: Problem) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and curves of the first update with --alpha auto."""
     problem.set_alpha("auto")
-    problem.agent.weight.updates.fill_(999)
-    loss, _, info = problem.loss()
-    assert info["alpha"] == 0
-    loss, _, info = problem.loss()
-    return loss, curves_of(info)
+    problem.agent.auto_alpha.updates.fill_(999)
+    assert problem.loss()[2]["gradient/alpha"] == 0
+    loss, _, curves = problem.loss()
+    return loss, curves
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1e3])
-def test_rewards_in_another_unit_leave_the_alpha_that_finds_itself(unit: float):
+def test_rewards_in_another_unit_leave_alpha_auto(unit: float):
     usual, other = make_problem(), make_problem()
     batch = other.batch
     other.batch = batch._replace(reward=unit * batch.reward, item_reward=unit * batch.item_reward)
@@ -552,8 +558,8 @@ def test_rewards_in_another_unit_leave_the_alpha_that_finds_itself(unit: float):
         for critic in (other.agent.critic, other.agent.target_critic):  # values in the new unit
             critic.head[-1].weight *= unit
             critic.head[-1].bias *= unit
-    loss, info = after_waiting(usual)
-    other_loss, other_info = after_waiting(other)
+    loss, info = after_warmup(usual)
+    other_loss, other_info = after_warmup(other)
     torch.testing.assert_close(other_loss, unit**2 * loss, rtol=1e-6, atol=0)
     alpha = info["gradient/alpha"].item()
     assert alpha > 0 and other_info["gradient/alpha"].item() == pytest.approx(alpha, rel=1e-4)
@@ -563,6 +569,6 @@ def test_rewards_that_are_all_0_leave_loss_alpha_and_gradients_finite():
     problem = make_problem()
     batch = problem.batch
     problem.batch = batch._replace(reward=0 * batch.reward, item_reward=0 * batch.item_reward)
-    loss, info = after_waiting(problem)
+    loss, info = after_warmup(problem)
     assert loss.isfinite() and all(value.isfinite() for value in info.values())
     assert problem.gradient().isfinite().all()

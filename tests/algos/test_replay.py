@@ -7,6 +7,7 @@ its achieved goal, its action is (7, -3), its desired goal (7, 1000) and its rew
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from algos import (
     sac_her_reengage,
 )
 from algos.ddpg_multi_reengage import GoalSetReplayBuffer
-from envs.run.folder import buffer_state, restore_buffer
+from envs import VectorEnv
+from envs.run.files import pack
 
 torch.set_num_threads(1)
 
@@ -43,6 +45,19 @@ def on_the_spot(achieved_goal: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 def never(*_) -> np.ndarray:
     raise AssertionError("an environment's function was called")
+
+
+class MadeUpEnvs(VectorEnv):
+    """What a buffer asks of environments."""
+
+    def __init__(self, **parts: Any):
+        vars(self).update(parts)
+
+
+class Ends(NamedTuple):
+    """What a buffer asks of a task."""
+
+    ends_on_success: bool
 
 
 @dataclass
@@ -69,21 +84,11 @@ class Filled:
         return [(episode, t) for episode in episodes for t in range(self.length[episode])]
 
     def kept(self) -> list[int]:
-        """The episodes that a ring still holds, by a list that says whose each slot is."""
-        slots = self.buffer.slots
-        owner = [-1] * slots
-        end = 0
-        for episode in self.episodes:
-            cells = self.length[episode] + 1
-            overwritten = []
-            if end + cells > slots:  # no room for the whole of it: back to the beginning
-                overwritten += owner[end:]
-                end = 0
-            overwritten += owner[end : end + cells]
-            owner = [-1 if other in overwritten else other for other in owner]
-            owner[end : end + cells] = [episode] * cells
-            end += cells
-        return [episode for episode in self.episodes if episode in owner]
+        """The episodes that a ring still holds: the newest whole ones that there is room for."""
+        kept = list(self.episodes)
+        while len(self.transitions(kept)) > self.buffer.size:
+            kept.pop(0)
+        return kept
 
 
 def new_buffer(
@@ -96,7 +101,7 @@ def new_buffer(
     ends_on_success: bool = False,
 ) -> ddpg_her.HerReplayBuffer:
     """One with room for `capacity` episodes of full length, and T - 1 steps, which is no more."""
-    envs = SimpleNamespace(
+    envs = MadeUpEnvs(
         max_episode_steps=T,
         num_envs=num_envs,
         obs_dim=2,
@@ -107,7 +112,7 @@ def new_buffer(
     )
     buffer_size = capacity * T + T - 1
     args = ddpg_her.Args(buffer_size=buffer_size, her_k=her_k, her_strategy=strategy)
-    task = SimpleNamespace(ends_on_success=ends_on_success)
+    task = Ends(ends_on_success)
     return ddpg_her.HerReplayBuffer(envs, args, task, np.random.default_rng(0))
 
 
@@ -135,13 +140,14 @@ def play(filled: Filled, steps: int, lengths: Sequence[int], first: int) -> None
         goal = np.stack([episode, np.full(num_envs, ORIGINAL)], 1)
         step = {
             "obs": state,
-            "achieved_goal": state,
+            "goal": goal,
             "action": np.stack([episode, -t], 1),
-            "reward": -(1000.0 * episode + t)[:, None],
-            "terminated": (ended & (length < T))[:, None],
+            "reward": -(1000.0 * episode + t),
+            "next_obs": after,
+            "next_achieved_goal": after,
+            "terminated": ended & (length < T),
         }
-        next_obs = {"observation": after, "achieved_goal": after}
-        filled.buffer.add(step, goal, next_obs, ended)
+        filled.buffer.add(step, ended)
         t += 1
         for i in np.flatnonzero(ended):
             filled.episodes.append(int(episode[i]))
@@ -262,20 +268,18 @@ def test_draws_are_uniform_over_all_transitions_of_the_newest_whole_episodes(rin
     rows = filled.sample()
     assert_uniform_over_transitions(rows, filled.transitions(kept))
     assert_whole(rows)
-    assert filled.buffer.stored() == (len(kept), len(filled.transitions(kept)))
+    assert len(filled.buffer) == len(filled.transitions(kept))
 
 
 @every_ring
-def test_newest_draws_from_the_newest_episodes_only(ring: str):
+def test_newest_draws_from_the_newest_steps_only(ring: str):
     filled = fill(**RINGS[ring])
     kept = filled.kept()
-    for newest in (1, 3, 1000):  # the last one is more than there are
-        episodes = kept[-newest:]
-        rows = filled.sample(newest=newest)
-        assert_uniform_over_transitions(rows, filled.transitions(episodes))
+    for newest in (1, 3, 1000):  # episodes; the last number is more than there are
+        transitions = filled.transitions(kept[-newest:])
+        rows = filled.sample(newest=len(transitions) + 1000 * (newest == 1000))
+        assert_uniform_over_transitions(rows, transitions)
         assert_whole(rows)
-        expected = len(episodes), len(filled.transitions(episodes))
-        assert filled.buffer.stored(newest) == expected
 
 
 @every_ring
@@ -284,11 +288,11 @@ def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(ring: st
     steps, lengths = how.pop("steps"), how.pop("lengths", (T,))
     saved, fresh = Filled(new_buffer(**how)), Filled(new_buffer(**how))
     play(saved, steps, lengths, first=0)
-    restore_buffer(fresh.buffer, buffer_state(saved.buffer))
+    fresh.buffer.load_state_dict(saved.buffer.state_dict())
     for _ in range(3):
         for filled in (saved, fresh):
             filled.buffer.rng = np.random.default_rng(1)
-        for newest in (None, 2):
+        for newest in (None, T):
             ours = fresh.buffer.sample(500, CPU, newest)
             theirs = saved.buffer.sample(500, CPU, newest)
             for name, array in theirs._asdict().items():
@@ -298,12 +302,25 @@ def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(ring: st
 
 
 def test_a_checkpoint_holds_what_was_stored_and_no_zeros_behind_it():
-    for steps, episodes in ((4 * T + 3, 4), (100 * T, 20)):
-        filled = fill(steps=steps)
-        arrays = buffer_state(filled.buffer)["arrays"]
-        assert len(arrays["obs"]) == episodes * (T + 1)
-        assert max(len(array) for array in arrays.values()) == episodes * (T + 1)
-        assert filled.buffer.used() == episodes * (T + 1)
+    empty = len(pack(fill(steps=0).buffer.state_dict()))
+    row = 4 * (2 + 2 + 2 + 1 + 2 + 2 + 1) + 16
+    for steps, rows in ((4 * T + 3, 4 * T), (100 * T, 20 * T + T - 1)):
+        size = len(pack(fill(steps=steps).buffer.state_dict()))
+        assert size - empty == pytest.approx(rows * row, abs=700)  # files begin at multiples of 64
+
+
+def test_a_forks_numbers_arrays_and_tensors_are_in_the_checkpoint():
+    saved, fresh = fill(steps=4 * T).buffer, fill(steps=0).buffer
+    for buffer, value in ((saved, 1), (fresh, 0)):
+        buffer.temperature = 0.5 * value
+        buffer.seen = np.int64(value)
+        buffer.priorities = torch.full((3,), float(value))
+        buffer.counts = np.full(4, value)
+    fresh.load_state_dict(saved.state_dict())
+    assert (fresh.temperature, fresh.seen) == (0.5, 1)
+    assert isinstance(fresh.seen, np.integer)
+    assert fresh.priorities.tolist() == [1, 1, 1]
+    assert fresh.counts.tolist() == [1, 1, 1, 1]
 
 
 def test_a_ring_overfilled_at_random_always_holds_whole_newest_episodes():
@@ -314,7 +331,7 @@ def test_a_ring_overfilled_at_random_always_holds_whole_newest_episodes():
         play(filled, length, [length], first=episode)
         kept = filled.kept()
         assert kept == filled.episodes[-len(kept) :]
-        assert filled.buffer.stored() == (len(kept), len(filled.transitions(kept)))
+        assert len(filled.buffer) == len(filled.transitions(kept))
         rows = filled.sample(300)
         assert set(rows.episode) <= set(kept)
         assert_whole(rows)
@@ -324,9 +341,9 @@ def test_draws_of_equally_long_episodes_are_an_episode_counted_from_the_newest_a
     filled = fill(steps=7 * T + 2, capacity=5)
     buffer, rng = filled.buffer, np.random.default_rng(3)
     buffer.rng = np.random.default_rng(3)
-    for newest in (None, 3):
-        rows = filled.sample(100, newest)
-        kept = [6, 5, 4, 3, 2][:newest]
+    for episodes in (5, 3):
+        rows = filled.sample(100, newest=episodes * T)
+        kept = [6, 5, 4, 3, 2][:episodes]
         age = rng.integers(len(kept), size=100)
         t = rng.integers(T, size=100)
         np.testing.assert_array_equal(rows.episode, np.array(kept)[age])
@@ -395,7 +412,6 @@ def test_batches_and_what_is_stored_are_float32_of_the_documented_shapes():
     for name, array in batch._asdict().items():
         assert array.dtype == torch.float32
         assert array.shape == ((7,) if name in ("reward", "terminated") else (7, 2))
-    for name in ("obs", "achieved_goal", "action", "goal", "reward", "terminated"):
         assert buffer.data[name].dtype == np.float32
 
 
@@ -420,15 +436,17 @@ def test_batches_from_real_environments_are_consistent(script: ModuleType):
     """Fed as the scripts feed it: states, goals, actions and rewards must fit together."""
     envs, rng = vector_of("ContinuousSeek2-v0", 3, seed=0), np.random.default_rng(0)
     args = script.Args(buffer_size=1000, her_k=4, her_strategy="future")
-    buffer = script.HerReplayBuffer(envs, args, SimpleNamespace(ends_on_success=False), rng)
+    buffer = script.HerReplayBuffer(envs, args, Ends(False), rng)
     obs = envs.reset()
     for _ in range(40):
         action = rng.uniform(-1, 1, (3, 2)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         ended = terminated | truncated
-        step = {"obs": obs["observation"], "achieved_goal": obs["achieved_goal"], "action": action}
-        step |= {"reward": reward[:, None], "terminated": terminated[:, None]}
-        buffer.add(step, obs["desired_goal"], next_obs, ended)
+        step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action}
+        step |= {"reward": reward, "terminated": terminated}
+        step |= {"next_obs": next_obs["observation"]}
+        step |= {"next_achieved_goal": next_obs["achieved_goal"]}
+        buffer.add(step, ended)
         obs = envs.reset(ended) if ended.any() else next_obs
     batch = script.Batch(*(array.numpy() for array in buffer.sample(1000, CPU)))
     np.testing.assert_allclose(batch.next_obs, np.clip(batch.obs + batch.action, -5, 5), atol=1e-6)
@@ -445,13 +463,14 @@ def test_an_episode_of_goal_sets_that_was_unfinished_is_none_after_a_resume():
     args = ddpg_multi_reengage.Args(buffer_size=400)
     buffers = []
     for _ in range(2):
-        buffers.append(GoalSetReplayBuffer(envs, args, np.random.default_rng(0), CPU))
+        buffers.append(GoalSetReplayBuffer(envs, args, np.random.default_rng(0)))
     before, after = buffers
     step = {"state": np.ones(6), "action": 0.5, "reward": 1.0, "terminated": 0.0}
+    step["next_state"] = np.ones(6)
     for t in range(45):  # an episode of 40 steps, and five of the next
-        before.add(step, np.ones(15), np.ones(6), t == 39)
-    restore_buffer(after, buffer_state(before))
+        before.add(step, np.ones(15), t == 39)
+    after.load_state_dict(before.state_dict())
     assert (after.current, after.data["length"][0], after.data["length"][1]) == (1, 40, 0)
     for _ in range(40):
-        after.add(step, np.ones(15), np.ones(6), False)  # there is room for a whole episode
+        after.add(step, np.ones(15), False)  # there is room for a whole episode
     assert after.data["length"][1] == 40

@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 import os
-import shutil
 import signal
 import socket
 import time

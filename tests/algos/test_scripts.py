@@ -288,7 +288,7 @@ def test_tensorboard_shows_the_losses_values_gradients_and_speeds_at_the_frequen
         assert not (OF_THE_METHOD & (found - of_learning))
     for tag in found:
         steps = [scalar.step for scalar in events.Scalars(tag)]
-        if tag in OF_EPISODES:
+        if tag in OF_EPISODES or script not in FINISHED:  # a delayed update has fewer points
             assert steps[-1] == 60, tag
         else:
             assert steps == ([0, 30, 60] if tag.startswith("eval/") else [30, 60]), tag

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +21,18 @@ from algos import ddpg_her_reengage_torchrun as parallel
 SCRIPT = ROOT / "algos" / "ddpg_her_reengage_torchrun.py"
 OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
 ARGS = parallel.Args(
-    normalize=True, hidden_dims=(16,), xavier_init=True, learning_rate=0.01, alpha=0.1, c_low=-1.0
+    normalize=True,
+    hidden_dims=(16,),
+    xavier_init=True,
+    learning_rate=0.01,
+    alpha=0.1,
+    c_low=-1.0,
+    alpha_warmup=1,
 )
 FORMS = {
     "one after the other": ARGS,
     "both at once": replace(ARGS, simultaneous_updates=True, action_l2=1.0),
+    "alpha auto": replace(ARGS, alpha="auto"),  # found by the losses of both ranks
     "baseline": replace(ARGS, alpha=0),
 }
 
@@ -48,7 +56,7 @@ def three_updates(form: str, rank: int, ranks: int) -> dict[str, Tensor]:
         batch = a_batch(rank, ranks)
         agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
         if ranks > 1:
-            parallel.average([agent.normalizer.sums])
+            agent.normalizer.sums.copy_(*parallel.mean_over_ranks([agent.normalizer.sums]))
             agent.normalizer.refresh()
         script.update(agent, batch, args, None)
         script.polyak(agent, 0.1)
@@ -78,15 +86,25 @@ def test_two_ranks_with_a_batch_each_equal_one_process_of_the_plain_script_on_bo
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
 
 
-def torchrun(script: Path, run_dir: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def torchrun(
+    script: Path, run_dir: Path, *more: str, ranks: int = 2
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(script)]
+    command += ["--nproc-per-node", str(ranks), str(script)]
     command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60".split()
     command += "--batch-size 16 --hidden-dims 16 --total-timesteps 240".split()
     command += "--eval-frequency 120 --eval-episodes 4".split()
     command += ["--run-dir", str(run_dir), *more]
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, env=environ, text=True, capture_output=True, timeout=300)
+
+
+def changed(tmp_path: Path, first: str) -> Path:
+    """The script, after other lines have run."""
+    script = tmp_path / "changed.py"
+    text = f"import os, runpy, signal, sys\n{textwrap.dedent(first)}\n"
+    script.write_text(f"{text}runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n")
+    return script
 
 
 def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path) -> None:
@@ -107,24 +125,20 @@ def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path)
     assert any(number % 2 == 1 for number in eighths)
 
 
-def test_ranks_have_environments_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ranks_have_environments_of_their_own(tmp_path: Path) -> None:
     """Equal seeds would give equal episodes, and twice as many ranks no more data."""
-    script = tmp_path / "seeds.py"
-    script.write_text(
-        "import os, runpy\n"
-        "import envs\n"
-        "make_vector = envs.make_vector\n"
-        "def noted(make_env, num_envs, seed, *threads):\n"
-        "    path = f\"{os.environ['SEEDS']}/seed_{os.environ['RANK']}\"\n"
-        "    open(path, 'w').write(str(seed))\n"
-        "    return make_vector(make_env, num_envs, seed, *threads)\n"
-        "envs.make_vector = noted\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    script = changed(
+        tmp_path,
+        """
+        import envs
+        make_vector = envs.make_vector
+        def noted(make_env, num_envs, seed, *threads):
+            with open(f"{sys.path[0]}/seed_{os.environ['RANK']}", "w") as file:
+                file.write(str(seed))
+            return make_vector(make_env, num_envs, seed, *threads)
+        envs.make_vector = noted
+        """,
     )
-    monkeypatch.setenv("SEEDS", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     result = torchrun(script, tmp_path / "run")
     assert result.returncode == 0, result.stderr
     seeds = [(tmp_path / f"seed_{rank}").read_text() for rank in range(2)]
@@ -132,12 +146,13 @@ def test_ranks_have_environments_of_their_own(
 
 
 def test_a_rank_with_other_weights_stops_the_run(tmp_path: Path) -> None:
-    script = tmp_path / "other_weights.py"
-    script.write_text(
-        "import os, runpy, torch\n"
-        "manual_seed = torch.manual_seed\n"
-        "torch.manual_seed = lambda seed: manual_seed(seed + int(os.environ['RANK']))\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+    script = changed(
+        tmp_path,
+        """
+        import torch
+        manual_seed = torch.manual_seed
+        torch.manual_seed = lambda seed: manual_seed(seed + int(os.environ["RANK"]))
+        """,
     )
     result = torchrun(script, tmp_path / "run")
     assert result.returncode != 0
@@ -158,16 +173,96 @@ def test_the_plain_script_refuses_torchrun(tmp_path: Path) -> None:
 
 def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights(tmp_path: Path) -> None:
     """Then one rank has new episodes for the normaliser where the other has none."""
-    script = tmp_path / "corridor.py"
-    script.write_text(
-        "import runpy, sys\n"
-        f"sys.path[:0] = [{str(ROOT / 'tests')!r}]\n"
-        "import conftest\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-    )
+    script = changed(tmp_path, f"sys.path[:0] = [{str(ROOT / 'tests')!r}]; import conftest")
     more = ("--env-id", "Corridor-v0", "--alpha", "auto", "--total-timesteps", "600")
     result = torchrun(script, tmp_path / "run", *more)
     assert result.returncode == 0, result.stdout + result.stderr
     model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     assert model["global_step"] == 600
     assert model["actor"]["normalizer.sums"][0, 0] > 0
+
+
+def leaves(content: object, path: str = "") -> dict[str, object]:
+    """What nested dicts and lists hold, by the way to it, but for times."""
+    if isinstance(content, dict | list | tuple):
+        parts = content.items() if isinstance(content, dict) else enumerate(content)
+        found = {}
+        for key, part in parts:
+            if key != "wall_time":
+                found |= leaves(part, f"{path}/{key}")
+        return found
+    return {path: content.tolist() if isinstance(content, Tensor) else content}
+
+
+def checkpoint_of(run_dir: Path) -> dict[str, object]:
+    return leaves(torch.load(run_dir / "checkpoint.pt", weights_only=True))
+
+
+LONG = ("--total-timesteps", "480", "--alpha", "auto", "--alpha-warmup", "20")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    result = torchrun(SCRIPT, run_dir, *LONG)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    "rank, how, step", [(0, "SIGKILL", 300), (1, "SIGKILL", 300), (1, "SIGTERM", 186)]
+)
+def test_a_run_of_which_one_rank_was_ended_goes_on_bit_for_bit_with_the_same_command(
+    rank: int, how: str, step: int, uninterrupted: Path, tmp_path: Path
+) -> None:
+    script = changed(
+        tmp_path,
+        f"""
+        from envs.run import folder
+        folder.CHECKPOINT_SHARE = 1e9  # at every evaluation, however long it takes
+        add_step = folder.RunFolder.add_step
+        def add_step_and_end(self, *what):
+            if self.count.global_step == {step} and self.rank == {rank}:
+                os.kill(os.getpid(), signal.{how})
+            add_step(self, *what)
+        folder.RunFolder.add_step = add_step_and_end
+        """,
+    )
+    run_dir = tmp_path / "run"
+    result = torchrun(script, run_dir, *LONG)
+    assert result.returncode != 0 and (run_dir / "checkpoint.pt").exists(), result.stderr
+    if how == "SIGTERM":
+        assert "SIGTERM: ended at step 240; go on" in result.stdout  # the end of an episode
+    result = torchrun(SCRIPT, run_dir, *LONG)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "from step 240 on" in result.stdout
+    assert checkpoint_of(run_dir) == checkpoint_of(uninterrupted)
+    assert not list(run_dir.glob("checkpoint_*"))  # there is one for all ranks
+
+
+def test_a_checkpoint_has_what_each_rank_has_of_its_own(uninterrupted: Path) -> None:
+    found = checkpoint_of(uninterrupted)
+    for part in ("rng", "envs/streams", "eval_envs/streams", "buffer/data/obs", "buffer/rng"):
+        first, second = (found[f"/ranks/ranks/{rank}/parts/{part}"] for rank in range(2))
+        assert first != second, part
+    for name in found:
+        if name.startswith("/ranks/ranks/0/"):
+            assert name.replace("/ranks/0/", "/ranks/1/") in found
+
+
+def test_another_number_of_ranks_is_refused_and_a_complete_run_says_so(uninterrupted: Path) -> None:
+    result = torchrun(SCRIPT, uninterrupted, *LONG)
+    assert result.returncode == 0 and result.stdout.endswith("is complete: 480 steps.\n")
+    before = (uninterrupted / "checkpoint.pt").read_bytes()
+    more = ("--resume", str(uninterrupted), "--run-dir", "", *LONG, "--total-timesteps", "720")
+    result = torchrun(SCRIPT, Path(""), *more, ranks=1)
+    assert result.returncode != 0
+    assert "it is of 2 ranks, and there are 1." in result.stderr
+    assert (uninterrupted / "checkpoint.pt").read_bytes() == before
+
+
+def test_the_steps_before_the_first_update_are_counted_over_all_ranks(tmp_path: Path) -> None:
+    """With one process 60 steps of 3 environments are two episodes each, with four ranks half."""
+    result = torchrun(SCRIPT, tmp_path / "run", ranks=4)
+    assert result.returncode != 0 and not (tmp_path / "run").exists()
+    assert "No episode is stored at the first update, after 5 steps of each" in result.stderr

@@ -210,7 +210,8 @@ def test_a_complete_run_is_added_with_its_settings_and_the_others_stay_as_they_a
     tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ):
     runs = [write_run(tmp_path / f"runs/flip/alpha0.1/{seed}", seed=seed) for seed in (10, 2)]
-    assert collected(capsys, *runs) == (0, "")
+    log = tmp_path / "runs/flip/alpha0.1/2.log"  # the runner's, which runs/flip/alpha0.1/* matches
+    assert collected(capsys, *runs, log) == (0, "")
     header = "method,seed,global_step,success_rate\n"
     rows = "alpha0.1,2,0,0.0\nalpha0.1,2,20,1.0\nalpha0.1,10,0,0.0\nalpha0.1,10,20,1.0\n"
     assert (results / "flip.csv").read_text() == header + rows

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from specs import COPIES as SCRIPTS
+from specs import FINISHED as SCRIPTS
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
@@ -236,7 +236,7 @@ SB3_PAGE = (ROOT / "docs" / "stable_baselines3.md").read_text()
 
 @pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", SB3_PAGE, re.DOTALL))
 def test_what_is_said_to_train_with_stable_baselines3_trains(code: str, tmp_path: Path) -> None:
-    code = "import envs\n" + re.sub(r"learn\([\d_]+\)", "learn(1010)", code)
+    code = re.sub(r"learn\([\d_]+\)", "learn(1010)", code)
     paths = f"{ROOT}{os.pathsep}{ROOT / 'benchmark' / 'studies'}"
     run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=paths)
 

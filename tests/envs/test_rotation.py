@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 from torch import Tensor, nn
 
-from algos.ddpg_her_reengage import Args, Batch, GradientWeight, reengage_critic_loss
+from algos.ddpg_her_reengage import Args, Batch, reengage_critic_loss
 from envs.tasks.rotation import Rotation, random_rotation
 
 sys.path.insert(0, str(ROOT / "benchmark" / "studies"))
@@ -107,19 +107,17 @@ def test_the_scripts_losses_are_the_ones_that_the_propositions_minimise(kind: st
         target_critic=ModelQ(estimate, kind == "sparse").requires_grad_(False),
         target_actor=ModelPolicy(estimate),
         normalizer=SimpleNamespace(std=torch.ones(2 * d).double()),
-        weight=GradientWeight(1.0, 0.1),
     )
     reward_grad = batch.next_achieved_goal if kind == "dense" else None
     args = Args(alpha=1.0, gamma=GAMMA, c_low=0.0)
-    _, info = reengage_critic_loss(agent, batch, args, reward_grad)
+    _, curves = reengage_critic_loss(agent, batch, args, reward_grad)
 
     difference = batch.action @ (estimate - torch.from_numpy(env.rotation)).T
     factor = (1 / (1 - GAMMA) if kind == "dense" else GAMMA / (1 - GAMMA**2)) ** 2
     value_loss = factor * (batch.goal * difference).sum(1).square().mean()
-    torch.testing.assert_close(info["value_loss"], value_loss, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(
-        info["grad_loss"], factor * difference.square().mean(), rtol=1e-6, atol=1e-9
-    )
+    torch.testing.assert_close(curves["losses/value"], value_loss, rtol=1e-6, atol=1e-9)
+    grad_loss = factor * difference.square().mean()
+    torch.testing.assert_close(curves["losses/gradient"], grad_loss, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind, factor", [("dense", 1), ("sparse", 2)])
