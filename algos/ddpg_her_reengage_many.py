@@ -397,7 +397,8 @@ def actor_losses(agents: Agents, batch: Batches, args: Args) -> tuple[Tensor, di
     """Eq. (5) of every run, (run,), and the penalty on large actions of Plappert et al. (2018)."""
     action = agents.actor(batch.obs, batch.goal)  # (run, batch, action_dim)
     q = agents.critic(batch.obs, batch.goal, action)  # (run, batch)
-    return -q.mean(1) + args.action_l2 * action.square().mean((1, 2)), {}
+    loss = -q.mean(1) + args.action_l2 * action.square().mean((1, 2))  # (run,)
+    return loss, {"losses/actor": loss}
 
 
 def gradient_rows(

@@ -162,8 +162,8 @@ class Grid:
         edited = [run for run in self.runs if run not in self.missing and self.is_edited(run)]
         if edited:
             say(
-                f"{Path(script).name} was edited since {len(edited)} of the complete runs were "
-                "trained: it is another program."
+                f"{Path(script).name} was edited after {len(edited)} of these runs were trained: "
+                "it is another program."
             )
 
     def record(self, run: Run) -> dict[str, Any] | None:

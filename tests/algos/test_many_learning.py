@@ -8,7 +8,7 @@ from conftest import MANY, run_script
 FLAGS = (
     "--env-id ContinuousSeek2-v0 --total-timesteps 2500 --learning-starts 500 --eval-frequency 500 "
     "--hidden-dims 64 64 --gamma 0.9 --tau 0.02 --batch-size 64 --learning-rate 1e-3 "
-    "--seeds 2 --alpha 0 0.1 auto --run-dir runs"
+    "--seeds 2 --alpha 0 0.1 auto --run-dir runs --no-compile"
 ).split()
 
 

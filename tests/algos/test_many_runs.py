@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import hashlib
 import json
 import os
 import signal
@@ -18,13 +19,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
-from envs.many import grid as many_runs
+from envs import run
+from envs.many import grid
 from envs.many.on_device import DeviceTask
 from envs.run.files import lock
 
 SMALL = "--env-id ContinuousSeek1-v0 --total-timesteps 60 --eval-frequency 20 --eval-episodes 20"
 SMALL += " --learning-starts 30 --batch-size 16 --hidden-dims 16 16 --run-dir runs"
-SMALL = SMALL.split()
+COMPILED = SMALL.split()
+SMALL = [*COMPILED, "--no-compile"]
+ALPHA = ["gradient/alpha", "gradient/ratio"]
 GRID = "--seeds 2 --alpha 0 0.1 auto --learning-rate 0.01 0.001".split()
 
 
@@ -49,7 +53,7 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
         assert result.returncode == 0, result.stderr
         first, *_, last = result.stdout.splitlines()
         assert first == "0 of 12 runs are complete." and last == "12 of 12 runs are complete."
-        assert " updates/s" in result.stdout and not result.stderr
+        assert " steps/s each" in result.stdout and not result.stderr
         written.append(metrics_of(cwd / "runs"))
     assert len(written[0]) == 12 and written[0] == written[1] == written[2]
     assert len({str(rows) for rows in written[0].values()}) > 6  # the runs differ
@@ -59,7 +63,9 @@ def test_every_run_of_a_grid_writes_a_folder_whatever_the_groups_and_the_same_ea
     args = json.loads((folder / "args.json").read_text())
     assert (args["seed"], args["alpha"], args["learning_rate"]) == (2, "auto", 0.01)
     assert args["total_timesteps"] == 60 and args["versions"]["torch"] == torch.__version__
-    assert args["versions"]["script"] == MANY
+    assert args["versions"]["script"] == MANY and args["versions"]["compile"] is False
+    text = (ROOT / "algos" / f"{MANY}.py").read_bytes()
+    assert args["versions"]["script_sha256"] == hashlib.sha256(text).hexdigest()
     names = {field.name for field in fields(plain.Args)} | {"versions"}
     assert args.keys() <= names
     text = (folder / "metrics.csv").read_bytes().decode()
@@ -87,7 +93,7 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
             assert [point.step for point in points] == [0, 20, 40, 60]
             expected = [float(row[metric]) for row in rows]
             assert [point.value for point in points] == pytest.approx(expected)
-        for curve in ("losses/value", "losses/gradient", "gradient/alpha", "gradient/ratio"):
+        for curve in ("losses/value", "losses/gradient", *ALPHA):
             points = curves.Scalars(curve)
             assert [point.step for point in points] == [40, 60]
         assert all(point.value > 0 for point in curves.Scalars("losses/value"))
@@ -96,10 +102,10 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
     only_zero = ["--alpha", "0", "--seeds", "1", "--tensorboard", "--run-dir", "zero"]
     assert run_script(MANY, *SMALL, *only_zero, cwd=tmp_path).returncode == 0
     curves = EventAccumulator(str(tmp_path / "zero" / "alpha0_lr0.001" / "1")).Reload()
-    losses = [name for name in curves.Tags()["scalars"] if not name.startswith("eval/")]
-    weight = ["gradient/alpha", "gradient/ratio"]
-    assert sorted(losses) == ["charts/updates_per_second", *weight, "losses/value"]
-    for name in weight:
+    others = [name for name in curves.Tags()["scalars"] if not name.startswith("eval/")]
+    losses = ["losses/actor", "losses/value"]
+    assert sorted(others) == ["charts/steps_per_second", *ALPHA, *losses]
+    for name in ALPHA:
         assert {point.value for point in curves.Scalars(name)} == {0.0}  # no gradient is taken
 
 
@@ -121,22 +127,35 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     assert third.stdout == "4 of 4 runs are complete.\n"
 
 
-def test_a_run_that_diverges_is_not_complete_and_its_neighbours_are(tmp_path: Path) -> None:
-    flags = [
-        *SMALL,
-        "--alpha",
-        0.1,
-        "--hidden-dims",
-        *6 * ["8"],
-        "--learning-rate",
-        1e3,
-        1e-3,
-        "--seeds",
-        1,
+def test_a_second_call_says_that_the_script_was_edited_since(tmp_path: Path) -> None:
+    assert run_script(MANY, *SMALL, "--seeds", 2, cwd=tmp_path).returncode == 0
+    (record,) = tmp_path.glob("runs/*/1/args.json")
+    about = json.loads(record.read_text())
+    about["versions"]["script_sha256"] = "of another text"
+    record.write_text(json.dumps(about))
+    second = run_script(MANY, *SMALL, "--seeds", 2, cwd=tmp_path)
+    assert second.returncode == 0 and second.stdout.splitlines()[1:] == [
+        f"{MANY}.py was edited after 1 of these runs were trained: it is another program.",
+        "2 of 2 runs are complete.",
     ]
-    result = run_script(MANY, *flags, cwd=tmp_path)
+
+
+def test_without_a_compiler_it_says_so_once_and_trains_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing compiled yet
+    result = run_script(MANY, *COMPILED, "--seeds", 2, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("--compile is not possible here") == 1
+    assert result.stdout.endswith("2 of 2 runs are complete.\n") and not result.stderr
+
+
+def test_a_run_that_diverges_is_not_complete_and_its_neighbours_are(tmp_path: Path) -> None:
+    flags = "--alpha 0.1 --hidden-dims 8 8 8 8 8 8 --learning-rate 1000 0.001 --seeds 1"
+    result = run_script(MANY, *SMALL, *flags.split(), cwd=tmp_path)
     assert result.returncode == 1, result.stderr
-    assert result.stdout.count("the critic's loss is nan") == 1
+    assert result.stdout.count("the value loss is nan") == 1
     assert result.stdout.endswith("1 of 2 runs are complete.\n")
     lines = {name: len(rows) for name, rows in metrics_of(tmp_path / "runs").items()}
     assert lines["alpha0.1_lr1000.0/1"] < lines["alpha0.1_lr0.001/1"] == 5
@@ -149,7 +168,7 @@ def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> No
     result = run_script(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
     os.close(held)
     assert result.returncode == 1
-    assert result.stderr.startswith("Another process is writing to ")
+    assert result.stderr.startswith("Another process is training in ")
     assert not any(folder.iterdir())
 
 
@@ -192,15 +211,15 @@ BAD = {
     "--env-id Nowhere-v0": "Nowhere-v0",
     "--env-id ContinuousSeek2Dense-v0": "its reward is not 0 within a distance",
     "--env-id BitFlip3-v0": "Discrete",
-    "--alpha 0.1 0.2 0.1": "--alpha has a number twice.",
-    "--alpha -1": "--alpha -1.0 is out of range: 0 to 1000000000.0.",
+    "--alpha 0.1 0.2 0.1": "--alpha has the same value twice.",
+    "--alpha -1": "--alpha -1.0 is out of range: 0 to 1e+09.",
     "--alpha sometimes": "sometimes",
     "--learning-rate nan": "--learning-rate nan is out of range",
     "--seeds 0": "--seeds 0 is out of range",
     "--total-timesteps 65": "--total-timesteps must be a multiple of 10",
     "--eval-frequency 7": "--eval-frequency must be a multiple of 10",
     "--train-frequency 3": "--train-frequency must divide",
-    "--learning-starts 5": "--learning-starts 10 or more",
+    "--learning-starts 5": "No episode is stored at the first update",
     "--gradient-steps 3 --target-network-frequency 2": "must divide --gradient-steps",
     "--group-size 1000000": "runs at once fit into the memory",
     "--hidden-dims 16 0": "--hidden-dims 0 is out of range",
@@ -244,20 +263,20 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
     result = run_script(MANY, *SMALL, cwd=tmp_path)
     os.close(descriptor)
     assert result.returncode == 2
-    assert result.stderr == "Another process is writing to runs.\n"
+    assert result.stderr == "Another process is training in runs.\n"
     assert not any(folder.iterdir())
 
 
 def test_groups_stay_in_the_cache_and_never_exceed_the_memory() -> None:
     cpu = torch.device("cpu")
     task = DeviceTask(None, 40, 20, 20, 10, 2, 0.1, is_seek=True)
-    assert many_runs.choose_group_size(many.Args(group_size=7), task, cpu) == 7
-    small = many_runs.choose_group_size(many.Args(batch_size=64), task, cpu)
-    large = many_runs.choose_group_size(many.Args(batch_size=128), task, cpu)
-    assert small >= 2 * large >= 2
-    huge = many.Args(total_timesteps=10**9, buffer_size=10**9)
-    with pytest.raises(ValueError, match="^0 runs at once fit into the memory, 4"):
-        many_runs.choose_group_size(huge, task, cpu)
+    small = many.numbers_of(many.Args(batch_size=64), task)
+    assert grid.choose_group_size(7, small, 64 * 256, cpu) == 7
+    assert grid.choose_group_size(0, small, 64 * 256, cpu) == 30
+    assert grid.choose_group_size(0, small, 128 * 256, cpu) == 15
+    huge = many.numbers_of(many.Args(total_timesteps=10**9, buffer_size=10**9), task)
+    with pytest.raises(run.BadInput, match="^0 runs at once fit into the memory, 5.6e"):
+        grid.choose_group_size(0, huge, 64 * 256, cpu)
 
 
 @pytest.mark.parametrize("env_id, max_steps", [("HandReach-v3", 50), ("FetchReach-v4", 50)])
@@ -266,7 +285,7 @@ def test_simulated_environments_train_with_the_papers_recipe(
 ) -> None:
     flags = "--num-envs 2 --total-timesteps 200 --eval-frequency 100 --eval-episodes 3 --seeds 2"
     flags += " --alpha 0 0.1 --batch-size 32 --hidden-dims 16 16 --gradient-steps 4"
-    flags += " --target-network-frequency 4 --run-dir runs"
+    flags += " --target-network-frequency 4 --run-dir runs --no-compile"
     result = run_script(MANY, "--env-id", env_id, *flags.split(), cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = metrics_of(tmp_path / "runs")
