@@ -89,9 +89,11 @@ def drive(steps: int, *flags: str) -> float:
 
 
 def stable_baselines3(algorithm: str, steps: int) -> float:
-    """The same measurement of Stable-Baselines3's class of that name with HerReplayBuffer."""
-    sys.path.insert(0, str(ROOT))
+    """The same measurement of Stable-Baselines3's class of that name with HerReplayBuffer, or of
+    the one with the gradient term in `benchmark/studies/reengage_sb3.py`."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmark" / "studies")]
     import gymnasium as gym
+    import reengage_sb3
     import stable_baselines3
     import torch
     from stable_baselines3.common.callbacks import BaseCallback
@@ -120,7 +122,8 @@ def stable_baselines3(algorithm: str, steps: int) -> float:
         env = gym.make("ContinuousSeek20-v0")
         clock = Clock(WARM_UP + 100, WARM_UP + steps)
         settings = seek_settings()
-    model = getattr(stable_baselines3, algorithm)(
+    module = reengage_sb3 if "ReenGAGE" in algorithm else stable_baselines3
+    model = getattr(module, algorithm)(
         "MultiInputPolicy",
         env,
         seed=1,
@@ -260,13 +263,16 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
         for alpha in ("0", "1"):
             script = f"dqn_her_reengage_bitflip.py --alpha {alpha}"
             found[script] = call(flip, steps, "--alpha", alpha)
+        found["... --compile"] = call(flip, steps, "--alpha", "1", "--compile")
         return found
-    for precision in ([], MEDIUM):
-        plain = ["ddpg_her"] if algorithm == "ddpg" else ["sac_her_reengage", "--alpha", "0"]
-        with_term = [f"{algorithm}_her_reengage", "--alpha", "0.2"]
+    plain = ["ddpg_her"] if algorithm == "ddpg" else ["sac_her_reengage", "--alpha", "0"]
+    with_term = [f"{algorithm}_her_reengage", "--alpha", "0.2"]
+    for faster in ([], ["--compile"], MEDIUM, ["--compile", *MEDIUM]):
         for script, *flags in (plain, with_term):
-            words = [f"{script}.py", *flags, *precision]
-            found[" ".join(words)] = call(seek, script, steps, *flags, *precision)
+            words = [f"{script}.py", *flags, *faster]
+            found[" ".join(words)] = call(seek, script, steps, *flags, *faster)
+    theirs = f"ReenGAGE{name}"
+    found[f"reengage_sb3.py: {theirs}"] = call(in_fresh_process, stable_baselines3, theirs, steps)
     return found
 
 

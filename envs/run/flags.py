@@ -191,8 +191,9 @@ def peek(*names: str) -> argparse.Namespace:
 
 
 def say_settings(args: Any, applied: dict[str, Any]) -> None:
-    """Says which of an environment's settings no flag has replaced."""
+    """Says which of an environment's settings of learning no flag has replaced."""
     kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
+    kept.pop("eval_episodes", None)  # 0 would not say how many
     if kept:
         words = ", ".join(f"{name} {value}" for name, value in kept.items())
         say(f"settings of {args.env_id}: {words}")

@@ -216,7 +216,7 @@ def test_a_trained_model_reaches_its_goals_as_its_page_says(
 def test_readmes_fork_trains_to_another_metrics_csv(tmp_path: Path) -> None:
     lines = re.search(r"Fork a file.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
     before, _ = lines.splitlines()
-    original = ROOT / "algos" / "ddpg_her.py"
+    original = ROOT / "algos" / "ddpg_her_reengage.py"
     assert original.read_text().count(before + "\n") == 1
     fork = tmp_path / "my_her.py"
     fork.write_text(original.read_text().replace(before + "\n", lines))
