@@ -180,14 +180,14 @@ def padded_multi(steps: int) -> float:
     rng = np.random.default_rng(1)
     args = multi.Args(n_max=200, buffer_size=10_000)
     cpu = torch.device("cpu")
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng, cpu)
+    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
     play_at_random(buffer, envs, rng, multi.state_of)
     agent = multi.Agent(envs, args, cpu)
     networks = agent.critic, agent.target_critic, agent.target_actor
     for step in range(steps + 2):
         if step == 2:
             start = time.perf_counter()
-        batch = buffer.gather(*buffer.choose(256))
+        batch = buffer.sample(256, cpu)
         agent.critic_optimizer.zero_grad()
         agent.actor_optimizer.zero_grad()
         loss = padded_critic_loss(*networks, batch, args)
@@ -202,16 +202,17 @@ def padded_multi(steps: int) -> float:
 def play_at_random(buffer: Any, envs: Any, rng: np.random.Generator, state_of: Callable) -> None:
     """Fills a goal-set buffer with 40 episodes."""
     obs = envs.reset()
-    for _ in range(40 * 100):
+    for _ in range(40 * envs.max_episode_steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         step = {
             "state": state_of(obs)[0],
+            "next_state": state_of(next_obs)[0],
             "action": action[0],
             "reward": reward[0],
             "terminated": terminated[0],
         }
-        buffer.add(step, obs["desired_goal"][0], state_of(next_obs)[0], truncated[0])
+        buffer.add(step, obs["desired_goal"][0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
 
 
@@ -239,7 +240,9 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     if algorithm == "many":
         plain = "ddpg_her_reengage"
         found = {f"{plain}.py --alpha 0.2": call(seek, plain, steps, "--alpha", "0.2")}
-        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (2, "0.2"), (8, "0.2")):
+        name = f"{plain}.py --alpha 0.2 --compile"
+        found[name] = call(seek, plain, steps, "--alpha", "0.2", "--compile")
+        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (8, "0.2")):
             name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
             found[name] = call(seek_many, runs, alpha, steps, "--no-cuda")
         name = f"{plain}.py --alpha 0.2 {' '.join(MEDIUM)}"
