@@ -205,11 +205,12 @@ def padded_multi(steps: int) -> float:
 def play_at_random(buffer: Any, envs: Any, rng: np.random.Generator, state_of: Callable) -> None:
     """Fills a goal-set buffer with 40 episodes."""
     obs = envs.reset()
-    for _ in range(40 * 100):
+    for _ in range(40 * envs.max_episode_steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         step = {
             "state": state_of(obs)[0],
+            "next_state": state_of(next_obs)[0],
             "action": action[0],
             "reward": reward[0],
             "next_state": state_of(next_obs)[0],
@@ -243,7 +244,9 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     if algorithm == "many":
         plain = "ddpg_her_reengage"
         found = {f"{plain}.py --alpha 0.2": call(seek, plain, steps, "--alpha", "0.2")}
-        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (2, "0.2"), (8, "0.2")):
+        name = f"{plain}.py --alpha 0.2 --compile"
+        found[name] = call(seek, plain, steps, "--alpha", "0.2", "--compile")
+        for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (8, "0.2")):
             name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
             found[name] = call(seek_many, runs, alpha, steps, "--no-cuda")
         name = f"{plain}.py --alpha 0.2 {' '.join(MEDIUM)}"

@@ -65,7 +65,6 @@ class Problem:
             obs = 2 + 0.5 * torch.randn(n, BATCH, OBS_DIM)
             agents.normalizer.update(torch.cat([obs, self.batch.goal], 2))
             self.batch.goal[:, :2, 0] += 3.0  # 15 sigma: beyond the clip at 5 sigma
-            self.batch.goal[:, 2, 1] -= 1000.0  # and beyond the clip at 200
         if args.clip_target:  # targets below -1 / (1 - gamma), above 0 and between
             weight, bias = agents.target_critic.layers()[-1]
             weight *= 8
@@ -306,7 +305,6 @@ def test_normalizers_are_those_of_the_plain_script() -> None:
     for n in (5, 300):
         x = 100 * torch.randn(2, n, 3)
         x[:, :, 2] = 7.0  # no spread: the standard deviation has a floor
-        x[1, 3, 0] = torch.nan  # this row is left out
         ours.update(x)
         for normalizer, rows in zip(theirs, x, strict=True):
             normalizer.update(rows)

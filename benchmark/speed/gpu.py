@@ -1,0 +1,216 @@
+"""What works on this machine's GPU, and how fast: one command, under eight minutes.
+
+    python benchmark/speed/gpu.py                      exit code 1 if a check fails
+    python benchmark/speed/gpu.py --small --no-cuda    whether this file works, on a CPU
+
+Prints a line as each check or measurement is done, so a call that is cut off still tells something.
+Checks come first: gradients compiled and in CUDA graphs beside the same gradients without (largest
+difference over the largest entry), and many runs beside the same runs on the CPU. Then speeds of
+the scripts at the paper's sizes, from the end of their warm-up on.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from algos import ddpg_her_reengage as plain
+from algos import ddpg_her_reengage_many as many
+from algos import ddpg_multi_reengage as multi
+from benchmark.speed.throughput import ROOT, play_at_random
+from envs import make, make_vector, run
+from envs.many.grid import Run
+from envs.many.on_device import inspect_for_device
+
+CPU = torch.device("cpu")
+CLOSE = 1e-4  # of the largest entry: gradients whose sums are taken in another order
+NEAR = 0.02  # parameters after 40 updates, each of which moves them by less than 0.005
+SECONDS = 75  # after which a script's run is given up
+
+failed: list[str] = []
+
+
+def line(name: str, measure: Callable[[], str]) -> None:
+    """Prints what a measurement says; one that fails does not stop the others."""
+    begin = time.perf_counter()
+    try:
+        result = measure()
+    except Exception as error:  # the others still tell something
+        failed.append(name)
+        result = f"FAILED: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+    print(f"{name:<66} {result:<28} {time.perf_counter() - begin:6.1f} s", flush=True)
+
+
+def close(found: list[Tensor], expected: list[Tensor], limit: float = CLOSE) -> str:
+    """The largest difference over the largest entry. AssertionError if it is above the limit."""
+    pairs = zip(found, expected, strict=True)
+    largest = max(tensor.abs().max().item() for tensor in expected)
+    difference = max((a.cpu() - b.cpu()).abs().max().item() for a, b in pairs) / largest
+    assert difference < limit, f"{difference:.1e} of the largest entry"
+    return f"equal to {difference:.0e}"
+
+
+@contextlib.contextmanager
+def compiled(script: ModuleType, name: str) -> Iterator[None]:
+    """A function of a script in its compiled form."""
+    function = getattr(script, name)
+    setattr(script, name, run.compiled(function))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        yield
+    setattr(script, name, function)
+    assert not said.getvalue(), said.getvalue()  # why it was not compiled
+
+
+def check_plain(device: torch.device, size: int) -> str:
+    """The gradient of Eq. (9) at d = 20, compiled, beside the script's own."""
+    torch.manual_seed(1)
+    args = plain.Args(hidden_dims=(size, size), c_low=-1.0)
+    dims = dict(obs=40, goal=20, action=20, next_obs=40, next_achieved_goal=20)
+    batch = {name: torch.randn(size, dim, device=device) for name, dim in dims.items()}
+    zeros = torch.zeros(size, device=device)
+    batch = plain.Batch(**batch, reward=zeros - 1, terminated=zeros)
+    agent = plain.Agent(SimpleNamespace(obs_dim=40, goal_dim=20, action_dim=20), args, device)
+    inputs = plain.reengage_critic_loss, agent.critic_params, agent, batch, args, None
+    expected, _ = plain.gradient(*inputs)
+    with compiled(plain, "gradient"):
+        found, _ = plain.gradient(*inputs)
+    return close(found, expected)
+
+
+def check_multi(device: torch.device, size: int) -> str:
+    """Multi-ReenGAGE's gradients on sets of up to 200 goals, compiled, beside the script's own."""
+    torch.manual_seed(1)
+    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
+    args = multi.Args(n_max=envs.unwrapped.n_max, hidden_dim=size, buffer_size=10_000)
+    buffer = multi.GoalSetReplayBuffer(envs, args, np.random.default_rng(1))
+    play_at_random(buffer, envs, buffer.rng, multi.state_of)
+    agent = multi.Agent(envs, args, device)
+    batch = buffer.sample(size, device)
+    expected = multi.gradients(agent, batch, args)
+    with compiled(multi, "gradients"):
+        found = multi.gradients(agent, batch, args)
+    return close(found[0] + found[1], expected[0] + expected[1])
+
+
+def make_group(device: torch.device, runs: int, size: int, precision: str) -> many.Group:
+    """Runs of ContinuousSeek, d = 20, with their first thousand steps."""
+    args = many.Args(
+        env_id="ContinuousSeek20-v0", batch_size=size, hidden_dims=(size, size),
+        total_timesteps=20_000, eval_episodes=2, matmul_precision=precision,
+    )  # fmt: skip
+    task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=True))
+    torch.set_float32_matmul_precision(precision)
+    group = many.Group(args, task, [Run(0.2, 5e-4, seed) for seed in range(runs)], device)
+    for global_step in range(0, 1000 - task.max_steps, task.max_steps):
+        group.play(global_step)
+    return group
+
+
+def check_many(device: torch.device, size: int, episodes: int) -> str:
+    """The critics of three runs after so many episodes of updates, beside the CPU's."""
+    params = []
+    for place in (device, CPU):
+        group = make_group(place, 3, size, "highest")
+        for _ in range(episodes):
+            group.play_learning()
+        params.append(group.agents.critic.params.detach())
+    return close(params[:1], params[1:], NEAR)
+
+
+def speed_of_many(device: torch.device, runs: int, size: int, episodes: int, precision: str) -> str:
+    """Updates per second of all runs together, from the fifth episode of updates on."""
+    group = make_group(device, runs, size, precision)
+    for _ in range(4):
+        group.play_learning()["losses/value"].tolist()  # waits for the device
+    begin = time.perf_counter()
+    for _ in range(episodes):
+        curves = group.play_learning()
+    curves["losses/value"].tolist()
+    updates = runs * episodes * group.task.max_steps
+    return f"{updates / (time.perf_counter() - begin):.0f} updates/s"
+
+
+def many_compiled(measure: Callable[..., str], *inputs: Any) -> str:
+    with compiled(many, "gradient_rows"):
+        return measure(*inputs)
+
+
+def speed_of(script: str, start: int, steps: int, *flags: str) -> str:
+    """Steps per second of a script between its evaluations at `start` and at its end."""
+    total = start + steps
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), *flags]
+        command += f"--run-dir {folder}/run --total-timesteps {total} --eval-episodes 2".split()
+        command += f"--eval-frequency {start or total} --no-save-model".split()
+        command.append("--no-save-checkpoint")
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        assert ended.returncode == 0, ended.stderr[-120:]
+        assert "not possible here" not in ended.stdout, ended.stdout[-120:]
+        rows = list(csv.DictReader((Path(folder) / "run" / "metrics.csv").open(newline="")))
+    seconds = {int(row["global_step"]): float(row["wall_time"]) for row in rows}
+    passed = seconds[total] - seconds[start]
+    return f"{steps / passed:.0f} steps/s, {passed:.1f} s"
+
+
+def main() -> None:
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
+    parser.add_argument("--small", action="store_true", help="tiny sizes")
+    parser.add_argument("--no-cuda", action="store_true", help="on the CPU")
+    args = parser.parse_args()
+    has_gpu = torch.cuda.is_available() and not args.no_cuda
+    device = torch.device("cuda" if has_gpu else "cpu")
+    print(torch.cuda.get_device_name() if has_gpu else "CPU", "torch", torch.__version__)
+    size = 16 if args.small else 256
+    line("term, compiled", partial(check_plain, device, size))
+    line("Multi-ReenGAGE, compiled", partial(check_multi, device, size))
+    # The first two episodes of a CUDA graph are its warm-up; the third is captured, and replayed
+    for name, episodes in (("an episode", 1), ("CUDA graphs", 4)):
+        line(f"many, {name}, beside the CPU", partial(check_many, device, size, episodes))
+    line("many, compiled", partial(many_compiled, check_many, device, size, 4))
+
+    episodes = 2 if args.small else 100
+    for runs in (2,) if args.small else (8, 40, 160):
+        for precision in ("highest", "high", "medium"):
+            name = f"many, {runs} at once, d = 20, {precision}"
+            line(name, partial(speed_of_many, device, runs, size, episodes, precision))
+        name = f"many, {runs} at once, d = 20, high, compiled"
+        line(name, partial(many_compiled, speed_of_many, device, runs, size, episodes, "high"))
+
+    start, steps, epoch = (100, 20, 50 * 38) if args.small else (1000, 1000, 95_000)
+    common = f"--batch-size {size} --learning-starts {start - 20} --num-threads 1"
+    seek = f"--env-id ContinuousSeek20-v0 {common}"
+    sets = common + (" --hidden-dim 16" if args.small else "")
+    hand = "--env-id HandReach-v3" + (" --hidden-dims 8" if args.small else "")
+    for script, first, more, flags in (
+        ("ddpg_her", start, steps, seek),
+        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2"),
+        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2 --compile"),
+        ("ddpg_multi_reengage", start, steps, sets),
+        ("ddpg_multi_reengage", start, steps, f"{sets} --compile"),
+        ("ddpg_her_reengage", 0, epoch, hand),  # an epoch, on all cores
+    ):
+        words = flags.split() + ([] if has_gpu else ["--no-cuda"])
+        name = f"{script}.py {flags.replace(common, '')}"
+        line(name, partial(speed_of, script, first, more, *words))
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
