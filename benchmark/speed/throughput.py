@@ -213,7 +213,6 @@ def play_at_random(buffer: Any, envs: Any, rng: np.random.Generator, state_of: C
             "next_state": state_of(next_obs)[0],
             "action": action[0],
             "reward": reward[0],
-            "next_state": state_of(next_obs)[0],
             "terminated": terminated[0],
         }
         buffer.add(step, obs["desired_goal"][0], truncated[0])
