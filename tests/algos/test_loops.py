@@ -124,7 +124,7 @@ def test_training_actions_are_uniform_before_learning_starts_and_the_policys_wit
     inside = np.abs(proposed) < 0.4  # where the noise is not cut off
     noise = (actions - proposed)[inside]
     assert len(noise) > 30
-    assert 0.17 < noise.std() < 0.23 and abs(noise.mean()) < 0.05  # --exploration-noise 0.2
+    assert 0.15 < noise.std() < 0.25 and abs(noise.mean()) < 0.05  # --exploration-noise 0.2
     assert np.abs(actions).max() <= 1
 
 
@@ -176,10 +176,10 @@ def test_the_policy_sees_what_it_acts_on_normalised_by_what_was_seen_in_training
     statistics = run.agent.normalizer
     played = run.finished_episodes()
     steps = sum(len(episode.actions) for episode in played)
-    assert (
-        steps - 20 <= statistics.sums[0, 0] <= steps
-    )  # the last ones may end after the last round
-    x = np.array([obs["observation"] for episode in played for obs in episode.obs[:-1]])
+    # Each step counts twice, by its state and by the next one; some end after the last round
+    assert steps - 20 <= statistics.sums[0, 0] / 2 <= steps
+    ends = [(episode.obs[:-1], episode.obs[1:]) for episode in played]
+    x = np.array([obs["observation"] for pair in ends for part in pair for obs in part])
     np.testing.assert_allclose(statistics.mean[:2], x.mean(axis=0), atol=0.7)
     np.testing.assert_allclose(statistics.std[:2], x.std(axis=0), rtol=0.2)
     assert len({float(act.statistics["mean"][0]) for act in run.acts}) > 20  # not frozen

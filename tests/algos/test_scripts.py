@@ -35,7 +35,8 @@ from algos import (
     sac_her_reengage,
 )
 from envs import make_vector
-from envs.run import RunArgs, RunFolder, load_networks, parse_args
+from envs.run import RunFolder, load_networks, parse_args
+from envs.run.flags import OF_THE_RUN
 
 CPU = torch.device("cpu")
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
@@ -191,14 +192,15 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
         assert model.keys() == {"script", "settings", "global_step"} | networks
         assert model["script"] == script
         names = {field.name for field in fields(module_of(script).Args)}
-        assert model["settings"].keys() == names - {field.name for field in fields(RunArgs)}
+        assert model["settings"].keys() == names - OF_THE_RUN
         assert model["settings"]["env_id"] == SPECS[script].env_id
         for network in networks:
             keys = model[network].keys()
             assert any(key.endswith(("net.0.weight", "head.0.weight")) for key in keys)
             if "normalize" in SPECS[script].flags:
                 seen = [value for key, value in model[network].items() if key.endswith("sums")]
-                assert seen[0][0, 0] == (60 if name == "model.pt" else model["global_step"])
+                steps = 60 if name == "model.pt" else model["global_step"]
+                assert seen[0][0, 0] == 2 * steps  # each by its state and by the next one
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
