@@ -309,32 +309,52 @@ ENVS += noticed_by(
     ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
 )
 
-# The gradients that many runs write by hand, and that no run knows of its neighbours
+# The losses of many runs, that no run knows of its neighbours, and their environments
+ON_DEVICE = "envs/many/on_device.py"
 MANY_RUNS = noticed_by(
-    "tests/algos/test_many.py",
-    (MANY, "mixed_x[:, :, goals] += r", "mixed_x[:, :, goals] -= r"),
-    (MANY, "c = 2 / batch_size * error", "c = error / batch_size"),
-    (MANY, "x = torch.baddbmm(c * bias, x, weight)", "x = torch.baddbmm(bias, x, weight)"),
-    (MANY, "by_action *= 1 - next_action.square()", "by_action *= 1"),
-    (MANY, "target_grad += by_input(networks.target_actor,", "by_input(networks.target_actor,"),
-    (MANY, "slope *= (target >= lowest) & (target <= 0)", "slope *= target >= lowest"),
-    (MANY, "(batch.reward == -1) * batch.goal_slope", "(batch.reward == -1) * 1.0"),
-    (MANY, "2 * action_l2 / action[0].numel()", "2 * action_l2 / action.numel()"),
+    "tests/algos/test_many.py -k 'not compiled and not older'",
+    (MANY, "clone().requires_grad_(not", "clone().requires_grad_(0 != 0 and not"),
+    (MANY, "target = batch.reward + args.gamma * next_q", "target = batch.reward + next_q"),
+    (MANY, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
+    (MANY, "mask = (batch.reward == -1)", "mask = (batch.reward <= 0)"),
+    (MANY, "std[:, :, -goal.shape[2] :]", "std[:, :, : goal.shape[2]]"),
+    (MANY, "if args.raw_goal_gradient:", "if not args.raw_goal_gradient:"),
+    (MANY, "(q_grad - target_grad)).square()", "(q_grad)).square()"),
     (
         MANY,
-        "networks.target.lerp_(networks.online, args.tau)",
-        "networks.target.lerp_(networks.online, 1)",
+        "return value_loss + alpha * grad_loss, curves",
+        "return value_loss + alpha[0] * grad_loss, curves",
     ),
-    (MANY, "if step % args.target_network_frequency == 0", "if step > 0"),
     (
         MANY,
-        "groups[run.learning_rate].append(parameters)",
-        "groups[runs[0].learning_rate].append(parameters)",
+        "args.action_l2 * action.square().mean((1, 2))",
+        "args.action_l2 * action.square().mean()",
     ),
-    (MANY, "later = row + 1 + below(", "later = row + below("),
-    (MANY, "inside / self.std if raw else", "inside.to(x) if raw else"),
+    (
+        MANY,
+        "target_critic.params.lerp_(agents.critic.params, tau)",
+        "target_critic.params.lerp_(agents.critic.params, 1)",
+    ),
+    (MANY, "if step % self.args.target_network_frequency == 0", "if step > 0"),
+    (MANY, "groups[each.learning_rate].append(row)", "groups[runs[0].learning_rate].append(row)"),
+    (MANY, "chosen = row + below(", "chosen = row + 1 + below("),
+    (
+        MANY,
+        "args.total_timesteps) // self.max_steps",
+        "args.total_timesteps) // (self.max_steps + 1)",
+    ),
     (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
-    (MANY, "with launch.autocast(args, networks.online.device):", "if True:"),
+    (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
+    (MANY, "eval_keys = [key + 1 for key in keys]", "eval_keys = keys"),
+    (MANY, "exploration_noise=0.2, random_action_prob=0.3,\n    normalize", "normalize"),
+)
+MANY_RUNS += noticed_by(
+    "tests/envs/test_on_device.py",
+    (ON_DEVICE, ".clamp(-ContinuousSeek.D, ContinuousSeek.D)", ".clamp(-6, 6)"),
+    (ON_DEVICE, "self.goal = ContinuousSeek.D *", "self.goal = 4.8 *"),
+    (ON_DEVICE, "(distance <= self.threshold)", "(distance < self.threshold)"),
+    (ON_DEVICE, "norm = math.inf", "norm = 2"),
+    (ON_DEVICE, " and env.unwrapped.scale == 1", ""),
 )
 
 MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS
