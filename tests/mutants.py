@@ -308,21 +308,52 @@ ENVS += noticed_by(
     ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
 )
 
-# Many runs at once, none of which knows of its neighbours
+# The losses of many runs, that no run knows of its neighbours, and their environments
+ON_DEVICE = "envs/many/on_device.py"
 MANY_RUNS = noticed_by(
-    "tests/algos/test_many.py",
+    "tests/algos/test_many.py -k 'not compiled and not older'",
+    (MANY, "clone().requires_grad_(not", "clone().requires_grad_(0 != 0 and not"),
     (MANY, "target = batch.reward + args.gamma * next_q", "target = batch.reward + next_q"),
-    (MANY, "target = target.clamp(-1 / (1 - args.gamma), 0)", "pass"),
-    (MANY, "mask = (batch.reward == -1).to(q)", "mask = (batch.reward <= 0).to(q)"),
-    (MANY, "scale = torch.ones_like(scale)", "pass"),
-    (MANY, "alpha = self.ratio * value /", "alpha = value /"),
-    (MANY, "torch.where(self.given < 0, alpha, self.given)", "alpha"),
-    (MANY, "args.action_l2 * action.square().mean((1, 2))", "action.square().mean((1, 2))"),
+    (MANY, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
+    (MANY, "mask = (batch.reward == -1)", "mask = (batch.reward <= 0)"),
+    (MANY, "std[:, :, -goal.shape[2] :]", "std[:, :, : goal.shape[2]]"),
+    (MANY, "if args.raw_goal_gradient:", "if not args.raw_goal_gradient:"),
+    (MANY, "(q_grad - target_grad)).square()", "(q_grad)).square()"),
+    (
+        MANY,
+        "return value_loss + alpha * grad_loss, curves",
+        "return value_loss + alpha[0] * grad_loss, curves",
+    ),
+    (
+        MANY,
+        "args.action_l2 * action.square().mean((1, 2))",
+        "args.action_l2 * action.square().mean()",
+    ),
+    (
+        MANY,
+        "target_critic.params.lerp_(agents.critic.params, tau)",
+        "target_critic.params.lerp_(agents.critic.params, 1)",
+    ),
+    (MANY, "if step % self.args.target_network_frequency == 0", "if step > 0"),
     (MANY, "groups[each.learning_rate].append(row)", "groups[runs[0].learning_rate].append(row)"),
-    (MANY, "agents.target_critic.params.lerp_(agents.critic.params, tau)", "pass"),
-    (MANY, "chosen = row + below(self.max_steps - t, which_goal)", "chosen = row"),
-    (MANY, "variance.clamp(min=1e-4).sqrt()", "variance.clamp(min=1e-4)"),
+    (MANY, "chosen = row + below(", "chosen = row + 1 + below("),
+    (
+        MANY,
+        "args.total_timesteps) // self.max_steps",
+        "args.total_timesteps) // (self.max_steps + 1)",
+    ),
+    (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
     (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
+    (MANY, "eval_keys = [key + 1 for key in keys]", "eval_keys = keys"),
+    (MANY, "exploration_noise=0.2, random_action_prob=0.3,\n    normalize", "normalize"),
+)
+MANY_RUNS += noticed_by(
+    "tests/envs/test_on_device.py",
+    (ON_DEVICE, ".clamp(-ContinuousSeek.D, ContinuousSeek.D)", ".clamp(-6, 6)"),
+    (ON_DEVICE, "self.goal = ContinuousSeek.D *", "self.goal = 4.8 *"),
+    (ON_DEVICE, "(distance <= self.threshold)", "(distance < self.threshold)"),
+    (ON_DEVICE, "norm = math.inf", "norm = 2"),
+    (ON_DEVICE, " and env.unwrapped.scale == 1", ""),
 )
 
 MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS

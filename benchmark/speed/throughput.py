@@ -243,11 +243,11 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     if algorithm == "many":
         plain = "ddpg_her_reengage"
         found = {f"{plain}.py --alpha 0.2": call(seek, plain, steps, "--alpha", "0.2")}
-        name = f"{plain}.py --alpha 0.2 --compile"
-        found[name] = call(seek, plain, steps, "--alpha", "0.2", "--compile")
         for runs, alpha in ((4, "0"), (4, "0.2"), (1, "0.2"), (8, "0.2")):
             name = f"{MANY}.py --seeds {runs} --alpha {alpha}"
             found[name] = call(seek_many, runs, alpha, steps, "--no-cuda")
+        name = f"{plain}.py --alpha 0.2 --compile"
+        found[name] = call(seek, plain, steps, "--alpha", "0.2", "--compile")
         name = f"{plain}.py --alpha 0.2 {' '.join(MEDIUM)}"
         found[name] = call(seek, plain, steps, "--alpha", "0.2", *MEDIUM)
         name = f"{MANY}.py --seeds 4 --alpha 0.2 {' '.join(MEDIUM)}"
