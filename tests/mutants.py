@@ -343,6 +343,9 @@ MANY_RUNS = noticed_by(
         "args.total_timesteps) // (self.max_steps + 1)",
     ),
     (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
+    (MANY, "alpha = self.ratio * value /", "alpha = value /"),
+    (MANY, "torch.where(self.given < 0, alpha, self.given)", "alpha"),
+    (MANY, "variance.clamp(min=1e-4).sqrt()", "variance.clamp(min=1e-4)"),
     (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
     (MANY, "eval_keys = [key + 1 for key in keys]", "eval_keys = keys"),
     (MANY, "exploration_noise=0.2, random_action_prob=0.3,\n    normalize", "normalize"),
@@ -353,7 +356,6 @@ MANY_RUNS += noticed_by(
     (ON_DEVICE, "self.goal = ContinuousSeek.D *", "self.goal = 4.8 *"),
     (ON_DEVICE, "(distance <= self.threshold)", "(distance < self.threshold)"),
     (ON_DEVICE, "norm = math.inf", "norm = 2"),
-    (ON_DEVICE, " and env.unwrapped.scale == 1", ""),
 )
 
 MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS

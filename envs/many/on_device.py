@@ -92,7 +92,7 @@ class DeviceTask(NamedTuple):
 def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
     """Raises BadInput for an environment with another kind of reward."""
     env = make_env()
-    is_seek = type(env.unwrapped) is ContinuousSeek and env.unwrapped.scale == 1
+    is_seek = type(env.unwrapped) is ContinuousSeek
     norm = 2
     threshold = getattr(env.unwrapped, "distance_threshold", 1.0)
     if is_seek:

@@ -110,10 +110,9 @@ def test_rewards_on_the_device_are_compute_rewards(env_id: str) -> None:
     distance = rng.uniform(0, 3, (4, 500, 1)) * task.threshold
     achieved_goal = (goal + distance * direction).astype(np.float32)
     if env_id == "ContinuousSeek3-v0":  # on the edge, and a step of float32 beside it
-        edge = goal[0, 0] + np.float32(0.1)
-        low, high = (np.nextafter(edge, np.float32(side)) for side in (-99, 99))
-        achieved_goal[0, :3] = low, edge, high
-        goal[0, :3] = goal[0, 0]
+        edge = np.float32(0.1)
+        achieved_goal[0, :3] = np.array([np.nextafter(edge, edge - 1), edge, edge + 1e-7])[:, None]
+        goal[0, :3] = 0
     reward = task.reward(torch.tensor(achieved_goal), torch.tensor(goal)).numpy()
     assert set(np.unique(reward)) == {-1, 0}
     np.testing.assert_array_equal(reward, env.compute_reward(achieved_goal, goal, {}))
