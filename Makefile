@@ -1,4 +1,4 @@
-# make demo      train, plot and film a small agent within two minutes
+# make demo      train, plot and film a small agent: two or three minutes
 # make test      what ruff and the tests say, a few minutes, a process a core
 # make format    let ruff mend what it can
 # make docs      build the pages as a site in site/
@@ -35,7 +35,7 @@ endef
 
 DEMO = algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0 --total-timesteps 5000
 demo: .venv/plots
-	@echo "Training ReenGAGE to reach goals in five dimensions, 5000 steps, about a minute:"
+	@echo "Training ReenGAGE to reach goals in five dimensions, 5000 steps, a minute or two:"
 	@run="runs/demo-$$(date +%Y%m%d-%H%M%S)" && \
 	$(PY) $(DEMO) --eval-frequency 1000 --capture-video --run-dir "$$run" && \
 	$(PY) benchmark/tools/plot.py "$$run/curve.png" "ReenGAGE=$$run/metrics.csv" >/dev/null && \
@@ -49,7 +49,8 @@ demo: .venv/plots
 	echo "  source .venv/bin/activate" && \
 	echo "  python algos/ddpg_her_reengage.py --resume $$run --total-timesteps 12000" && \
 	echo "  python algos/ddpg_her_reengage.py --evaluate $$run/model.pt" && \
-	echo "  python algos/ddpg_her_reengage.py --env-id HandReach-v3 --help"
+	echo "  python algos/ddpg_her_reengage.py --env-id HandReach-v3 --help" && \
+	echo "  make test    (installs what the tests need)"
 
 test: .venv/dev
 	@$(PY) -m ruff format --check --quiet .
