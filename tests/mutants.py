@@ -318,6 +318,8 @@ MANY_RUNS = noticed_by(
     (MANY, "mask = (batch.reward == -1)", "mask = (batch.reward <= 0)"),
     (MANY, "std[:, :, -goal.shape[2] :]", "std[:, :, : goal.shape[2]]"),
     (MANY, "if args.raw_goal_gradient:", "if not args.raw_goal_gradient:"),
+    (MANY, "x = x @ weight + scale * bias", "x = x @ weight + bias"),
+    (MANY, "last_weight + scale * last_bias", "last_weight + last_bias"),
     (MANY, "(q_grad - target_grad)).square()", "(q_grad)).square()"),
     (
         MANY,
