@@ -316,7 +316,7 @@ class OfEachRank:
 class Normalizer(nn.Module):
     """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x.
 
-    The paper clips x to +-200 before, ten times what the numbers of its robots reach.
+    The paper first clips x to +-200, ten times what its robots were seen to reach.
     """
 
     def __init__(self, dim: int, enabled: bool):
