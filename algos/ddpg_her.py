@@ -16,16 +16,12 @@ a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torch
 import copy
 import itertools
 import json
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import numpy as np
 import torch
@@ -461,8 +457,8 @@ def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
 if __name__ == "__main__":
     with run.one_sentence():  # bad input is found before anything is written
         args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
-        folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
         device = run.set_up_torch(args)
+        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
         torch.manual_seed(args.seed)
         how = dict(observe_achieved_goal=args.observe_achieved_goal)
         how |= dict(max_episode_steps=args.max_episode_steps)
@@ -487,7 +483,7 @@ if __name__ == "__main__":
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
         count = Progress()
         parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
-        folder.begin(device, count=count, **parts)
+        folder.begin(count=count, **parts)
 
     if args.compile:
         gradient = run.compiled(gradient)

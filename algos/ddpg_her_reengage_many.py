@@ -15,16 +15,12 @@ paper: as in `ddpg_her_reengage.py`.
 
 import itertools
 import math
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import torch
 from torch import Tensor, nn

@@ -12,16 +12,12 @@ import copy
 import itertools
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import numpy as np
 import torch
@@ -625,8 +621,8 @@ if __name__ == "__main__":
     with run.one_sentence():  # bad input is found before anything is written
         rank, ranks = ranks_of_torchrun()
         args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
-        folder = run.RunFolder(args, __file__, rank)  # the end, if the run there is complete
         device = run.set_up_torch(args)
+        folder = run.RunFolder(args, __file__, device, rank)  # the end, if the run is complete
         torch.manual_seed(args.seed)
         seed = args.seed + 10_000 * rank  # of all but the weights
         how = dict(observe_achieved_goal=args.observe_achieved_goal)
@@ -659,7 +655,7 @@ if __name__ == "__main__":
         count = Progress()
         parts = dict(count=count, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
         connect_ranks(folder)
-        folder.begin(device, count=count, agent=agent, ranks=OfEachRank(**parts))
+        folder.begin(count=count, agent=agent, ranks=OfEachRank(**parts))
 
     if args.compile:
         gradient = run.compiled(gradient)

@@ -17,16 +17,12 @@ evaluation of the encoder serves both.
 import copy
 import itertools
 import json
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import numpy as np
 import torch
@@ -536,7 +532,7 @@ if __name__ == "__main__":
         )
         check_args(args, eval_envs)
         args.n_max = args.n_max or eval_envs.unwrapped.n_max
-        folder = run.RunFolder(args, __file__)  # the end, if the run there is complete
+        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
             run.load_networks(args, __file__, actor=agent.actor)
@@ -549,7 +545,7 @@ if __name__ == "__main__":
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
         count = Progress()
         parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
-        folder.begin(device, count=count, **parts)
+        folder.begin(count=count, **parts)
 
     if args.compile:
         gradients = run.compiled(gradients)

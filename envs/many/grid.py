@@ -94,7 +94,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     Raises:
         BadInput: one sentence on what cannot be.
     """
-    flags.check_one_process(cls)
+    flags.check_one_process(flags.script_of(cls))
     env_id = resolve(flags.peek("env_id").env_id or cls.env_id)
     applied = dict(flags.settings_of(env_id, settings, untuned))
     for name in applied.keys() & {"alpha", "learning_rate"}:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, make_dataclass, replace
@@ -95,6 +96,7 @@ KWARGS_OF_FLAGS = {  # arguments of gymnasium.make that are given otherwise
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     """Ends the program with exit code 2 and one sentence if what the user asked for cannot be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
     try:
         yield
     except BadInput as error:
@@ -121,7 +123,6 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     Raises:
         BadInput: one sentence on what cannot be.
     """
-    check_one_process(cls)
     seen = peek("env_id", "evaluate", "resume")
     if seen.resume == "" or seen.evaluate == "":
         raise BadInput("--resume and --evaluate need a path.")
@@ -129,14 +130,11 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         raise BadInput("--resume trains and --evaluate plays: give one of them.")
     applied = {}
     if seen.resume:
-        path = Path(seen.resume) / "args.json"
-        saved = read_settings(path, cls)
-        saved |= {"run_dir": "", "resume": ""}
-        defaults = from_saved(saved, cls, path)
+        defaults, _ = read_run(Path(seen.resume), cls)
+        defaults = replace(defaults, run_dir="", resume="")
     elif seen.evaluate:
-        defaults = from_saved(
-            load_model(seen.evaluate, script_of(cls))["settings"], cls, seen.evaluate
-        )
+        saved = load_model(seen.evaluate, script_of(cls))["settings"]
+        defaults = from_saved(saved, cls, seen.evaluate)
         if ":" in defaults.env_id and seen.env_id != defaults.env_id:
             raise BadInput(
                 f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
@@ -149,17 +147,9 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     args = parse_groups(cls, defaults, doc)
     args.env_id = resolve(args.env_id)
     check_ranges(args)
-    changed = [name for name in asdict(args) if getattr(args, name) != getattr(defaults, name)]
-    if seen.resume:
-        check_unchanged(args, defaults, set(changed) - {"resume", "total_timesteps"}, args.resume)
-        if args.total_timesteps < defaults.total_timesteps:
-            raise BadInput(
-                f"--total-timesteps {args.total_timesteps} is less than the "
-                f"{defaults.total_timesteps} of the run in {args.resume}."
-            )
-    elif seen.evaluate:
+    if args.evaluate:
         may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
-        check_unchanged(args, defaults, set(changed) - may_change, args.evaluate)
+        check_unchanged(args, defaults, args.evaluate, may_change)
     elif args.render:
         raise BadInput("--render shows a saved model: give --evaluate too.")
     if args.track and not has_wandb():
@@ -174,10 +164,10 @@ def has_wandb() -> bool:
     return found is not None and found.origin is not None
 
 
-def check_one_process(cls: type) -> None:
-    """Raises BadInput for a script under torchrun that does not know of ranks."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and "torchrun" not in script_of(cls):
-        raise BadInput(f"{script_of(cls)}.py is one process: use ddpg_her_reengage_torchrun.py.")
+def check_one_process(script: str) -> None:
+    """Raises BadInput if torchrun started a script that knows nothing of ranks."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise BadInput(f"{script}.py is one process: use ddpg_her_reengage_torchrun.py.")
 
 
 def peek(*names: str) -> argparse.Namespace:
@@ -271,49 +261,50 @@ def range_of(hint: Any) -> Range:
     return PLAIN
 
 
-def check_unchanged(args: Any, saved: Any, changed: set[str], place: str | Path) -> None:
-    """Raises BadInput for the first of the flags `changed`, which cannot differ from saved ones."""
-    for name in asdict(args):
-        if name in changed:
-            now = getattr(args, name)
+def check_unchanged(args: Any, saved: Any, place: str | Path, may_change: set[str]) -> None:
+    """Raises BadInput for the first flag that differs from the saved one and may not."""
+    for name, value in asdict(args).items():
+        before = getattr(saved, name)
+        if value != before and name not in may_change:
             raise BadInput(
-                f"{flag(name)} {now!r} does not go with {place}, where it is "
-                f"{getattr(saved, name)!r}."
+                f"{flag(name)} {value!r} does not go with {place}, where it is {before!r}."
             )
 
 
-def read_settings(path: Path, cls: type) -> dict[str, Any]:
-    """The settings that args.json records.
+def read_run(folder: Path, cls: type[A]) -> tuple[A, dict[str, Any]]:
+    """The flags and the versions that a run's args.json records.
 
     Raises:
-        BadInput: there is none, it is damaged, or of another script.
+        BadInput: there is none, it is damaged, or another script's.
     """
+    path = folder / "args.json"
     try:
         saved = json.loads(path.read_text())
-        script = saved.pop("versions")["script"]
+        versions = saved.pop("versions")
+        script = versions["script"]
     except OSError:
-        raise BadInput(f"{path.parent} is not a run's folder: it has no args.json.") from None
+        raise BadInput(f"{folder} is not a run's folder: it has no args.json.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{path} is damaged.") from None
     if script != script_of(cls):
-        raise BadInput(f"The run in {path.parent} is of {script}.py, not of {script_of(cls)}.py.")
-    return {name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()}
+        raise BadInput(f"The run in {folder} is of {script}.py, not of {script_of(cls)}.py.")
+    return from_saved(saved, cls, path), versions
 
 
 def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:
-    """Flags from a file. Those that the script has got since then have their defaults.
+    """Flags from a file. Those that the script did not have then get their defaults.
 
     Raises:
-        BadInput: the file has a flag that the script has not, or a number out of its range.
+        BadInput: the file has a flag that the script lacks, or a number out of its range.
     """
     names = [entry.name for entry in fields(cls)]
-    gone = [flag(name) for name in saved if name not in names]
-    if gone:
-        raise BadInput(f"{place} was saved with {gone[0]}, which {script_of(cls)}.py has not.")
-    args = cls(**saved)
+    for name in saved:
+        if name not in names:
+            raise BadInput(f"{place} was saved with {flag(name)}, which {script_of(cls)}.py lacks.")
     new = [flag(name) for name in names if name not in saved and name not in OF_THE_RUN]
     if new:
         say(f"{place} does not say {', '.join(new)}: the defaults apply.")
+    args = cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()})
     try:
         check_ranges(args)
     except BadInput as error:

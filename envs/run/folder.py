@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,13 +22,12 @@ from tqdm import tqdm
 from envs.messages import BadInput, in_one_line, say
 from envs.registry import folder_name
 from envs.run.files import check_readable, load, lock, pack, write, write_rows
-from envs.run.flags import OF_THE_RUN, check_unchanged, from_saved, read_settings
+from envs.run.flags import OF_THE_RUN, check_one_process, check_unchanged, read_run
 from envs.run.state import restored, state_of
 from envs.run.versions import versions
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
-FROM_HERE = {"run_dir", "resume", "total_timesteps"}  # may differ when a run goes on
 
 
 class RunFolder:
@@ -41,7 +40,8 @@ class RunFolder:
     Args:
         args: the script's. What they are now is what args.json and the models record.
         script: the script's `__file__`.
-        rank: of this process where several are one run; only rank 0 writes.
+        device: that the run computes on.
+        rank: of this process, for a script of which torchrun starts several; only rank 0 writes.
 
     Attributes:
         path: the folder, absolute.
@@ -50,11 +50,15 @@ class RunFolder:
         BadInput: the folder has a run with other settings, or something else.
     """
 
-    def __init__(self, args: Any, script: str, rank: int = 0):
+    def __init__(self, args: Any, script: str, device: torch.device, rank: int | None = None):
         self.args = args
         self.settings = asdict(args)
         self.script = Path(script).resolve()
-        self.rank = rank
+        self.device = device
+        if rank is None:
+            check_one_process(self.script.stem)
+        self.rank = rank or 0
+        self.versions = versions(device, self.script)
         default = f"{folder_name(args.env_id)}__{self.script.stem}__{args.seed}__{time.time():.0f}"
         self.path = Path(args.resume or args.run_dir or f"runs/{default}").absolute()
         self.rows: list[dict[str, float]] = []  # of metrics.csv
@@ -74,39 +78,53 @@ class RunFolder:
 
     def check_folder(self) -> None:
         """Exits if the run is complete. Raises BadInput if the folder is not this run's."""
-        record = self.path / "args.json"
         names = os.listdir(self.path) if self.path.is_dir() else [self.path.name]
-        if not record.exists():
+        if "args.json" not in names:
             if all(name.startswith(".unfinished-") for name in names):
                 return
             raise BadInput(f"{self.path} exists and is not a run's folder: give another --run-dir.")
-        saved = from_saved(read_settings(record, type(self.args)), type(self.args), record)
-        saved = replace(saved, resume=self.args.resume, run_dir=self.args.run_dir)
-        if self.args.resume:
-            saved.total_timesteps = self.args.total_timesteps
-        changed = {name for name, x in self.settings.items() if x != getattr(saved, name)}
-        check_unchanged(self.args, saved, changed, self.path)
-        self.exit_if_complete(self.last_step())
+        saved, before = read_run(self.path, type(self.args))
+        saved.resume = self.args.resume
+        saved.run_dir = "" if self.args.resume else self.args.run_dir
+        may_change = {"total_timesteps"} if self.args.resume else set()
+        place = self.args.resume or self.path
+        check_unchanged(self.args, saved, place, may_change)
+        total = self.args.total_timesteps
+        if total < saved.total_timesteps:
+            raise BadInput(
+                f"--total-timesteps {total} is less than the {saved.total_timesteps} of the run "
+                f"in {place}."
+            )
+        if self.last_step() < total:
+            self.say_changes(before, self.versions.keys())
+        else:
+            self.say(f"{self.path} is complete: {total} steps.")
+            self.say_changes(before, {"script_sha256"})
+            sys.exit(0)
 
     def last_step(self) -> int:
-        """Of metrics.csv; 0 if there is none."""
+        """The last step in metrics.csv; 0 if there is none."""
         try:
             *_, last = csv.DictReader((self.path / "metrics.csv").read_text().splitlines())
             return int(last["global_step"])
         except (OSError, ValueError):
             return 0
 
-    def exit_if_complete(self, global_step: int) -> None:
-        total = self.args.total_timesteps
-        if global_step >= total:
-            self.say(f"{self.path} is complete: {total} steps.")
-            self.say_changes(versions(torch.device("cpu"), self.script), {"script_sha256"})
-            sys.exit(0)
+    def say_changes(self, before: dict[str, Any], names: Iterable[str]) -> None:
+        """Names the versions that are not those of the run so far: numbers may depend on them."""
+        for name in names:
+            was, now = before.get(name), self.versions[name]
+            if was != now and name == "script_sha256":
+                self.say(
+                    f"{self.script.name} was edited since this run began: it is another program."
+                )
+            elif was != now:
+                self.say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
 
     # Begin, go on, end
 
-    def begin(self, device: torch.device, **kept: Any) -> None:
-        """Makes or locks the folder, restores a checkpoint, writes args.json, says what runs where.
+    def begin(self, **kept: Any) -> None:
+        """Makes and locks the folder, restores a checkpoint, writes args.json.
 
         Args:
             kept: all that learns, counts or draws at random, under the names that a checkpoint has
@@ -117,7 +135,6 @@ class RunFolder:
                 not fit.
             TypeError: something in `kept` cannot be kept.
         """
-        self.device = device
         self.kept = kept
         self.count = kept["count"]
         for name, state in self.state().items():  # what would be lost is refused now
@@ -133,7 +150,6 @@ class RunFolder:
         elif self.args.resume and self.last_step() > 0:
             raise BadInput(f"There is no checkpoint in {self.path}.")
         step = self.count.global_step
-        self.exit_if_complete(step)
         self.clock = (time.time(), step)
         self.bar = tqdm(
             total=self.args.total_timesteps,
@@ -147,18 +163,16 @@ class RunFolder:
         for number in STOPS:
             signal.signal(number, self.ask_to_stop)
         if self.rank == 0:
-            self.begin_to_write()
+            self.begin_to_write(step)
 
-    def begin_to_write(self) -> None:
-        step = self.count.global_step
+    def begin_to_write(self, step: int) -> None:
         leftovers = [*self.path.glob(".unfinished-*")]
         if step == 0:  # of a run that was killed before its first checkpoint
             leftovers += [*self.path.glob("metrics.csv"), *self.path.glob("events.out.*")]
         for leftover in leftovers:
             leftover.unlink()
-        now = versions(self.device, self.script)
-        self.say_changes(now, set(now))
-        record = self.settings | {"run_dir": str(self.path), "resume": "", "versions": now}
+        of_the_run = {"run_dir": str(self.path), "resume": "", "versions": self.versions}
+        record = self.settings | of_the_run
         if self.args.track:  # before the writer of events is made, which it replaces
             self.track(record)
         self.write("args.json", json.dumps(record, indent=2) + "\n")
@@ -168,18 +182,6 @@ class RunFolder:
             self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
         where = f"from step {step} on" if step else "from the beginning"
         self.say(f"{self.args.env_id} on {self.device}, {where}: {self.path}")
-
-    def say_changes(self, now: dict[str, Any], names: set[str]) -> None:
-        """Says what differs from what args.json records, since numbers may differ by it."""
-        try:
-            before = json.loads((self.path / "args.json").read_text())["versions"]
-        except (OSError, ValueError, KeyError):
-            return
-        if now["script_sha256"] != before.get("script_sha256"):
-            self.say(f"{self.script.name} was edited since this run began: it is another program.")
-        for name in sorted(names - {"script_sha256"}):
-            if before.get(name) != now[name]:
-                self.say(f"{name} was {before.get(name)!r} and is {now[name]!r}: not bit for bit.")
 
     def track(self, record: dict[str, Any]) -> None:
         wandb = importlib.import_module("wandb")

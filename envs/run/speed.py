@@ -25,14 +25,18 @@ def autocast(args: RunArgs, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, is_on, cache_enabled=False)
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, mode: str | None = None) -> Callable:
     """`function` compiled as a whole, from its first call on, the gradients taken in it included.
 
     Where that cannot be it says why, once, and `function` itself does the work: without a C++
     compiler, or where a part breaks the graph, which would make a second derivative fail.
+
+    Args:
+        mode: of torch.compile. With "reduce-overhead" a GPU replays CUDA graphs, and each call
+            overwrites what the last one returned.
     """
     torch._dynamo.config.trace_autograd_ops = True
-    fast = torch.compile(function, fullgraph=True, dynamic=False)
+    fast = torch.compile(function, mode=mode, fullgraph=True, dynamic=False)
     is_broken = False
 
     def call(*inputs: Any) -> Any:

@@ -218,7 +218,7 @@ def test_the_best_model_is_of_the_evaluation_with_the_highest_metric(
 def folder_at(path: Path) -> RunFolder:
     """A run's folder before the first step."""
     path.mkdir()
-    folder = RunFolder(ddpg_her.Args(run_dir=str(path)), ddpg_her.__file__)
+    folder = RunFolder(ddpg_her.Args(run_dir=str(path)), ddpg_her.__file__, torch.device("cpu"))
     folder.count = ddpg_her.Progress()
     return folder
 
@@ -679,7 +679,7 @@ def test_a_module_and_a_namespace_nest_no_folders(
     monkeypatch.chdir(tmp_path)
     args = parse(ddpg_her, "--env-id", "ContinuousSeek5-v0")
     args.env_id = "module:space/Walk-v0"
-    path = RunFolder(args, ddpg_her.__file__).path
+    path = RunFolder(args, ddpg_her.__file__, torch.device("cpu")).path
     assert path.parent == tmp_path / "runs"
     assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
 
