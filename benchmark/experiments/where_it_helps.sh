@@ -15,7 +15,7 @@ compare() { # task seeds script flags
 
 ddpg="ddpg_her_reengage --env-id"
 parking="benchmark.studies.parking:DifferentiableParking-v0 --max-episode-steps 100"
-compare point_maze_medium 3 $ddpg PointMaze_Medium-v3 --eval-frequency 5000
+compare point_maze_medium 3 $ddpg PointMaze_Medium-v3 --eval-frequency 5000 --eval-episodes 50
 compare parking 3 $ddpg $parking --eval-frequency 5000 --eval-episodes 20
 compare panda_push 2 $ddpg panda_gym:PandaPush-v3 --total-timesteps 200000 --eval-frequency 10000
 compare sac_fetch_push 2 sac_her_reengage --env-id FetchPush-v4 --total-timesteps 950000
