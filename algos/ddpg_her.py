@@ -8,7 +8,7 @@ gradient term to it.
     python algos/ddpg_her.py --env-id ContinuousSeek5-v0    success 0.97 after 2 minutes
     python algos/ddpg_her.py --env-id HandReach-v3          success 0.5 after 45 minutes
 
-PAPER_SETTINGS apply by themselves; a flag wins over them. Deviations from the paper: in robotics
+PAPER_SETTINGS apply automatically; flags override them. Deviations from the paper: in robotics
 a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torchrun.py); elsewhere
 'future' goals include an episode's final state, which the paper's library left out.
 """
@@ -36,7 +36,7 @@ class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
-    """of everything random: networks, exploration, replay, environments"""
+    """seeds everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
     """steps of all environments together (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
     num_envs: run.Count = 1
@@ -44,11 +44,11 @@ class EnvironmentArgs:
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
     normalize: bool = False
-    """normalise observations and goals by running mean and deviation (paper: in robotics)"""
+    """normalise observations and goals by running mean and std (paper: in robotics)"""
     eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
     eval_episodes: run.CountOrZero = 50
-    """episodes an evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
+    """episodes per evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class LearningArgs:
     buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 256
-    """transitions a gradient step (paper: table 2; 4864 in robotics)"""
+    """transitions per gradient step (paper: table 2; 4864 in robotics)"""
     gamma: run.Discount = 0.95
     """discount factor (paper: 0.95; 1 - 1/T in robotics)"""
     tau: run.PositiveFraction = 0.005
@@ -68,11 +68,11 @@ class LearningArgs:
     train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1; an episode in robotics)"""
     gradient_steps: run.Count = 1
-    """gradient steps a round (paper: 1; 40 in robotics)"""
+    """gradient steps per round (paper: 1; 40 in robotics)"""
     target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1; 40 in robotics)"""
     exploration_noise: run.NonNegative = 0.03
-    """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
+    """standard deviation of the noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
     random_action_prob: run.Fraction = 0.0
     """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
     hidden_dims: tuple[run.Width, ...] = (256, 256)
@@ -143,8 +143,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
-    which its episode starts and the next one does. New episodes overwrite the oldest.
+    The n-th step ever stored is in row n % size, with `start` and `stop`: the numbers of the first
+    step of its episode and of the next episode. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -208,7 +208,7 @@ class HerReplayBuffer:
         else:
             step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
         batch = {key: array[step % self.size] for key, array in self.data.items()}
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
+        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and its reward
         if n > 0 and self.strategy != "none":
             stop = batch["stop"][:n]
             low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
@@ -216,7 +216,7 @@ class HerReplayBuffer:
             achieved_goal = batch["next_achieved_goal"][:n]
             goal = batch["goal"][:n]
             terminated = batch["terminated"][:n]
-            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+            if self.task.ends_on_success:  # an end for another reason, such as a crash, remains
                 terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
             goal[:] = self.data["next_achieved_goal"][chosen]
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
@@ -317,7 +317,7 @@ class Critic(nn.Module):
 
 
 class Agent:
-    """The networks, and what trains them."""
+    """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
         in_dim = envs.obs_dim + envs.goal_dim
@@ -370,7 +370,7 @@ def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
 def gradient(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    """A loss's gradient with respect to the parameters, and a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
     curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
@@ -378,7 +378,7 @@ def gradient(
 
 
 def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """A step of an optimizer along a gradient by its parameters."""
+    """One step of an optimizer, given the gradient with respect to its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
@@ -386,7 +386,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
 
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
-    """A gradient step of critic and actor; returns a point of each training curve."""
+    """One gradient step of critic and actor; returns a value for each training curve."""
     critic_grad, curves = gradient(ddpg_critic_loss, agent.critic_params, agent, batch, args)
     if not args.simultaneous_updates:
         descend(agent.critic_optimizer, critic_grad)
@@ -425,7 +425,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 def evaluate_and_save(
     folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
 ) -> None:
-    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
+    """Evaluates without noise, then saves the networks, a film and the metrics."""
     metrics = evaluate(envs, agent.actor.act, episodes)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
@@ -436,7 +436,7 @@ def evaluate_and_save(
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """How far a run has come."""
 
     global_step: int = 0
     updates: int = 0
@@ -458,7 +458,7 @@ if __name__ == "__main__":
     with run.one_sentence():  # bad input is found before anything is written
         args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
         device = run.set_up_torch(args)
-        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
+        folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
         how = dict(observe_achieved_goal=args.observe_achieved_goal)
         how |= dict(max_episode_steps=args.max_episode_steps)

@@ -43,11 +43,11 @@ class EnvironmentArgs:
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: not in robotics)"""
     normalize: bool = False
-    """normalise observations and goals by running mean and deviation (paper: in robotics)"""
+    """normalise observations and goals by running mean and std (paper: in robotics)"""
     eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
     eval_episodes: run.CountOrZero = 50
-    """episodes an evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
+    """episodes per evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class LearningArgs:
     buffer_size: run.Count = 1_000_000
     """transitions that a replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 256
-    """transitions of a run in a gradient step (paper: table 2; 4864 in robotics)"""
+    """transitions of a run per gradient step (paper: table 2; 4864 in robotics)"""
     gamma: run.Discount = 0.95
     """discount factor (paper: 0.95; 1 - 1/T in robotics)"""
     tau: run.PositiveFraction = 0.005
@@ -65,11 +65,11 @@ class LearningArgs:
     train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1; an episode in robotics)"""
     gradient_steps: run.Count = 1
-    """gradient steps a round (paper: 1; 40 in robotics)"""
+    """gradient steps per round (paper: 1; 40 in robotics)"""
     target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1; 40 in robotics)"""
     exploration_noise: run.NonNegative = 0.03
-    """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
+    """standard deviation of the noise on actions in [-1, 1] (paper: 0.03; 0.2 in robotics)"""
     random_action_prob: run.Fraction = 0.0
     """probability that a uniform action replaces a training action (paper: 0; 0.3 in robotics)"""
     hidden_dims: tuple[run.Width, ...] = (256, 256)
@@ -93,7 +93,7 @@ class MethodArgs:
     alpha_averaging: run.PositiveFraction = 0.002
     """with --alpha auto: weight of a new loss in the running means of both losses"""
     raw_goal_gradient: bool = False
-    """with --normalize: the gradient by the goal as it is (paper: both, figure 11)"""
+    """with --normalize: the gradient with respect to the raw goal (paper: both, figure 11)"""
     her_k: run.Count = 4
     """relabelled goals, later ones of the episode, for one original goal (paper: 4)"""
 
@@ -329,7 +329,7 @@ class Alphas(nn.Module):
 
 
 class Agents:
-    """The networks of all runs, and what trains them."""
+    """The networks of all runs and their optimizers."""
 
     def __init__(self, args: Args, task: DeviceTask, runs: list[Run], streams: Streams):
         in_dim = task.obs_dim + task.goal_dim
@@ -399,7 +399,7 @@ def reengage_critic_losses(agents: Agents, batch: Batches, args: Args) -> tuple[
 
     target_grad = torch.autograd.grad(target.sum(), goal)[0]  # (run, batch, goal_dim), a constant
     mask = (batch.reward == -1).to(q)  # (run, batch), 1[R = -1]
-    # By the normalised goal, whose unit is the standard deviation, or by the goal as it is
+    # With respect to the normalised goal, in units of its standard deviation, or to the raw one
     scale = agents.normalizer.std[:, :, -goal.shape[2] :]  # (run, 1, goal_dim)
     if args.raw_goal_gradient:
         scale = torch.ones_like(scale)
@@ -421,7 +421,7 @@ def actor_losses(agents: Agents, batch: Batches, args: Args) -> tuple[Tensor, di
 def gradient_rows(
     losses: Callable, params: Tensor, agents: Agents, batch: Batches, args: Args
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The gradient of every run's loss, a row for each, and its points of the training curves."""
+    """The gradient of every run's loss, a row each, and a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         loss, curves = losses(agents, batch, args)  # (run,)
     curves = {name: values.detach() for name, values in curves.items()}
@@ -430,7 +430,7 @@ def gradient_rows(
 
 
 def update(agents: Agents, batch: Batches, args: Args) -> dict[str, Tensor]:
-    """A gradient step of every critic and actor; returns a point of each training curve, (run,)."""
+    """A gradient step of all critics and actors; returns a value for each curve, (run,)."""
     critic_grad, curves = gradient_rows(
         reengage_critic_losses, agents.critic.params, agents, batch, args
     )

@@ -1,6 +1,6 @@
 """Multi-ReenGAGE: the goal is a SET of goals, any of which gives a reward; the critic matches the
-target's gradient by each goal's gate (Levine & Feizi, "Goal-Conditioned Q-Learning as Knowledge
-Distillation", AAAI 2023).
+target's gradient with respect to each goal's gate (Levine & Feizi, "Goal-Conditioned Q-Learning as
+Knowledge Distillation", AAAI 2023).
 
     encoder, Eq. (36):  z(s, g) = 1/n_max sum_i b_i^2 e(s, g_i), gates b_i = 1 for present goals
     critic, Eq. (19):   (Q(s, a, z) - [R(s', g) + gamma Q'(s', pi'(s', z'), z')])^2
@@ -9,7 +9,7 @@ Distillation", AAAI 2023).
     python algos/ddpg_multi_reengage.py --env-id DriveSeek-v0    the paper's size, many hours
     bash benchmark/experiments/drive_seek.sh small               a size that learns in two minutes
 
---alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply by themselves; a flag wins over them.
+--alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply automatically; flags override them.
 Deviation from the paper: the actor's gradient is taken at the critic before its step, so that one
 evaluation of the encoder serves both.
 """
@@ -37,7 +37,7 @@ class EnvironmentArgs:
     env_id: str = "DriveSeek-v0"
     """DriveSeek-v0, NoisySeek-v0, or with another n_max DriveSeek<n_max>-v0, NoisySeek<n_max>-v0"""
     seed: run.Seed = 1
-    """of everything random: networks, exploration, replay, environments"""
+    """seeds everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 160_000
     """environment steps (paper: 160k)"""
     n_max: run.CountOrZero = 0
@@ -45,7 +45,7 @@ class EnvironmentArgs:
     eval_frequency: run.Count = 4000
     """steps between two evaluations; one is at step 0 (paper: 4000)"""
     eval_episodes: run.CountOrZero = 100
-    """episodes an evaluation, without noise; 0: by their length (paper: 100)"""
+    """episodes per evaluation, without noise; 0: by their length (paper: 100)"""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class LearningArgs:
     buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 256
-    """transitions a gradient step (paper: 256)"""
+    """transitions per gradient step (paper: 256)"""
     gamma: run.Discount = 0.95
     """discount factor (paper: 0.95)"""
     tau: run.PositiveFraction = 0.005
@@ -63,7 +63,7 @@ class LearningArgs:
     learning_starts: run.CountOrZero = 1000
     """steps with uniform actions before learning starts (paper: 1000)"""
     exploration_noise: run.NonNegative = 0.05
-    """deviation of the Gaussian noise on actions in [-1, 1] (paper: 0.05; 0.1 in NoisySeek)"""
+    """standard deviation of the noise on actions in [-1, 1] (paper: 0.05; 0.1 in NoisySeek)"""
     encoder: Literal["deepsets", "cnn"] = "deepsets"
     """how goal sets are read: a network for each goal, or a picture of all (only DriveSeek)"""
     share_encoder: bool = True
@@ -348,7 +348,7 @@ class AutoAlpha(nn.Module):
 
 
 class Agent:
-    """The networks, and what trains them."""
+    """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
         state_dim = envs.obs_dim + 2
@@ -440,7 +440,7 @@ def gradients(agent: Agent, batch: GoalSetBatch, args: Args) -> tuple[tuple, tup
 
 
 def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """A step of an optimizer along a gradient by its parameters."""
+    """One step of an optimizer, given the gradient with respect to its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
@@ -448,7 +448,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
 
 
 def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
-    """A gradient step of critic and actor; returns a point of each training curve."""
+    """One gradient step of critic and actor; returns a value for each training curve."""
     for tensor in (*batch.goals, batch.item_reward):
         torch._dynamo.mark_dynamic(tensor, 0)  # --compile: their length varies between batches
     critic_grad, actor_grad, curves = gradients(agent, batch, args)
@@ -485,7 +485,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 def evaluate_and_save(
     folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
 ) -> None:
-    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
+    """Evaluates without noise, then saves the networks, a film and the metrics."""
     metrics = evaluate(envs, agent.actor.act, episodes)
     score = (metrics["episodic_return"],)
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
@@ -496,7 +496,7 @@ def evaluate_and_save(
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """How far a run has come."""
 
     global_step: int = 0
     updates: int = 0
@@ -532,7 +532,7 @@ if __name__ == "__main__":
         )
         check_args(args, eval_envs)
         args.n_max = args.n_max or eval_envs.unwrapped.n_max
-        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
+        folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         agent = Agent(eval_envs, args, device)
         if args.evaluate:
             run.load_networks(args, __file__, actor=agent.actor)

@@ -12,7 +12,7 @@ Temperature 0 is the plain max. --alpha 0 is DQN + HER.
     python algos/dqn_her_reengage_bitflip.py --env-id BitFlip20-v0    success 0.9 in half a minute
     python algos/dqn_her_reengage_bitflip.py --env-id BitFlip40-v0    success 0.9 in two minutes
 
-PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
+PAPER_SETTINGS apply automatically; flags override them. Deviation from the paper: 'future' goals
 include an episode's final state, which its library left out. There is no program for this figure;
 Eqs. (32) and (33) have gamma twice, here it is once, and no mask, which is that of Eq. (9).
 """
@@ -41,7 +41,7 @@ class EnvironmentArgs:
     env_id: str = "BitFlip20-v0"
     """BitFlip<d>-v0 (d up to 100), or your own with discrete actions and a sparse reward"""
     seed: run.Seed = 1
-    """of everything random: networks, exploration, replay, environments"""
+    """seeds everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 200_000
     """steps of all environments together (paper: 200k for d = 20, 1.6M for d = 40)"""
     num_envs: run.Count = 16
@@ -49,7 +49,7 @@ class EnvironmentArgs:
     eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; 40k for d = 40)"""
     eval_episodes: run.CountOrZero = 50
-    """episodes an evaluation, without noise; 0: by their length (paper: 50)"""
+    """episodes per evaluation, without noise; 0: by their length (paper: 50)"""
 
 
 @dataclass
@@ -59,13 +59,13 @@ class LearningArgs:
     buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 128
-    """transitions a gradient step (paper: 128)"""
+    """transitions per gradient step (paper: 128)"""
     gamma: run.Discount = 0.98
     """discount factor (paper: 0.98)"""
     tau: run.PositiveFraction = 0.05
     """Polyak factor: target = (1 - tau) target + tau online (paper: 0.05)"""
     gradient_steps: run.Count = 40
-    """gradient steps a round (paper: 40)"""
+    """gradient steps per round (paper: 40)"""
     target_network_frequency: run.Count = 40
     """gradient steps between two Polyak updates (paper: 40)"""
     epsilon: run.Fraction = 0.2
@@ -85,7 +85,7 @@ class MethodArgs:
     alpha_averaging: run.PositiveFraction = 0.002
     """with --alpha auto: weight of a new loss in the running means of both losses"""
     c_low: run.Number | None = None
-    """reward away from the goal, where the term counts; None: as the task shows it (paper: -1)"""
+    """reward away from the goal, where the term applies; None: found by probing (paper: -1)"""
     temperature: run.NonNegative = 1.0
     """of the soft target; 0 is the max (paper: 0, 0.5, 1)"""
     soft_target: Literal["gradient", "both", "both-stochastic"] = "gradient"
@@ -123,8 +123,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
-    which its episode starts and the next one does. New episodes overwrite the oldest.
+    The n-th step ever stored is in row n % size, with `start` and `stop`: the numbers of the first
+    step of its episode and of the next episode. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -188,7 +188,7 @@ class HerReplayBuffer:
         else:
             step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
         batch = {key: array[step % self.size] for key, array in self.data.items()}
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
+        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and its reward
         if n > 0 and self.strategy != "none":
             stop = batch["stop"][:n]
             low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
@@ -196,7 +196,7 @@ class HerReplayBuffer:
             achieved_goal = batch["next_achieved_goal"][:n]
             goal = batch["goal"][:n]
             terminated = batch["terminated"][:n]
-            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+            if self.task.ends_on_success:  # an end for another reason, such as a crash, remains
                 terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
             goal[:] = self.data["next_achieved_goal"][chosen]
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
@@ -277,7 +277,7 @@ class AutoAlpha(nn.Module):
 
 
 class Agent:
-    """The networks, and what trains them."""
+    """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
         in_dim = envs.obs_dim + envs.goal_dim
@@ -331,7 +331,7 @@ def dqn_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
 
 @torch.no_grad()
 def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
-    """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
+    """How well both gradients (batch, goal_dim) agree in the rows of the mask (batch,)."""
     weight = mask / mask.sum().clamp(min=1)  # (batch,)
     return {
         "gradient/rows": mask.mean(),  # the fraction that the term sees
@@ -344,7 +344,7 @@ def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
 def gradient(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    """A loss's gradient with respect to the parameters, and a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
     curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
@@ -352,7 +352,7 @@ def gradient(
 
 
 def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """A step of an optimizer along a gradient by its parameters."""
+    """One step of an optimizer, given the gradient with respect to its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
@@ -360,7 +360,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
 
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
-    """A gradient step of the network; returns a point of each training curve."""
+    """A gradient step of the network; returns a value for each training curve."""
     grad, curves = gradient(dqn_loss, agent.params, agent, batch, args)
     descend(agent.optimizer, grad)
     return curves
@@ -430,7 +430,7 @@ if __name__ == "__main__":
     with run.one_sentence():  # bad input is found before anything is written
         args = run.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
         device = run.set_up_torch(args)
-        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
+        folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
         how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
         make_env = partial(make, args.env_id, action_space=Discrete, **how)

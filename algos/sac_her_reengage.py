@@ -1,6 +1,6 @@
-"""ReenGAGE on SAC + HER: both critics match the soft target's value AND its gradient by the goal
-(Levine & Feizi, "Goal-Conditioned Q-Learning as Knowledge Distillation", AAAI 2023, appendix;
-SAC: Haarnoja et al. 2018).
+"""ReenGAGE on SAC + HER: both critics match the soft target's value AND its gradient with respect
+to the goal (Levine & Feizi, "Goal-Conditioned Q-Learning as Knowledge Distillation", AAAI 2023,
+appendix; SAC: Haarnoja et al. 2018).
 
     target:  y(g) = R(s', g) + gamma [min_j Q'_j(s', a', g) - c log pi(a' | s', g)],
              a' = tanh(mean + std * noise) of the current policy pi
@@ -11,7 +11,7 @@ action and through its log-probability. --alpha 0 is SAC + HER.
 
     python algos/sac_her_reengage.py --env-id ContinuousSeek5-v0    success 1.0 after 20 minutes
 
-PAPER_SETTINGS apply by themselves; a flag wins over them. Deviation from the paper: 'future' goals
+PAPER_SETTINGS apply automatically; flags override them. Deviation from the paper: 'future' goals
 include an episode's final state, which the paper's library left out.
 """
 
@@ -40,7 +40,7 @@ class EnvironmentArgs:
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
-    """of everything random: networks, exploration, replay, environments"""
+    """seeds everything random: networks, exploration, replay, environments"""
     total_timesteps: run.Count = 12_000
     """steps of all environments together (paper: 12k, 50k, 400k for ContinuousSeek5, 10, 20)"""
     num_envs: run.Count = 1
@@ -48,11 +48,11 @@ class EnvironmentArgs:
     observe_achieved_goal: bool = True
     """the networks see the achieved goal beside observation and goal (paper: yes)"""
     normalize: bool = False
-    """normalise observations and goals by running mean and deviation (paper: no)"""
+    """normalise observations and goals by running mean and std (paper: no)"""
     eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000)"""
     eval_episodes: run.CountOrZero = 50
-    """episodes an evaluation, without noise; 0: by their length (paper: 50)"""
+    """episodes per evaluation, without noise; 0: by their length (paper: 50)"""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class LearningArgs:
     buffer_size: run.Count = 1_000_000
     """transitions that the replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 256
-    """transitions a gradient step (paper: table 3)"""
+    """transitions per gradient step (paper: table 3)"""
     gamma: run.Discount = 0.95
     """discount factor (paper: 0.95)"""
     tau: run.PositiveFraction = 0.005
@@ -72,7 +72,7 @@ class LearningArgs:
     train_frequency: run.Count = 1
     """steps of each environment between two rounds of updates (paper: 1)"""
     gradient_steps: run.Count = 1
-    """gradient steps a round (paper: 1)"""
+    """gradient steps per round (paper: 1)"""
     target_network_frequency: run.Count = 1
     """gradient steps between two Polyak updates (paper: 1)"""
     exploration_noise: run.NonNegative = 0.03
@@ -94,7 +94,7 @@ class MethodArgs:
     alpha_averaging: run.PositiveFraction = 0.002
     """with --alpha auto: weight of a new loss in the running means of both losses"""
     c_low: run.Number | None = None
-    """reward away from the goal, where the term counts; None: as the task shows it (paper: -1)"""
+    """reward away from the goal, where the term applies; None: found by probing (paper: -1)"""
     her_k: run.Count = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
@@ -145,8 +145,8 @@ class Batch(NamedTuple):
 class HerReplayBuffer:
     """A ring of whole episodes, relabelled when they are sampled (Andrychowicz et al. 2017).
 
-    Step n of all that were ever stored lies in row n % size, with `start` and `stop`: the steps at
-    which its episode starts and the next one does. New episodes overwrite the oldest.
+    The n-th step ever stored is in row n % size, with `start` and `stop`: the numbers of the first
+    step of its episode and of the next episode. New episodes overwrite the oldest.
     A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
@@ -210,7 +210,7 @@ class HerReplayBuffer:
         else:
             step = self.end - self.rng.integers(1, steps + 1, size=batch_size)
         batch = {key: array[step % self.size] for key, array in self.data.items()}
-        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and what it brings
+        n = int(self.relabelled * batch_size)  # the first n rows get a new goal, and its reward
         if n > 0 and self.strategy != "none":
             stop = batch["stop"][:n]
             low = {"future": step[:n], "final": stop - 1, "episode": batch["start"][:n]}
@@ -218,7 +218,7 @@ class HerReplayBuffer:
             achieved_goal = batch["next_achieved_goal"][:n]
             goal = batch["goal"][:n]
             terminated = batch["terminated"][:n]
-            if self.task.ends_on_success:  # an end for another reason, a crash, stays one
+            if self.task.ends_on_success:  # an end for another reason, such as a crash, remains
                 terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
             goal[:] = self.data["next_achieved_goal"][chosen]
             batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
@@ -363,7 +363,7 @@ class AutoAlpha(nn.Module):
 
 
 class Agent:
-    """The networks, and what trains them."""
+    """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
         in_dim = envs.obs_dim + envs.goal_dim
@@ -428,7 +428,7 @@ def sac_critic_loss(
     if reward_grad is not None:
         target_grad = target_grad + reward_grad
         mask = torch.ones_like(mask)
-    scale = agent.normalizer.std[-goal.shape[1] :]  # by the normalised goal
+    scale = agent.normalizer.std[-goal.shape[1] :]  # with respect to the normalised goal
     q_grads = [torch.autograd.grad(q.sum(), goal, create_graph=True)[0] for q in qs]
     differences = [mask[:, None] * scale * (q_grad - target_grad) for q_grad in q_grads]
     grad_loss = 0.5 * sum(difference.square().mean() for difference in differences)
@@ -441,7 +441,7 @@ def sac_critic_loss(
 
 @torch.no_grad()
 def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
-    """How alike both gradients (batch, goal_dim) are in the rows of the mask (batch,)."""
+    """How well both gradients (batch, goal_dim) agree in the rows of the mask (batch,)."""
     weight = mask / mask.sum().clamp(min=1)  # (batch,)
     return {
         "gradient/rows": mask.mean(),  # the fraction that the term sees
@@ -469,7 +469,7 @@ def entropy_loss(agent: Agent, batch: Batch, args: Args, entropy: Tensor) -> tup
 def gradient(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient by each of the parameters, and its points of the training curves."""
+    """A loss's gradient with respect to the parameters, and a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
     curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
@@ -477,7 +477,7 @@ def gradient(
 
 
 def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """A step of an optimizer along a gradient by its parameters."""
+    """One step of an optimizer, given the gradient with respect to its parameters."""
     parameters = optimizer.param_groups[0]["params"]
     for parameter, its_gradient in zip(parameters, gradient, strict=True):
         parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
@@ -485,7 +485,7 @@ def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
-    """A gradient step of critics, actor and log c; returns a point of each training curve."""
+    """A gradient step of critics, actor and log c; returns a value for each training curve."""
     noise = torch.randn_like(batch.action)  # compiled code would draw other numbers
     critic_grad, curves = gradient(
         sac_critic_loss, agent.critic_params, agent, batch, args, noise, reward_grad
@@ -530,7 +530,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 def evaluate_and_save(
     folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
 ) -> None:
-    """Evaluates without noise; keeps the networks with what they need, a film, the numbers."""
+    """Evaluates without noise, then saves the networks, a film and the metrics."""
     metrics = evaluate(envs, agent.actor.act, episodes)
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critics=agent.critics)
@@ -541,7 +541,7 @@ def evaluate_and_save(
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """How far a run has come."""
 
     global_step: int = 0
     updates: int = 0
@@ -562,7 +562,7 @@ if __name__ == "__main__":
     with run.one_sentence():  # bad input is found before anything is written
         args = run.parse_args(Args, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, __doc__)
         device = run.set_up_torch(args)
-        folder = run.RunFolder(args, __file__, device)  # the end, if the run there is complete
+        folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
         how = dict(observe_achieved_goal=args.observe_achieved_goal)
         how |= dict(max_episode_steps=args.max_episode_steps)
