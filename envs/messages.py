@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 
 class BadInput(ValueError):
-    """What the user asked for cannot be had; the message is one sentence that says why."""
+    """The user asked for something impossible; the message is one sentence that says why."""
 
 
 def in_one_line(error: Exception) -> str:
-    """What an exception says, without line breaks, and its type where that says more."""
+    """An exception's message without line breaks, with its type where that helps."""
     text = " ".join(str(error).split())
     if isinstance(error, gym.error.Error | ImportError) and text:
         return text
@@ -29,7 +29,7 @@ def place_of(error: Exception) -> str:
 
 
 def say(line: str) -> None:
-    """Prints a line above any progress bar; a run goes on if nobody can read it any more."""
+    """Prints a line above any progress bar; a closed or full standard output is no error."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
         return
     if sys.stdout is None:  # closed before Python began
@@ -43,5 +43,5 @@ def say(line: str) -> None:
 
 @functools.cache
 def say_once(line: str) -> None:
-    """Prints a line the first time that this process asks for it."""
+    """Prints a line, but only once in this process."""
     say(line)

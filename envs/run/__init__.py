@@ -1,5 +1,5 @@
 # ruff: noqa: F401  (the scripts call all of it run.<name>)
-"""What surrounds a run and knows nothing of what is learned: flags, folder, models, checkpoints."""
+"""What surrounds a run, whatever it learns: flags, its folder, models, checkpoints."""
 
 from envs.messages import BadInput, say, say_once
 from envs.run.flags import (

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, and folders that one process at a time writes to."""
+"""Files that are written whole or not at all, and folders locked by the process using them."""
 
 import contextlib
 import csv
@@ -16,7 +16,7 @@ from envs.messages import BadInput
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-    """Replaces a file only when the new one is complete and on the disk, also after a power cut.
+    """Replaces a file atomically: after a crash or power cut, the old or the new one is there.
 
     Raises:
         OSError: the disk is full, or may not be written; the old file is still there.
@@ -35,7 +35,7 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Puts a folder's names on the disk: those of files that were replaced in it."""
+    """Flushes a folder's entries to the disk, so that a replaced file survives a power cut."""
     folder = os.open(path, os.O_RDONLY)
     with contextlib.suppress(OSError):  # not every network file system can
         os.fsync(folder)
@@ -43,7 +43,7 @@ def sync_folder(path: Path) -> None:
 
 
 def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    """Replaces a CSV file. Its columns are the names in all rows; what a row lacks stays empty."""
+    """Replaces a CSV file. Its columns are the names in all rows; missing cells stay empty."""
     names = dict.fromkeys(name for row in rows for name in row if name != "wall_time")
     text = io.StringIO()
     table = csv.DictWriter(text, [*names, "wall_time"], lineterminator="\n")
@@ -53,9 +53,7 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 def lock(path: Path) -> int:
-    """Locks a folder as long as the returned descriptor is open, at most until the process ends.
-
-    The kernel drops the lock when the process dies, however it dies.
+    """Locks a folder until the returned descriptor is closed or the process dies, however it dies.
 
     Raises:
         BadInput: another process has locked it.
@@ -80,7 +78,7 @@ def pack(content: dict[str, Any]) -> memoryview:
 
 
 def check_readable(name: str, state: Any) -> None:
-    """Raises TypeError if `load` could not read a part of a checkpoint back."""
+    """Raises TypeError if `load` could not read this part of a checkpoint."""
     try:
         torch.load(io.BytesIO(pack({name: state})), weights_only=True)
     except pickle.UnpicklingError:

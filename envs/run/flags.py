@@ -1,4 +1,4 @@
-"""A script's flags: dataclasses that tyro reads, over an environment's settings or saved ones."""
+"""A script's flags: dataclasses read by tyro, on top of an environment's or saved settings."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ A = TypeVar("A", bound="RunArgs")
 
 
 class Range(NamedTuple):
-    """What a flag's number may be, both ends included; the upper ends only catch slips."""
+    """The values a flag may have, both ends included; upper ends only catch typing errors."""
 
     low: float
     high: float
@@ -48,7 +48,7 @@ PLAIN = Range(0, 10**12)
 
 @dataclass
 class RunArgs:
-    """Flags that every script has: the environment's form, and where and how the script runs."""
+    """Flags of every script: how the environment is made, and where and how the script runs."""
 
     env_kwargs: str = "{}"
     """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
@@ -57,7 +57,7 @@ class RunArgs:
     env_threads: Annotated[int, Range(0, 1024)] = 0
     """threads that step simulators; 0 is one per core"""
     log_frequency: Count = 1000
-    """steps of all environments together between two points of TensorBoard's training curves"""
+    """steps, over all environments, between two points of TensorBoard's training curves"""
     capture_video: bool = False
     """film four evaluation episodes at each evaluation into video.gif"""
     save_model: bool = True
@@ -65,11 +65,11 @@ class RunArgs:
     save_checkpoint: bool = True
     """keep what a resumed run needs in checkpoint.pt"""
     run_dir: str = ""
-    """folder of the run; an interrupted run there goes on (default: a new one under runs/)"""
+    """folder of the run; an interrupted run there continues (default: a new one under runs/)"""
     resume: str = ""
-    """folder of a run to go on with, with its settings; a larger --total-timesteps trains on"""
+    """folder of a run to continue with its settings; a larger --total-timesteps trains longer"""
     evaluate: str = ""
-    """a saved model to play without training"""
+    """a saved model to evaluate, without training"""
     render: Literal["", "human"] = ""
     """with --evaluate: watch four episodes in a window"""
     track: bool = False
@@ -79,7 +79,7 @@ class RunArgs:
     num_threads: Annotated[int, Range(1, 1024)] = 1
     """PyTorch's threads; more than one pays only for large batches"""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """of training's matrix products: medium is bfloat16, faster on processors with units for it"""
+    """of matrix products in training: medium is bfloat16, faster on processors that support it"""
     compile: bool = False
     """compile the losses with their gradients: faster, after a wait of up to a minute"""
 
@@ -95,7 +95,7 @@ KWARGS_OF_FLAGS = {  # arguments of gymnasium.make that are given otherwise
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the program with exit code 2 and one sentence if what the user asked for cannot be."""
+    """Turns BadInput into one sentence on standard error and exit code 2."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
     try:
         yield
@@ -111,7 +111,7 @@ def refuse(sentence: str) -> NoReturn:
 
 
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
-    """The command line over the defaults: those of the environment, or of a saved model or run.
+    """The command line on top of the defaults of the environment, or of a saved model or run.
 
     Args:
         cls: the script's dataclass of flags; of its own ones `env_id` and `total_timesteps` are
@@ -159,13 +159,13 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
 
 
 def has_wandb() -> bool:
-    """Whether the package is installed; a folder of logs that bears its name is not it."""
+    """Whether the package is installed; a folder of logs named wandb does not count."""
     found = importlib.util.find_spec("wandb")
     return found is not None and found.origin is not None
 
 
 def check_one_process(script: str) -> None:
-    """Raises BadInput if torchrun started a script that knows nothing of ranks."""
+    """Raises BadInput if torchrun started a script that does not support it."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise BadInput(f"{script}.py is one process: use ddpg_her_reengage_torchrun.py.")
 
@@ -181,7 +181,7 @@ def peek(*names: str) -> argparse.Namespace:
 
 
 def say_settings(args: Any, applied: dict[str, Any]) -> None:
-    """Says which of an environment's settings of learning no flag has replaced."""
+    """Prints the environment's settings that no flag has overridden."""
     kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
     kept.pop("eval_episodes", None)  # 0 would not say how many
     if kept:
@@ -190,7 +190,7 @@ def say_settings(args: Any, applied: dict[str, Any]) -> None:
 
 
 def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
-    """What an environment's name brings: every pattern that matches the whole of it, in turn."""
+    """The settings for an environment: those of every pattern that matches its whole name."""
     found = {}
     name = env_id.rpartition(":")[2]  # of module:name
     for pattern, values in settings.items():
@@ -200,7 +200,7 @@ def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any])
 
 
 def parse_groups(cls: type[A], defaults: A, doc: str) -> A:
-    """tyro, with a heading in --help for each dataclass that `cls` inherits from."""
+    """Calls tyro, with a heading in --help for each dataclass that `cls` inherits from."""
     groups = []
     values = {}
     if cls.__annotations__:
@@ -229,7 +229,7 @@ def script_of(cls: type) -> str:
 
 
 def check_ranges(args: Any) -> None:
-    """Raises BadInput for the first number out of its range, and for broken JSON."""
+    """Raises BadInput for a number out of its range, or env_kwargs that are not a JSON object."""
     hints = get_type_hints(type(args), include_extras=True)
     for name, value in vars(args).items():
         numbers = value if isinstance(value, tuple) else (value,)
@@ -262,7 +262,7 @@ def range_of(hint: Any) -> Range:
 
 
 def check_unchanged(args: Any, saved: Any, place: str | Path, may_change: set[str]) -> None:
-    """Raises BadInput for the first flag that differs from the saved one and may not."""
+    """Raises BadInput for the first flag that differs from the saved one but must not."""
     for name, value in asdict(args).items():
         before = getattr(saved, name)
         if value != before and name not in may_change:
@@ -292,7 +292,7 @@ def read_run(folder: Path, cls: type[A]) -> tuple[A, dict[str, Any]]:
 
 
 def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:
-    """Flags from a file. Those that the script did not have then get their defaults.
+    """Flags from a file. Flags added to the script since then get their defaults.
 
     Raises:
         BadInput: the file has a flag that the script lacks, or a number out of its range.
@@ -328,7 +328,7 @@ def check_buffer(size: int, envs: VectorEnv, row_bytes: int) -> None:
 
 
 def check_first_update(args: Any, max_episode_steps: int) -> None:
-    """Raises BadInput if there is no update, or one before the first episode is stored."""
+    """Raises BadInput if there would be no update, or one before an episode is stored."""
     wait = math.ceil(max(args.learning_starts, 1) / args.num_envs)  # steps of each environment
     first = math.ceil(wait / args.train_frequency) * args.train_frequency
     if max(args.learning_starts, args.train_frequency * args.num_envs) > args.total_timesteps:

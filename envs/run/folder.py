@@ -1,4 +1,4 @@
-"""A run's folder: one process at a time writes to it, and what lies there is always complete."""
+"""A run's folder: one process at a time writes to it, and its files are always complete."""
 
 import contextlib
 import csv
@@ -111,7 +111,7 @@ class RunFolder:
             return 0
 
     def say_changes(self, before: dict[str, Any], names: Iterable[str]) -> None:
-        """Names the versions that are not those of the run so far: numbers may depend on them."""
+        """Names the versions that have changed since the run began: numbers may depend on them."""
         for name in names:
             was, now = before.get(name), self.versions[name]
             if was != now and name == "script_sha256":
@@ -207,7 +207,7 @@ class RunFolder:
     # What is logged
 
     def add_step(self, reward: np.ndarray, success: np.ndarray, ended: np.ndarray) -> None:
-        """Notes a training step of every environment, (num_envs,) each, and moves the bar."""
+        """Records a training step of every environment, (num_envs,) each, and moves the bar."""
         self.episode_return = self.episode_return + reward
         for i in np.flatnonzero(ended):
             self.episodes.append((float(self.episode_return[i]), float(success[i])))
@@ -217,7 +217,7 @@ class RunFolder:
             self.say(f"step {self.count.global_step} of {self.args.total_timesteps}")
 
     def add_update(self, info: dict[str, Tensor | float]) -> None:
-        """Notes what an update tells: each entry becomes a curve of its name.
+        """Records what `update` returned: each entry becomes a curve of that name.
 
         Raises:
             ValueError: an entry is not a single number.
@@ -258,7 +258,7 @@ class RunFolder:
         return found
 
     def add_row(self, metrics: dict[str, float]) -> None:
-        """An evaluation: a row of metrics.csv, then a printed line; a checkpoint becomes due."""
+        """Records an evaluation in metrics.csv and prints it; a checkpoint becomes due."""
         self.is_due = True
         step = self.count.global_step
         row = {"global_step": step} | {name: float(value) for name, value in metrics.items()}
@@ -292,7 +292,7 @@ class RunFolder:
     # What is saved
 
     def save_model(self, score: tuple[float, ...], **networks: nn.Module) -> None:
-        """model.pt, and best_model.pt unless an earlier model scored higher.
+        """Writes model.pt, and best_model.pt unless an earlier model scored higher.
 
         A model from before the first step does not stay the best. Weights that are not finite end
         the run instead of replacing a model.
@@ -317,7 +317,7 @@ class RunFolder:
             write_rows(self.path / "metrics.csv", self.rows)
 
     def write(self, name: str, content: str | bytes | memoryview) -> None:
-        """Replaces a file of the folder as a whole; ends the run if that fails."""
+        """Replaces a file of the folder atomically; ends the run if that fails."""
         with self.one_sentence():
             write(self.path / name, content)
 
@@ -351,11 +351,11 @@ class RunFolder:
             self.end_early(stop)
 
     def agree(self, *numbers: int) -> tuple[int, ...]:
-        """What all processes of the run do; a script with several replaces this."""
+        """What all processes of the run agree on; a script with several replaces this."""
         return numbers
 
     def end_early(self, number: int) -> NoReturn:
-        """Says so, and exits as a process does that the signal itself ends."""
+        """Says so, and exits with the code of a process killed by the signal."""
         next_step = "there is no checkpoint, as --no-save-checkpoint asked"
         if self.args.save_checkpoint:
             next_step = f"go on with the same --run-dir, or with --resume {self.path}"
@@ -365,7 +365,7 @@ class RunFolder:
         sys.exit(128 + number)
 
     def state(self) -> dict[str, Any]:
-        """All that a run is, between two episodes."""
+        """The whole state of a run between two episodes."""
         state = {name: state_of(part, name) for name, part in self.kept.items()}
         state["torch_stream"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -392,7 +392,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def one_sentence(self) -> Iterator[None]:
-        """A disk that is full, or gone, ends the run in one sentence; what was saved stays."""
+        """Ends the run with one sentence if the disk is full or gone; what was saved stays."""
         try:
             yield
         except (OSError, ValueError) as error:  # the event file's thread raises either

@@ -1,4 +1,4 @@
-"""Saved models: read as data, loaded where they fit, and shown."""
+"""Saved models: reading, loading and showing them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def load_networks(args: Any, script: str, **networks: nn.Module) -> None:
 def show(
     args: Any, make_env: Callable[..., gym.Env], act: Callable[[Obs], np.ndarray], **numbers: float
 ) -> None:
-    """What --evaluate shows: the numbers, a film beside the model, a window."""
+    """What --evaluate does: prints the metrics, films beside the model, opens a window."""
     numbers = {name: x.item() if isinstance(x, Tensor) else x for name, x in numbers.items()}
     say("  ".join(f"{name} {round(value, 3)}" for name, value in numbers.items()))
     seed = args.seed + 2_000_000

@@ -11,7 +11,7 @@ from envs.run.flags import RunArgs
 
 
 def set_up_torch(args: RunArgs) -> torch.device:
-    """Threads and precision; the device."""
+    """Sets threads and precision; returns the device."""
     torch.set_num_threads(args.num_threads)
     torch.set_float32_matmul_precision(args.matmul_precision)
     torch.set_flush_denormal(True)  # denormal numbers are up to a hundred times slower
@@ -26,10 +26,10 @@ def autocast(args: RunArgs, device: torch.device) -> torch.autocast:
 
 
 def compiled(function: Callable, mode: str | None = None) -> Callable:
-    """`function` compiled as a whole, from its first call on, the gradients taken in it included.
+    """`function` compiled as a whole, including the gradients taken in it, at its first call.
 
-    Where that cannot be it says why, once, and `function` itself does the work: without a C++
-    compiler, or where a part breaks the graph, which would make a second derivative fail.
+    If that fails, for lack of a C++ compiler or because a part breaks the graph (which would make a
+    second derivative fail), it says why, once, and calls `function` itself.
 
     Args:
         mode: of torch.compile. With "reduce-overhead" a GPU replays CUDA graphs, and each call

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of an object: everything that its attributes hold, or a refusal."""
+"""What a checkpoint keeps of an object: all of its attributes; what it cannot keep is refused."""
 
 import functools
 import json
@@ -29,7 +29,7 @@ ARRAY, DICT, ROWS = (
 def attributes_of(
     thing: Any, without: tuple[str, ...] = (), **rows: dict[str, Any]
 ) -> dict[str, Any]:
-    """The state of every attribute of an object, but for settings, functions and environments.
+    """The state of every attribute of an object except settings, functions and environments.
 
     Args:
         without: attributes that each process makes anew.
@@ -66,7 +66,7 @@ def kept_of(thing: Any, without: tuple[str, ...]) -> dict[str, Any]:
 
 
 def own_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
-    """A network's parts that are not PyTorch's: path, part, what `state_dict` says of it."""
+    """A network's modules that are not PyTorch's: path, module, what its state_dict holds."""
     for path, module in network.named_modules():
         if not type(module).__module__.startswith("torch."):
             yield path, module, tuple(vars(nn.Module()))
@@ -108,7 +108,7 @@ def state_of(part: Any, name: str) -> Any:
 
 
 def restored(part: Any, state: Any) -> Any:
-    """`part` with the content of its `state_of`, in place where that is possible.
+    """`part` with the content of its `state_of`, restored in place where possible.
 
     Raises:
         ValueError: the state is that of an object, and there is none to restore.
@@ -153,7 +153,7 @@ def restored(part: Any, state: Any) -> Any:
 
 
 def restored_items(part: Any, state: list | tuple) -> list | tuple | deque:
-    """A list, tuple or deque, with what was there before restored in place."""
+    """A list, tuple or deque whose old items are restored in place."""
     before = list(part) if isinstance(part, list | tuple | deque) else []
     before += [None] * (len(state) - len(before))
     items = [restored(item, its_state) for item, its_state in zip(before, state, strict=False)]

@@ -14,7 +14,7 @@ PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "n
 
 
 def versions(device: torch.device, script: Path) -> dict[str, Any]:
-    """Of the script, the project, what it stands on, and the machine; None where one is missing."""
+    """Versions of the script, the project and its packages, and the machine; None if unknown."""
     found = {"script": script.stem, "script_sha256": sha256(script), "commit": commit()}
     found["python"] = platform.python_version()
     for package in PACKAGES:
@@ -30,7 +30,7 @@ def versions(device: torch.device, script: Path) -> dict[str, Any]:
 
 
 def sha256(script: Path) -> str:
-    """A hash of the script's text, which tells whether it was edited between two calls."""
+    """A hash of the script's text, which reveals edits between two calls."""
     return hashlib.sha256(script.read_bytes()).hexdigest()
 
 
