@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, vector_of
-from numerics import CPU
+from problems import CPU
 from test_resume import assert_equal_runs, checkpoint_often, kill_at, points, rows_of
 
 from algos.ddpg_her import Args

@@ -253,16 +253,6 @@ def test_targets_follow_the_online_networks_by_tau_as_often_as_the_flags_say(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_targets_start_as_copies_of_the_online_networks(
-    script: str, watched: Callable[..., Watched]
-) -> None:
-    initial = watched(script).initial
-    for name, online in SPECS[script].targets.items():
-        for key, value in initial[name].items():
-            assert value.equal(initial[online][key])
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
 def test_the_seed_decides_the_first_weights(script: str, watched: Callable[..., Watched]) -> None:
     name = SPECS[script].policy
     ours = watched(script).initial[name]
@@ -305,15 +295,6 @@ def test_a_dense_rewards_gradient_reaches_the_update_and_a_sparse_one_has_none(
         torch.testing.assert_close(update.reward_grad, expected, rtol=1e-4, atol=1e-4)
     run = watched(script, f'{BRIEF} --env-kwargs {{"reward":"dense"}} --alpha 0')
     assert all(update.reward_grad is None for update in run.updates)
-
-
-@pytest.mark.parametrize("script", has("--alpha"))
-def test_alpha_0_has_no_gradient_term_and_its_curves_are_0(
-    script: str, watched: Callable[..., Watched]
-) -> None:
-    for update in watched(script, f"{BRIEF} --alpha 0").updates:
-        assert "losses/gradient" not in update.curves
-        assert update.curves["gradient/alpha"] == update.curves["gradient/ratio"] == 0
 
 
 # What is evaluated

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from envs.run import files
 from envs.run import folder as run_folder
 
-PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
-KEPT = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}
+PLAIN, REENGAGE = "ddpg_her", "ddpg_her_reengage"
 
 
 def checkpoint_often() -> None:
@@ -73,10 +71,15 @@ def signal_at(step: int, number: int) -> None:
     run_folder.RunFolder.add_step = add_step_and_signal
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    """metrics.csv without the column that may differ."""
+def all_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv."""
     with open(folder / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Without the column that may differ."""
+    rows = all_of(folder)
     for row in rows:
         del row["wall_time"]
     return rows
@@ -163,6 +166,9 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     ended = run(script, *flags, cwd=tmp_path, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert_equal_runs(tmp_path / "run", whole)
+    assert points(tmp_path / "run", "charts/buffer_fill") == list(range(10, 121, 10))
+    times = [float(row["wall_time"]) for row in all_of(tmp_path / "run")]
+    assert times == sorted(times)  # the clock goes on
 
 
 @pytest.mark.parametrize("moment", [60, 63])
@@ -214,15 +220,6 @@ def resumed(flags: list, cwd: Path, step: int = 46, script: str = PLAIN) -> Path
     return folder
 
 
-def test_tensorboard_has_every_point_once_and_the_clock_goes_on(tmp_path: Path):
-    folder = resumed(SMALL[PLAIN], tmp_path)
-    assert points(folder, "charts/buffer_fill") == list(range(10, 121, 10))
-    assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
-    with open(folder / "metrics.csv", newline="") as file:
-        times = [float(row["wall_time"]) for row in csv.DictReader(file)]
-    assert times == sorted(times)
-
-
 def test_points_and_rows_after_the_checkpoint_come_only_once(tmp_path: Path):
     before = partial(kill_instead_of_checkpoint, 90)
     assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=before).returncode == -signal.SIGKILL
@@ -255,17 +252,17 @@ def kill_instead_of_checkpoint(step: int) -> None:
     before_each_checkpoint(be_killed)
 
 
-@pytest.mark.parametrize("flags", [SMALL[PLAIN], ["--resume", "run"]])
-def test_a_complete_run_says_so_and_is_left_as_it_is(flags: list, tmp_path: Path):
+def test_a_complete_run_says_so_and_is_left_as_it_is(tmp_path: Path):
     assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
     before = contents(tmp_path / "run")
-    ended = run(PLAIN, *flags, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
-    assert contents(tmp_path / "run") == before
+    for flags in (SMALL[PLAIN], ["--resume", "run"]):
+        ended = run(PLAIN, *flags, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
+        assert contents(tmp_path / "run") == before
 
 
-OTHER_SETTINGS = {
+OTHERS = {
     "--batch-size 8": "--batch-size 8 does not go with {run}, where it is 16.",
     "--tau 0.5 --gamma 0.5": "--gamma 0.5 does not go with {run}, where it is 0.95.",
     "--no-save-model": "--save-model False does not go with {run}, where it is True.",
@@ -273,21 +270,16 @@ OTHER_SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("more", OTHER_SETTINGS)
-def test_other_settings_do_not_go_on_and_the_first_that_differs_is_named(more: str, tmp_path: Path):
+def test_other_settings_or_another_script_do_not_go_on_and_what_differs_is_named(tmp_path: Path):
     folder = interrupt(SMALL[PLAIN], tmp_path)
     before = contents(folder)
-    ended = run(PLAIN, *SMALL[PLAIN], *more.split(), cwd=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr == OTHER_SETTINGS[more].format(run=folder) + "\n"
-    assert contents(folder) == before
-
-
-def test_another_script_does_not_go_on(tmp_path: Path):
-    folder = interrupt(SMALL[PLAIN], tmp_path)
+    for more, sentence in OTHERS.items():
+        ended = run(PLAIN, *SMALL[PLAIN], *more.split(), cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (2, sentence.format(run=folder) + "\n")
     ended = run(REENGAGE, *SMALL[PLAIN], cwd=tmp_path)
     sentence = f"The run in {folder} is of ddpg_her.py, not of ddpg_her_reengage.py.\n"
     assert (ended.returncode, ended.stderr) == (2, sentence)
+    assert contents(folder) == before
 
 
 def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path):
@@ -394,7 +386,7 @@ def clock_of_steps() -> None:
 
 # Environments of other kinds
 
-OTHERS = {
+ENVIRONMENTS = {
     "a simulator, two copies": [
         *"--env-id HandReach-v3 --num-envs 2 --eval-episodes 2 --total-timesteps 400".split(),
         *"--eval-frequency 100 --buffer-size 300 --gradient-steps 2".split(),
@@ -404,9 +396,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_run_in_another_kind_of_environment_goes_on_bit_for_bit(name: str, tmp_path: Path):
-    flags = [*SMALL[REENGAGE], *OTHERS[name]]
+    flags = [*SMALL[REENGAGE], *ENVIRONMENTS[name]]
     (tmp_path / "whole").mkdir()
     ended = run(REENGAGE, *flags, cwd=tmp_path / "whole", before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -421,61 +413,3 @@ def test_copies_that_end_at_different_times_go_on_without_their_unfinished_episo
     steps = [int(row["global_step"]) for row in rows_of(folder)]
     assert steps == [0, 30, 60, 90, 120]
     assert files.load(folder / "checkpoint.pt", "checkpoint")["count"]["global_step"] == 120
-
-
-# Several processes
-
-RANKS = 2
-
-
-def be_rank(rank: int, port: int, before: Callable[[], None]) -> None:
-    """What torchrun tells its processes."""
-    variables = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    variables |= {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in variables.items()})
-    before()
-
-
-def run_ranks(folder: Path, flags: list, before: list[Callable[[], None]]) -> list:
-    """All ranks of one run; ends those that wait for a rank that is gone, as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    commands = []
-    for rank in range(RANKS):
-        cwd = folder.with_name(f"rank{rank}")
-        cwd.mkdir(exist_ok=True)
-        told = partial(be_rank, rank, port, before[rank])
-        commands.append(Command(TORCHRUN, *flags, cwd=cwd, before=told))
-    while all(command.process.is_alive() for command in commands):
-        time.sleep(0.05)
-    for command in commands:
-        command.process.join(5)
-        command.process.kill()
-    return [command.wait() for command in commands]
-
-
-@pytest.fixture(scope="module")
-def whole_of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ranks") / "run"
-    flags = [*SMALL[REENGAGE], "--run-dir", folder]
-    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
-    assert [one.returncode for one in ended] == [0, 0], ended
-    return folder
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_of_which_one_is_killed_go_on_bit_for_bit_by_the_same_command(
-    rank: int, whole_of_ranks: Path, tmp_path: Path
-):
-    before = [checkpoint_often] * RANKS
-    # Only rank 0 writes; rank 1 is killed in the middle of a step
-    before[rank] = partial(kill_at, 60) if rank == 0 else partial(signal_at, 46, signal.SIGKILL)
-    folder = tmp_path / "run"
-    flags = [*SMALL[REENGAGE], "--run-dir", folder]
-    ended = run_ranks(folder, flags, before)
-    assert ended[rank].returncode == -signal.SIGKILL
-    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
-    assert [(one.returncode, one.stderr) for one in ended] == [(0, "")] * RANKS
-    assert_equal_runs(folder, whole_of_ranks)
-    assert names_in(folder) == KEPT
