@@ -68,7 +68,7 @@ def test_the_means_forget_at_the_rate_of_their_flag(averaging: float):
 
 
 @pytest.mark.parametrize("unit", [1e-3, 1e3])
-def test_alpha_has_the_squared_unit_of_goals_and_none_of_rewards(unit: float):
+def test_alpha_scales_with_the_square_of_the_goals_unit_and_not_with_rewards(unit: float):
     pairs = losses(150)
     usual = alphas(auto(), pairs)
     other_goals = alphas(auto(), pairs / torch.tensor([1.0, unit**2]))
@@ -86,7 +86,7 @@ def test_alpha_never_exceeds_its_first_value(factors: list[float]):
     torch.testing.assert_close(later.max(), first, rtol=0.05, atol=0)
 
 
-def test_the_largest_alpha_is_that_of_the_end_of_the_warmup():
+def test_the_largest_alpha_is_the_one_at_the_end_of_the_warmup():
     auto_alpha = auto()
     early = torch.tensor([[100.0, 1.0]]).repeat(3, 1)  # a large ratio that does not last
     alphas(auto_alpha, torch.cat([early, losses(WARMUP - 3)]))

@@ -1,4 +1,4 @@
-"""Bad input ends with one true sentence and exit code 2, before anything is written."""
+"""Bad input ends with one clear sentence and exit code 2, before anything is written."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ BEGIN = RunFolder.begin  # `refuse` replaces it
 
 
 class Refusal(NamedTuple):
-    """How a command ended that was refused."""
+    """How a refused command ended."""
 
     code: object
     sentence: str
@@ -92,7 +92,7 @@ def assert_refused(refusal: Refusal, message: str, is_by_tyro: bool = False) -> 
     assert refusal.code == 2
     assert message in " ".join(refusal.sentence.replace("│", " ").split())
     assert "Traceback" not in refusal.sentence
-    if not is_by_tyro:  # it draws a box around what it has to say
+    if not is_by_tyro:  # it draws a box around what it says
         assert len(refusal.sentence.splitlines()) == 1
     assert refusal.written == set()
     assert "global_step" not in refusal.stdout  # no evaluation had begun
@@ -215,21 +215,21 @@ def with_files(trained: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("script, flags, message", NUMBERS + ENVIRONMENTS)
-def test_numbers_and_environments_that_cannot_be_are_refused(
+def test_impossible_numbers_and_environments_are_refused(
     script: str, flags: str, message: str, refuse: Callable
 ):
     assert_refused(refuse(script, flags), message)
 
 
 @pytest.mark.parametrize("script, flags, message", COMBINATIONS + MODELS)
-def test_combinations_and_files_that_cannot_be_are_refused(
+def test_impossible_combinations_and_files_are_refused(
     script: str, flags: str, message: str, refuse: Callable, with_files: Path
 ):
     assert_refused(refuse(script, flags), message)
 
 
 @pytest.mark.parametrize("script, flags, message", BY_TYRO)
-def test_words_that_are_no_flags_and_values_of_another_type_are_refused(
+def test_unknown_flags_and_values_of_the_wrong_type_are_refused(
     script: str, flags: str, message: str, refuse: Callable
 ):
     assert_refused(refuse(script, flags), message, is_by_tyro=True)
@@ -264,7 +264,7 @@ NOTHING = object()
 
 
 def set_in(*keys: str, to: object = NOTHING) -> Callable[[dict], None]:
-    """A change of what stands at content[key][key]...; without `to` it is taken away."""
+    """A change that sets content[key][key]..., or deletes it if there is no `to`."""
 
     def change(content: dict) -> None:
         for key in keys[:-1]:
@@ -361,7 +361,7 @@ def test_a_damaged_checkpoint_is_not_resumed(
     assert_refused(refuse(PLAIN, "--resume run --total-timesteps 60"), message)
 
 
-def test_a_script_of_one_process_is_refused_under_torchrun(
+def test_a_single_process_script_is_refused_under_torchrun(
     refuse: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
@@ -381,11 +381,11 @@ def test_a_model_that_imports_a_package_plays_when_the_command_names_it(
     assert ended.stdout.startswith("episodes 4  success_rate")
 
 
-# Surroundings
+# Signals, streams, folders, disks
 
 
 def set_ranks() -> None:
-    """What another program may set, and means nothing outside of torchrun."""
+    """Variables of other programs, which mean nothing outside torchrun."""
     os.environ.update({"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "3"})
 
 
@@ -413,13 +413,13 @@ def interrupt() -> None:
     flags.check_ranges = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interrupt_before_a_run_ends_it_without_a_word(tmp_path: Path):
+def test_an_interrupt_before_a_run_ends_it_silently(tmp_path: Path):
     ended = forked.run(PLAIN, *forked.SMALL[PLAIN], cwd=tmp_path, before=interrupt)
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_interrupt_while_packages_are_imported_ends_a_script_without_a_word(tmp_path: Path):
+def test_an_interrupt_during_imports_ends_a_script_silently(tmp_path: Path):
     path = str(ROOT / "algos" / f"{PLAIN}.py")
     process = subprocess.Popen([sys.executable, path], cwd=tmp_path, stderr=subprocess.PIPE)
     while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
@@ -431,7 +431,7 @@ def test_an_interrupt_while_packages_are_imported_ends_a_script_without_a_word(t
 
 
 def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A real command, for what is settled before Python can be told anything."""
+    """A real command, for what is decided before a test could change anything."""
     environ = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     path = str(ROOT / "algos" / f"{PLAIN}.py")
     return subprocess.run(
@@ -439,14 +439,14 @@ def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
     )
 
 
-def test_a_wrong_graphics_backend_is_said_in_one_sentence(tmp_path: Path):
+def test_an_unknown_graphics_backend_is_reported_in_one_sentence(tmp_path: Path):
     ended = command("--env-id", "HandReach-v3", cwd=tmp_path, MUJOCO_GL="nonsense")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "MUJOCO_GL is 'nonsense'" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_another_alphabet_and_a_backend_that_is_not_needed_do_no_harm(tmp_path: Path):
+def test_a_folder_name_in_another_alphabet_and_an_unused_backend_do_no_harm(tmp_path: Path):
     flags = [*forked.SMALL[PLAIN], "--run-dir", "lauf-\u00e4\u4e2d"]
     ended = command(*flags, cwd=tmp_path, LC_ALL="C", MUJOCO_GL="nonsense")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -465,7 +465,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_when_there_is_room(
+def test_a_full_disk_ends_a_run_with_one_sentence_and_it_resumes_once_there_is_room(
     small_disk: Path, tmp_path: Path
 ):
     folder = small_disk / "run"
@@ -489,7 +489,7 @@ def refuse_tracking() -> None:
     sys.modules["wandb"] = wandb
 
 
-def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path: Path):
+def test_tracking_that_does_not_work_is_reported_before_anything_is_written(tmp_path: Path):
     flags = [*forked.SMALL[PLAIN], "--track"]
     ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=refuse_tracking)
     sentence = "--track does not work here: KeyError: 'api_key'\n"
@@ -497,7 +497,7 @@ def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_too_small_is_one_sentence(capsys: pytest.CaptureFixture):
+def test_running_out_of_gpu_memory_is_one_sentence(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as ended, one_sentence():
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 8 GiB")
     assert ended.value.code == 2

@@ -59,7 +59,7 @@ def test_compiled_updates_are_the_same_to_rounding_and_each_loss_is_compiled_onc
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_what_cannot_be_compiled_whole_runs_as_it_is_and_says_so_once(
+def test_what_does_not_compile_as_a_whole_runs_uncompiled_and_says_so_once(
     capsys: pytest.CaptureFixture,
 ):
     def doubled(x: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ FLAGS += ["--activation", "elu", "--policy-delay", 3]
 
 
 def make_fork(folder: Path, changes: dict[str, str]) -> Path:
-    """A copy of the script in `folder` with other texts in it."""
+    """A copy of the script in `folder` with the changes."""
     text = ORIGINAL.read_text()
     for old, new in changes.items():
         assert text.count(old) == 1, old

@@ -359,7 +359,7 @@ def test_buffers_hold_as_many_whole_episodes_as_they_were_asked_to(
     assert len((batch.obs // 100).unique()) == 2 * kept
 
 
-def test_the_older_future_takes_no_episodes_end_as_a_goal_and_relabels_no_last_transition() -> None:
+def test_the_older_future_never_takes_an_episodes_end_as_a_goal_nor_relabels_a_last_step() -> None:
     study = runpy.run_path(str(ROOT / "benchmark" / "studies" / "older_future.py"))
     buffers = filled_buffers(Args(), episodes=6)
     batch = study["OlderFuture"].sample(buffers, 2000)
@@ -407,7 +407,7 @@ def test_a_run_is_the_same_alone_as_beside_others(float64: None) -> None:
 
 
 @pytest.mark.parametrize("env_id", ["ContinuousSeek3-v0", "FetchReach-v4"])
-def test_evaluations_play_other_goals_than_training_does(env_id: str) -> None:
+def test_evaluations_play_other_goals_than_training(env_id: str) -> None:
     args = Args(total_timesteps=100, eval_episodes=3, num_envs=3, hidden_dims=(8,))
     task = inspect_for_device(functools.partial(make, env_id, observe_achieved_goal=True))
     group = Group(args, task, [Run(0, 1e-3, 1), Run(0, 1e-3, 2)], CPU)

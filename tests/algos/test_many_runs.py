@@ -201,7 +201,7 @@ def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
     assert len(complete) >= 1 and f"Stopped: {len(complete)} of 40 runs are complete." in rest
 
 
-def test_minutes_start_no_runs_that_will_not_finish(tmp_path: Path) -> None:
+def test_with_minutes_no_run_starts_that_would_not_finish(tmp_path: Path) -> None:
     flags = [*SMALL, "--group-size", "1", "--seeds", "3", "--minutes", "0.0001"]
     result = forked.run(MANY, *flags, cwd=tmp_path)
     assert result.returncode == 3, result.stderr

@@ -162,7 +162,7 @@ def test_sampled_transitions_are_whole_with_their_own_goals_and_rewards(steps: i
     assert steps < 100 or batch.reward.any()
 
 
-def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_ones_never():
+def test_every_stored_step_is_drawn_even_of_the_unfinished_episode_but_no_overwritten_one():
     buffer = play(40 * 5 + 7, capacity=3)  # episodes 3 and 4 and seven steps of episode 5 are left
     length = buffer.data["length"]
     assert sorted(length) == [7, 40, 40]
@@ -174,7 +174,7 @@ def test_every_stored_step_is_drawn_the_unfinished_episodes_too_and_overwritten_
 
 
 @pytest.mark.parametrize("steps", [40, 80, 130, 280, 300])
-def test_a_buffer_from_a_checkpoint_goes_on_like_the_saved_one_but_for_its_unfinished_episode(
+def test_a_restored_buffer_continues_like_the_saved_one_without_its_unfinished_episode(
     steps: int,
 ):
     saved, fresh = play(steps, capacity=4), play(0, capacity=4)

@@ -37,7 +37,7 @@ def test_normalised_values_are_clipped_at_5_and_raw_ones_are_not():
     assert normalizer(torch.tensor([[1e6]])).item() == pytest.approx(1e6 / deviation)
 
 
-def test_a_disabled_one_changes_nothing():
+def test_a_disabled_normaliser_changes_nothing():
     normalizer, x = Normalizer(2, enabled=False), torch.tensor([[1e6, -3.0]])
     normalizer.update(torch.randn(10, 2))
     assert torch.equal(normalizer(x), x)

@@ -183,7 +183,7 @@ RINGS = {
 @pytest.mark.parametrize("ends_on_success", [False, True])
 @pytest.mark.parametrize("strategy", [*RELABELLING, "none"])
 @pytest.mark.parametrize("ring", RINGS)
-def test_batches_equal_those_of_a_list_of_episodes_to_the_bit(
+def test_batches_equal_those_of_a_list_of_episodes_bit_for_bit(
     ring: str, strategy: str, ends_on_success: bool
 ):
     buffer, reference = filled(**RINGS[ring], strategy=strategy, ends_on_success=ends_on_success)
@@ -236,7 +236,7 @@ def test_a_buffer_with_less_room_than_an_episode_of_each_environment_is_refused(
 
 
 @pytest.mark.parametrize("ring", RINGS)
-def test_a_buffer_from_a_checkpoint_goes_on_like_the_one_that_was_saved(ring: str):
+def test_a_buffer_from_a_checkpoint_continues_like_the_one_that_was_saved(ring: str):
     how = RINGS[ring]
     saved, _ = filled(**how)
     fresh = new_buffer(how.get("size", 100), how.get("num_envs", 1))

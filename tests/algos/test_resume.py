@@ -1,4 +1,4 @@
-"""The same command again goes on: as the run that nothing interrupted, bit for bit."""
+"""The same command again resumes: bit for bit the run that nothing interrupted."""
 
 import csv
 import itertools
@@ -26,7 +26,7 @@ def checkpoint_often() -> None:
 
 
 def kill_at(moment: int) -> None:
-    """Kills this process at a moment of its writing, counted from 0: five moments a file.
+    """Kills this process at one of its moments of writing, counted from 0, five per file.
 
     The file is cut in half and not on the disk yet; complete; on the disk; renamed; the folder is
     on the disk.
@@ -72,13 +72,13 @@ def signal_at(step: int, number: int) -> None:
 
 
 def all_of(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv."""
+    """Rows of metrics.csv."""
     with open(folder / "metrics.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Without the column that may differ."""
+    """Rows of metrics.csv without the column that may differ."""
     rows = all_of(folder)
     for row in rows:
         del row["wall_time"]
@@ -86,7 +86,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def leaves(content: object, path: str = "") -> dict[str, object]:
-    """What nested dicts, lists and tuples hold, by the way to it."""
+    """What nested dicts, lists and tuples hold, by its path."""
     if isinstance(content, dict):
         parts = content.items()
     elif isinstance(content, list | tuple):
@@ -100,7 +100,7 @@ def leaves(content: object, path: str = "") -> dict[str, object]:
 
 
 def differences(one: Path, other: Path) -> set[str]:
-    """Where two files differ in a bit, but for times."""
+    """The paths at which two files differ, except for times."""
     ours = leaves(files.load(one, "file"))
     theirs = leaves(files.load(other, "file"))
     found = ours.keys() ^ theirs.keys()
@@ -119,7 +119,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def assert_equal_runs(folder: Path, expected: Path) -> None:
-    """The same files with the same content, the checkpoint's too, but for times and TensorBoard."""
+    """The same files with the same content, except for times and TensorBoard's."""
     assert rows_of(folder) == rows_of(expected)
     assert names_in(folder) == names_in(expected)
     for path in expected.glob("*.pt"):
@@ -172,7 +172,7 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
 
 
 @pytest.mark.parametrize("moment", [60, 63])
-def test_a_run_that_is_killed_while_it_writes_a_file_goes_on_by_the_same_command(
+def test_a_run_killed_while_writing_a_file_resumes_by_the_same_command(
     moment: int, script: str, whole: Path, tmp_path: Path
 ):
     ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(kill_at, moment))
@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_while_it_writes_a_file_goes_on_by_the_same_command
 
 
 @pytest.mark.parametrize("moment", [1, 7, 18, 22])
-def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(moment: int, tmp_path: Path):
+def test_a_run_killed_before_its_first_checkpoint_starts_over(moment: int, tmp_path: Path):
     for name, before in {"whole": checkpoint_often, "killed": partial(kill_at, moment)}.items():
         (tmp_path / name).mkdir()
         ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path / name, before=before)
@@ -198,7 +198,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(moment: in
     assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
-# What a run that goes on says, and writes
+# What a resumed run prints and writes
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -270,7 +270,7 @@ OTHERS = {
 }
 
 
-def test_other_settings_or_another_script_do_not_go_on_and_what_differs_is_named(tmp_path: Path):
+def test_other_settings_or_another_script_are_refused_and_the_difference_is_named(tmp_path: Path):
     folder = interrupt(SMALL[PLAIN], tmp_path)
     before = contents(folder)
     for more, sentence in OTHERS.items():
@@ -304,7 +304,7 @@ def test_more_steps_train_on_as_if_they_had_been_asked_for_at_first(tmp_path: Pa
     assert_equal_runs(tmp_path / "short" / "run", tmp_path / "long" / "run")
 
 
-def test_of_two_equal_commands_at_once_one_wins_and_the_other_says_so(tmp_path: Path):
+def test_of_two_equal_commands_at_once_one_trains_and_the_other_says_so(tmp_path: Path):
     flags = [*SMALL[PLAIN], "--run-dir", tmp_path / "run"]
     commands = []
     for place in (tmp_path / "one", tmp_path / "other"):
@@ -318,7 +318,7 @@ def test_of_two_equal_commands_at_once_one_wins_and_the_other_says_so(tmp_path: 
 
 
 def slow_steps() -> None:
-    """A run that is not over before the other one has begun."""
+    """So that a run is not over before the other one has begun."""
     add_step = run_folder.RunFolder.add_step
 
     def add_step_slowly(self: run_folder.RunFolder, *what: object) -> None:
@@ -356,7 +356,7 @@ def test_without_checkpoints_a_signal_still_ends_a_run_and_says_what_is_missing(
     assert points(tmp_path / "run", "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
-def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path: Path):
+def test_checkpoints_take_at_most_a_fiftieth_of_the_time(tmp_path: Path):
     ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=clock_of_steps)
     assert ended.returncode == 0
     # A step takes a second and a checkpoint two, so the second one must wait for 100 steps
@@ -367,7 +367,7 @@ def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path
 
 
 def clock_of_steps() -> None:
-    """Time goes by the steps, and stands still but for them and for checkpoints."""
+    """Time passes with steps and checkpoints alone."""
     clock = [0.0]
     time.time = lambda: clock[0]
     add_step = run_folder.RunFolder.add_step

@@ -1,4 +1,4 @@
-"""The scripts as commands: what a run writes and prints, and that its seed decides everything."""
+"""The scripts as commands: what a run writes and prints, and which settings apply."""
 
 import csv
 import functools
@@ -92,7 +92,7 @@ def test_a_run_started_anywhere_writes_its_folder_there_and_nothing_else(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
+def test_metrics_have_one_row_per_evaluation_and_unix_line_endings(
     script: str, runs: Callable
 ) -> None:
     text = (runs(script).run_dir / "metrics.csv").read_bytes()
@@ -103,14 +103,14 @@ def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_run_prints_its_settings_what_runs_where_and_a_line_an_evaluation(
+def test_a_run_prints_its_settings_where_it_runs_and_one_line_per_evaluation(
     script: str, runs: Callable
 ) -> None:
     run = runs(script)
     env_id = SPECS[script].env_id
     settings, where, *evaluations = run.stdout.splitlines()
     assert settings.startswith(f"settings of {env_id}: ")
-    assert "total_timesteps" not in settings  # the flag won over it
+    assert "total_timesteps" not in settings  # the flag replaced it
     layout = rf"{env_id} on (cpu|cuda), from the beginning: (.*)"
     assert re.fullmatch(layout, where)[2] == str(run.run_dir)
     assert len(evaluations) == 3
@@ -167,7 +167,7 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_best_model_is_of_the_evaluation_with_the_highest_metric(
+def test_the_best_model_is_from_the_evaluation_with_the_highest_metric(
     script: str, runs: Callable
 ) -> None:
     folder = runs(script).run_dir
@@ -207,7 +207,7 @@ def test_ties_go_to_the_higher_return_then_the_later_step_and_step_0_never_stays
         assert load(tmp_path / "run" / "model.pt")["global_step"] == step
 
 
-def test_no_model_and_no_checkpoint_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_model_and_no_checkpoint_are_written_on_request(tmp_path: Path) -> None:
     flags = f"{SPECS['ddpg_her'].flags} --no-save-model --no-save-checkpoint"
     watch("ddpg_her", flags, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -332,7 +332,7 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
     assert printed_numbers(result.stdout) == pytest.approx(played, abs=1e-3)
 
 
-def test_evaluating_with_a_film_says_where_it_lies(runs: Callable, tmp_path: Path) -> None:
+def test_evaluating_with_a_film_says_where_the_film_is(runs: Callable, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     shutil.copy(runs("ddpg_her").run_dir / "model.pt", path)
     flags = ["--evaluate", path, "--eval-episodes", 2, "--capture-video"]
@@ -342,7 +342,7 @@ def test_evaluating_with_a_film_says_where_it_lies(runs: Callable, tmp_path: Pat
     assert result.stdout.splitlines()[1] == f"film: {tmp_path / 'model.gif'}"
 
 
-# Environments and forms of other kinds
+# Films, and forms of multi-ReenGAGE
 
 
 def test_filming_writes_a_video_and_changes_nothing_else(tmp_path: Path) -> None:
@@ -374,11 +374,11 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(
         assert value.equal(agent.actor.state_dict()[key])
 
 
-# How a run ends that cannot go on
+# Runs that cannot continue
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_loss_that_is_nan_ends_the_run_with_the_step_and_keeps_what_was_saved(
+def test_a_nan_loss_ends_the_run_naming_the_step_and_keeps_what_was_saved(
     script: str, tmp_path: Path
 ) -> None:
     module = load_script(script)
@@ -402,7 +402,7 @@ def test_a_loss_that_is_nan_ends_the_run_with_the_step_and_keeps_what_was_saved(
     assert load(tmp_path / "run" / "model.pt")["global_step"] == rows[-1]["global_step"]
 
 
-def test_weights_that_are_not_finite_replace_no_model(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_never_replace_a_model(tmp_path: Path) -> None:
     folder = folder_at(tmp_path / "run")
     network = torch.nn.Linear(1, 1)
     folder.save_model((0.5,), actor=network)
@@ -489,7 +489,7 @@ def parse(module: ModuleType, *flags: str) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("module, env_id, steps, settings", PAPER)
-def test_an_environments_name_alone_brings_the_papers_settings(
+def test_an_environments_name_alone_selects_the_papers_settings(
     module: ModuleType, env_id: str, steps: int, settings: dict
 ) -> None:
     args = vars(parse(module, "--env-id", env_id))
@@ -553,7 +553,7 @@ def other_peoples_names() -> Iterator[None]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("env_id", OTHERS)
-def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_unknown(
+def test_settings_match_the_whole_name_and_unknown_environments_get_the_untuned_ones(
     script: str, env_id: str, other_peoples_names: None, capsys: pytest.CaptureFixture
 ) -> None:
     module = module_of(script)
@@ -565,7 +565,7 @@ def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_un
     assert capsys.readouterr().out.startswith(f"settings of {env_id}: ")
 
 
-def test_a_module_and_a_namespace_nest_no_folders(
+def test_a_module_and_a_namespace_do_not_nest_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -576,14 +576,14 @@ def test_a_module_and_a_namespace_nest_no_folders(
     assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
 
 
-def test_a_module_before_the_name_takes_no_setting_away() -> None:
+def test_a_module_prefix_leaves_the_settings_as_they_are() -> None:
     prefixed = vars(parse(ddpg_her, "--env-id", "gymnasium_robotics:FetchReach-v4"))
     plain = vars(parse(ddpg_her, "--env-id", "FetchReach-v4"))
     assert prefixed == plain | {"env_id": "gymnasium_robotics:FetchReach-v4"}
     assert plain["num_envs"] == 2
 
 
-def test_the_settings_that_apply_are_printed_and_those_a_flag_replaced_are_not(
+def test_the_settings_in_use_are_printed_without_those_a_flag_replaced(
     capsys: pytest.CaptureFixture,
 ) -> None:
     parse(ddpg_her_reengage, "--env-id", "ContinuousSeek5-v0", "--batch-size", "64")
@@ -593,7 +593,7 @@ def test_the_settings_that_apply_are_printed_and_those_a_flag_replaced_are_not(
     assert printed.rstrip().split(", ") == expected
 
 
-def test_help_shows_in_groups_what_the_environment_brings(capsys: pytest.CaptureFixture) -> None:
+def test_help_shows_the_environments_settings_in_groups(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         parse(ddpg_her_reengage, "--env-id", "HandReach-v3", "--help")
     assert end.value.code == 0

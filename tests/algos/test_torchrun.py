@@ -166,7 +166,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_a_run_of_which_one_rank_was_ended_goes_on_bit_for_bit_with_the_same_command(
+def test_a_run_that_lost_a_rank_resumes_bit_for_bit_by_the_same_command(
     name: str, whole: Path, tmp_path: Path
 ) -> None:
     rank, end, code = ENDINGS[name]
@@ -185,7 +185,7 @@ def test_a_run_of_which_one_rank_was_ended_goes_on_bit_for_bit_with_the_same_com
     assert names_in(folder) == kept  # one checkpoint for all ranks
 
 
-def test_a_checkpoint_has_what_each_rank_has_of_its_own(whole: Path) -> None:
+def test_a_checkpoint_holds_what_each_rank_has_of_its_own(whole: Path) -> None:
     """Equal streams would give equal episodes, and twice as many ranks no more data."""
     state = files.load(whole / "checkpoint.pt", "checkpoint")
     parts = [dict(rank["parts"]["<dict>"]) for rank in state["ranks"]["ranks"]]

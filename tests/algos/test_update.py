@@ -205,9 +205,7 @@ def test_with_alpha_0_two_updates_are_bit_for_bit_those_of_ddpg_her(flags: dict)
 
 @pytest.mark.parametrize("share_encoder", [True, False])
 @every_script
-def test_a_new_agents_targets_equal_its_networks_and_are_others(
-    script: ModuleType, share_encoder: bool
-):
+def test_a_new_agents_targets_are_copies_of_its_networks(script: ModuleType, share_encoder: bool):
     args = make_args(script)
     args.share_encoder = share_encoder  # read by one script alone
     agent = script.Agent(ENVS, args, CPU)
@@ -222,7 +220,7 @@ def test_a_new_agents_targets_equal_its_networks_and_are_others(
 
 
 @pytest.mark.parametrize("script", DDPG + REENGAGE + SAC)
-def test_networks_have_the_hidden_layers_and_the_first_weights_that_flags_ask_for(
+def test_networks_have_the_hidden_layers_and_initial_weights_that_flags_ask_for(
     script: ModuleType,
 ):
     args = make_args(script, hidden_dims=(30, 40), xavier_init=True)
