@@ -13,10 +13,10 @@ from problems import ACTION_DIM, BATCH, GOAL_DIM, N_MAX, OBS_DIM, random, seen_r
 from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
+Weights = list[Tensor]  # matrices and vectors in turn
 
-def slope_along(
-    function: Callable[[], Tensor], tensors: list[Tensor], direction: list[Tensor]
-) -> float:
+
+def slope_along(function: Callable, tensors: list[Tensor], direction: list[Tensor]) -> float:
     """Central difference of function() where the tensors that it reads move in a direction."""
     step = 1e-6
 
@@ -30,22 +30,24 @@ def slope_along(
     return (above - below) / (2 * step)
 
 
-def slopes(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slopes(function: Callable, x: Tensor) -> Tensor:
     """Central differences by each column of x, (n, dim): (n,) -> (n, dim).
 
     A function of other tensors too stays differentiable by them.
     """
     step = 1e-5
     columns = []
-    for shift in step * torch.eye(x.shape[1], dtype=x.dtype):
-        columns.append((function(x + shift) - function(x - shift)) / (2 * step))
+    for unit in torch.eye(x.shape[1]).to(x):
+        rise = function(x + step * unit) - function(x - step * unit)
+        columns.append(rise / (2 * step))
     return torch.stack(columns, dim=1)
 
 
-def forward(weights: list[Tensor], x: Tensor) -> Tensor:
-    """A multilayer perceptron of matrices and vectors in turn."""
+def forward(weights: Weights, x: Tensor) -> Tensor:
+    """A multilayer perceptron."""
     while len(weights) > 2:
-        x = (x @ weights[0].T + weights[1]).clamp(min=0)
+        x = x @ weights[0].T + weights[1]
+        x = x.clamp(min=0)
         weights = weights[2:]
     return x @ weights[0].T + weights[1]
 
@@ -70,10 +72,11 @@ class HandAdam:
         self.t += 1
         for i, grad in enumerate(gradient):
             self.first[i] = 0.9 * self.first[i] + 0.1 * grad
-            self.second[i] = 0.999 * self.second[i] + 0.001 * grad * grad
+            self.second[i] = 0.999 * self.second[i] + 0.001 * grad**2
             mean = self.first[i] / (1 - 0.9**self.t)
             square = self.second[i] / (1 - 0.999**self.t)
-            self.tensors[i].data -= self.learning_rate * mean / (square.sqrt() + 1e-8)
+            change = mean / (square.sqrt() + 1e-8)
+            self.tensors[i].data -= self.learning_rate * change
 
 
 class ByHand:
@@ -93,25 +96,35 @@ class ByHand:
         if getattr(args, "normalize", False):
             self.mean = seen_rows().mean(0)
             self.std = seen_rows().std(0, correction=0)
-        is_raw = getattr(args, "raw_goal_gradient", False)
-        self.unit = torch.ones(GOAL_DIM).double() if is_raw else self.std[OBS_DIM:]
+        self.unit = self.std[OBS_DIM:]
+        if getattr(args, "raw_goal_gradient", False):
+            self.unit = torch.ones(GOAL_DIM).double()
 
     def normalize(self, obs: Tensor, goal: Tensor) -> Tensor:
-        x = (torch.cat([obs, goal], 1) - self.mean) / self.std
-        return x.clamp(-5, 5) if getattr(self.args, "normalize", False) else x
+        x = torch.cat([obs, goal], 1)
+        if not getattr(self.args, "normalize", False):
+            return x
+        x = (x - self.mean) / self.std
+        return x.clamp(-5, 5)
 
-    def q(self, weights: list[Tensor], obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
-        return forward(weights, torch.cat([self.normalize(obs, goal), action], 1))[:, 0]
+    def q(self, weights: Weights, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
+        x = self.normalize(obs, goal)
+        q = forward(weights, torch.cat([x, action], 1))
+        return q[:, 0]
 
     def reward(self, batch: Any, goal: Tensor) -> Tensor:
         if self.dense:
-            return -(batch.next_achieved_goal - goal).square().sum(1).sqrt()
+            return -(batch.next_achieved_goal - goal).norm(dim=1)
         return batch.reward
 
     def mask(self, batch: Any) -> Tensor:  # (batch,)
         if self.dense:
             return torch.ones_like(batch.reward)
-        return (batch.reward == getattr(self.args, "c_low", -1)).double()
+        low = getattr(self.args, "c_low", -1)
+        return (batch.reward == low).double()
+
+    def discount(self, batch: Any) -> Tensor:  # (batch,)
+        return self.args.gamma * (1 - batch.terminated)
 
     def alpha(self, value_loss: Tensor, grad_loss: Tensor) -> float:
         if self.args.alpha != "auto":
@@ -119,7 +132,8 @@ class ByHand:
         losses = np.array([value_loss.item(), grad_loss.item()])
         weight = self.args.alpha_averaging
         self.mean_losses = (1 - weight) * self.mean_losses + weight * losses
-        return min(1.0, self.args.alpha_ratio * self.mean_losses[0] / self.mean_losses[1])
+        value, grad = self.mean_losses
+        return min(1.0, self.args.alpha_ratio * value / grad)
 
     def distance(self, error: Tensor) -> Tensor:
         """Between values and their targets."""
@@ -142,18 +156,20 @@ class ByHand:
             value_target: where it differs from the target whose gradient is matched.
         """
         targets = (value_target or target)(at)
-        value_loss = torch.stack([self.distance(q(at) - targets) for q in qs]).mean()
+        errors = torch.stack([q(at) - targets for q in qs])
+        value_loss = self.distance(errors).mean()
         curves |= {"losses/value": value_loss, "values/q": qs[0](at).mean()}
         curves["values/target"] = targets.mean()
         if not hasattr(self.args, "alpha"):
             return value_loss
         if self.args.alpha == 0:
-            curves |= {"gradient/alpha": torch.zeros(()), "gradient/ratio": torch.zeros(())}
+            curves["gradient/alpha"] = curves["gradient/ratio"] = torch.tensor(0.0)
             return value_loss
         target_grad = slopes(target, at)
         q_grads = [slopes(q, at) for q in qs]
         differences = torch.stack([q_grad - target_grad for q_grad in q_grads])
-        grad_loss = (mask[:, None] * self.unit * differences).square().mean()
+        scaled = mask[:, None] * self.unit * differences
+        grad_loss = scaled.square().mean()
         alpha = self.alpha(value_loss, grad_loss)
         loss = value_loss + alpha * grad_loss
         curves |= {"losses/gradient": grad_loss, "losses/critic": loss}
@@ -169,23 +185,29 @@ class ByHand:
         curves["gradient/rows"] = mask.mean()
         q_grad = q_grad[mask == 1]
         target_grad = target_grad[mask == 1]
-        q_norm, target_norm = q_grad.norm(dim=1), target_grad.norm(dim=1)
+        q_norm = q_grad.norm(dim=1)
+        target_norm = target_grad.norm(dim=1)
         curves |= {"gradient/norm": q_norm.mean(), "gradient/target_norm": target_norm.mean()}
         products = (q_norm * target_norm).clamp(min=1e-12)  # after a true end the target is flat
-        curves["gradient/cosine"] = ((q_grad * target_grad).sum(1) / products).mean()
+        cosines = (q_grad * target_grad).sum(1) / products
+        curves["gradient/cosine"] = cosines.mean()
 
     def step(self, adam: HandAdam, loss: Tensor) -> None:
         adam.step(torch.autograd.grad(loss, adam.tensors))
 
     def polyak(self) -> None:
+        tau = self.args.tau
         for target, online in zip(self.target, self.online(), strict=True):
-            target.data = (1 - self.args.tau) * target.data + self.args.tau * online.data
+            target.data = (1 - tau) * target.data + tau * online.data
 
     def online(self) -> list[Tensor]:
         return self.actor + self.critic
 
 
 class DdpgByHand(ByHand):
+    def act(self, weights: Weights, obs: Tensor, goal: Tensor) -> Tensor:
+        return forward(weights, self.normalize(obs, goal)).tanh()
+
     def critic_loss(self, batch: Any, curves: dict) -> Tensor:
         count = len(self.actor)
         target_actor, target_critic = self.target[:count], self.target[count:]
@@ -194,9 +216,9 @@ class DdpgByHand(ByHand):
             return self.q(self.critic, batch.obs, goal, batch.action)
 
         def target(goal: Tensor) -> Tensor:
-            action = forward(target_actor, self.normalize(batch.next_obs, goal)).tanh()
+            action = self.act(target_actor, batch.next_obs, goal)
             next_q = self.q(target_critic, batch.next_obs, goal, action)
-            target = self.reward(batch, goal) + self.args.gamma * (1 - batch.terminated) * next_q
+            target = self.reward(batch, goal) + self.discount(batch) * next_q
             if self.args.clip_target:
                 target = target.clamp(-1 / (1 - self.args.gamma), 0)
             return target.detach()
@@ -204,10 +226,12 @@ class DdpgByHand(ByHand):
         return self.loss([q], target, batch.goal, self.mask(batch), curves)
 
     def actor_loss(self, batch: Any, curves: dict) -> Tensor:
-        action = forward(self.actor, self.normalize(batch.obs, batch.goal)).tanh()
+        action = self.act(self.actor, batch.obs, batch.goal)
         q = self.q(self.critic, batch.obs, batch.goal, action)
-        curves["losses/actor"] = -q.mean() + self.args.action_l2 * action.square().mean()
-        curves["policy/saturated"] = (action.abs() > 0.99).double().mean()
+        penalty = self.args.action_l2 * action.square().mean()
+        curves["losses/actor"] = penalty - q.mean()
+        is_saturated = action.abs() > 0.99
+        curves["policy/saturated"] = is_saturated.double().mean()
         return curves["losses/actor"]
 
     def update(self, batch: Any) -> dict:
@@ -231,13 +255,14 @@ class SacByHand(ByHand):
         self.entropy_adam = HandAdam(self.log_c, args.learning_rate)
 
     def act(self, obs: Tensor, goal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = forward(self.actor, self.normalize(obs, goal)).chunk(2, dim=1)
+        outputs = forward(self.actor, self.normalize(obs, goal))
+        mean, log_std = outputs.chunk(2, dim=1)
         std = log_std.clamp(-20, 2).exp()
         action = (mean + std * noise).tanh()
         policy = TransformedDistribution(Normal(mean, std), TanhTransform())
         return action, policy.log_prob(action).sum(1)
 
-    def smaller(self, weights: list[Tensor], obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
+    def smaller(self, weights: Weights, obs: Tensor, goal: Tensor, action: Tensor) -> Tensor:
         half = len(weights) // 2
         one = self.q(weights[:half], obs, goal, action)
         other = self.q(weights[half:], obs, goal, action)
@@ -246,18 +271,20 @@ class SacByHand(ByHand):
     def critic_loss(self, batch: Any, curves: dict, noise: Tensor) -> Tensor:
         half = len(self.critic) // 2
 
-        def q_of(weights: list[Tensor]) -> Callable:
-            return lambda goal: self.q(weights, batch.obs, goal, batch.action)
+        def one_q(goal: Tensor) -> Tensor:
+            return self.q(self.critic[:half], batch.obs, goal, batch.action)
+
+        def other_q(goal: Tensor) -> Tensor:
+            return self.q(self.critic[half:], batch.obs, goal, batch.action)
 
         def target(goal: Tensor) -> Tensor:
             action, log_prob = self.act(batch.next_obs, goal, noise)
             next_value = self.smaller(self.target, batch.next_obs, goal, action)
             next_value = next_value - self.log_c[0].exp() * log_prob
-            discount = self.args.gamma * (1 - batch.terminated)
-            return (self.reward(batch, goal) + discount * next_value).detach()
+            target = self.reward(batch, goal) + self.discount(batch) * next_value
+            return target.detach()
 
-        qs = [q_of(self.critic[:half]), q_of(self.critic[half:])]
-        return self.loss(qs, target, batch.goal, self.mask(batch), curves)
+        return self.loss([one_q, other_q], target, batch.goal, self.mask(batch), curves)
 
     def update(self, batch: Any) -> dict:
         curves = {}
@@ -282,14 +309,17 @@ class SacByHand(ByHand):
 
 class DqnByHand(ByHand):
     def distance(self, error: Tensor) -> Tensor:
-        return torch.where(error.abs() < 1, 0.5 * error**2, error.abs() - 0.5)
+        size = error.abs()
+        return torch.where(size < 1, 0.5 * size**2, size - 0.5)
 
     def critic_loss(self, batch: Any, curves: dict) -> Tensor:
-        chosen = nn.functional.one_hot(batch.action[:, 0].long(), 4)
-        discount = self.args.gamma * (1 - batch.terminated)
+        action = batch.action[:, 0].long()
+        chosen = nn.functional.one_hot(action, 4)
+        discount = self.discount(batch)
 
         def q(goal: Tensor) -> Tensor:
-            return (chosen * forward(self.critic, self.normalize(batch.obs, goal))).sum(1)
+            qs = forward(self.critic, self.normalize(batch.obs, goal))
+            return (chosen * qs).sum(1)
 
         def hard_target(goal: Tensor) -> Tensor:
             next_q = forward(self.target, self.normalize(batch.next_obs, goal))
@@ -323,22 +353,24 @@ class MultiByHand(ByHand):
         """(present, ...) -> (batch, n_max, ...), 0 where no goal is."""
         row = batch.goals.row
         slot = torch.arange(len(row)) - torch.searchsorted(row, row)
-        padded = torch.zeros(BATCH, N_MAX, *values.shape[1:]).double()
+        padded = values.new_zeros(BATCH, N_MAX, *values.shape[1:])
         padded[row, slot] = values
         return padded
 
-    def embed(self, weights: list[Tensor], batch: Any, state: Tensor, gates: Tensor) -> Tensor:
+    def embed(self, weights: Weights, batch: Any, state: Tensor, gates: Tensor) -> Tensor:
         """Eq. (36)."""
         cells = self.pad(batch, batch.goals.cell)
         every_state = state[:, None].expand(-1, N_MAX, -1)
         items = forward(weights, torch.cat([cells, every_state], 2))
         return (gates[..., None] ** 2 * items).sum(1) / N_MAX
 
-    def policy(self, actor: list[Tensor], state: Tensor, z: Tensor) -> Tensor:
-        return forward(actor[-4:], torch.cat([z, state], 1)).tanh()
+    def policy(self, actor: Weights, state: Tensor, z: Tensor) -> Tensor:
+        x = torch.cat([z, state], 1)
+        return forward(actor[-4:], x).tanh()
 
-    def value(self, critic: list[Tensor], state: Tensor, z: Tensor, action: Tensor) -> Tensor:
-        return forward(critic[6:], torch.cat([z, state, action], 1))[:, 0]
+    def value(self, critic: Weights, state: Tensor, z: Tensor, action: Tensor) -> Tensor:
+        x = torch.cat([z, state, action], 1)
+        return forward(critic[6:], x)[:, 0]
 
     def critic_loss(self, batch: Any, curves: dict) -> Tensor:
         item_reward = self.pad(batch, batch.item_reward)
@@ -358,9 +390,10 @@ class MultiByHand(ByHand):
             action = self.policy(target_actor, batch.next_state, policy_z)
             next_q = self.value(target_critic, batch.next_state, z, action)
             reward = (gates**2 * item_reward).sum(1)  # Eq. (38)
-            return (reward + self.args.gamma * (1 - batch.terminated) * next_q).detach()
+            return (reward + self.discount(batch) * next_q).detach()
 
-        return self.loss([q], target, present, torch.ones(BATCH).double(), curves)
+        mask = torch.ones(BATCH).double()
+        return self.loss([q], target, present, mask, curves)
 
     def note_agreement(
         self, q_grad: Tensor, target_grad: Tensor, mask: Tensor, curves: dict
@@ -371,12 +404,14 @@ class MultiByHand(ByHand):
 
     def actor_loss(self, batch: Any, curves: dict) -> Tensor:
         present = self.pad(batch, batch.goals.gate)
-        z = self.embed(self.critic[:6], batch, batch.state, present).detach()
+        z = self.embed(self.critic[:6], batch, batch.state, present)
+        z = z.detach()
         policy_z = z
         if not self.args.share_encoder:
             policy_z = self.embed(self.actor[:6], batch, batch.state, present)
         action = self.policy(self.actor, batch.state, policy_z)
-        curves["losses/actor"] = -self.value(self.critic, batch.state, z, action).mean()
+        q = self.value(self.critic, batch.state, z, action)
+        curves["losses/actor"] = -q.mean()
         return curves["losses/actor"]
 
     def update(self, batch: Any) -> dict:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from algos import (
-    ddpg_her,
     ddpg_her_reengage,
     ddpg_multi_reengage,
     dqn_her_reengage_bitflip,
@@ -22,15 +21,14 @@ from envs import run
 
 torch.set_num_threads(1)
 
-LOSSES = {ddpg_her: 2, ddpg_her_reengage: 2, sac_her_reengage: 3, dqn_her_reengage_bitflip: 1}
+LOSSES = {ddpg_her_reengage: 2, sac_her_reengage: 3, dqn_her_reengage_bitflip: 1}
 LOSSES |= {ddpg_multi_reengage: 1}  # both in one graph
 
 
 def trained(script: ModuleType) -> tuple[dict[str, Tensor], list[int]]:
     """Targets and curves of three updates; the number of graphs after each of them."""
     torch.manual_seed(0)
-    flags = {} if script is ddpg_her else dict(alpha="auto", alpha_warmup=1)
-    args = make_args(script, **flags)
+    args = make_args(script, alpha="auto", alpha_warmup=1)
     agent = script.Agent(ENVS, args, CPU)
     graphs = []
     for seed in (1, 2, 3):  # goal sets of other sizes each time

@@ -1,5 +1,7 @@
 """Multi-ReenGAGE's goal sets: packed, encoded, drawn as pictures, stored."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -28,8 +30,13 @@ torch.set_num_threads(1)
 # Packed goals
 
 
+def random_slots(n: int, n_max: int) -> np.ndarray:  # (n, n_max, 3)
+    rng = np.random.default_rng(0)
+    return rng.integers(-9, 9, (n, n_max, 3)).astype(float)
+
+
 def test_absent_goals_leave_no_trace_whatever_their_coordinates():
-    slots = np.random.default_rng(0).integers(-9, 9, (20, N_MAX, 3)).astype(np.float32)
+    slots = random_slots(20, N_MAX)
     slots[..., 0] %= 2
     found = []
     for coordinates in (0, 123):
@@ -53,61 +60,72 @@ def test_the_padded_formulation_of_the_benchmark_has_the_same_losses():
 
 
 def test_encoding_in_pieces_equals_encoding_at_once():
-    encoder = GoalEncoder(mlp((2 + STATE_DIM, 8, 8, 3)), Args(n_max=3000)).double()
-    goal = np.random.default_rng(0).integers(-9, 9, (1, 3000, 3)).astype(float)
-    goal[..., 0] = 1
-    state = torch.randn(1, STATE_DIM).double()
+    net = mlp((2 + STATE_DIM, 8, 8, 3)).double()
+    slots = random_slots(1, 3000)
+    slots[..., 0] = 1
+    goals = pack(slots.reshape(1, -1), CPU)
     gates = torch.rand(3000).double()
-    goals = pack(goal.reshape(1, -1), CPU)._replace(gate=gates)
-    items = encoder.net(torch.cat([goals.cell, state.expand(3000, -1)], 1))
-    expected = (gates[:, None] ** 2 * items).sum(0, keepdim=True) / 3000
-    torch.testing.assert_close(encoder(state, goals), expected)
+    state = torch.randn(1, STATE_DIM).double()
+    inputs = torch.cat([goals.cell, state.expand(3000, -1)], 1)
+    expected = gates**2 @ net(inputs) / 3000
+    z = GoalEncoder(net, Args(n_max=3000))(state, goals._replace(gate=gates))
+    torch.testing.assert_close(z[0], expected)
 
 
 # The image encoder
 
 
-def picture_of(goal: np.ndarray, state: list[float]) -> Tensor:
-    """What the CNN sees of one goal set: (3, 168, 168)."""
+def picture_of(goal: np.ndarray, x: float = 0, y: float = 0, angle: float = 0) -> Tensor:
+    """What the CNN sees of a goal set and the car at a position: (3, 168, 168)."""
     encoder = CnnEncoder(2)
     encoder.net = nn.Identity()
     goals = pack(goal[None], CPU)
-    return encoder(torch.tensor([state]), goals)[0]
+    state = torch.tensor([[x, y, math.cos(angle), math.sin(angle), x, y]])
+    return encoder(state, goals)[0]
+
+
+def assert_block(channel: Tensor, x: int, y: int) -> None:
+    """The only thing in a channel is a block of 4 x 4 pixels, around the map's edges too."""
+    expected = torch.zeros(168, 168)
+    expected[:4, :4] = 1
+    assert torch.equal(channel, expected.roll((x, y), (0, 1)))
 
 
 def test_the_picture_has_a_block_for_each_present_goal_and_none_for_an_empty_slot():
     goal = np.zeros(12, np.float32)
     goal[:3] = [1, -10, 10]
-    image = picture_of(goal, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
-    assert image[0].sum() == 16 and image[0, 2:6, 162:166].all()  # cell (-10, 10), not cell (0, 0)
+    image = picture_of(goal)
+    assert_block(image[0], x=2, y=162)
     goal[3:6] = [1, 0, 0]
-    assert picture_of(goal, [0.0, 0.0, 1.0, 0.0, 0.0, 0.0])[0, 82:86, 82:86].all()
+    assert_block(picture_of(goal)[0] - image[0], x=82, y=82)
 
 
 def test_the_picture_shows_position_and_next_position_and_wraps_at_the_edges():
     goal = np.float32([1, 5, 5])
-    image = picture_of(goal, [0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
-    assert image[1].sum() == image[2].sum() == 16
-    assert image[1, 82:86, 82:86].all()  # the middle of the map
-    assert image[2, 82:86, 90:94].all()  # eight pixels on, in y
-    image = picture_of(goal, [10.4, 0.0, 1.0, 0.0, 10.0, 0.0])
-    assert image[1, [165, 166, 167, 0]][:, 82:86].all() and image[2, 5:9, 82:86].all()
+    image = picture_of(goal, angle=math.pi / 2)
+    assert_block(image[1], x=82, y=82)  # the middle of the map
+    assert_block(image[2], x=82, y=90)  # eight pixels on, in y
+    image = picture_of(goal, x=10.4)
+    assert_block(image[1], x=165, y=82)
+    assert_block(image[2], x=5, y=82)
 
 
 def test_the_cnns_gradients_by_the_gates_equal_finite_differences():
     torch.manual_seed(0)
     encoder = CnnEncoder(3).double()
-    goal = np.float64([1, -10, 10, 1, 0, 0, 1, 3, -4, 0, 0, 0])
-    goals = pack(goal[None], CPU)
+    slots = np.float64([[1, -10, 10], [1, 0, 0], [1, 3, -4], [0, 0, 0]])
+    goals = pack(slots.reshape(1, -1), CPU)
     state = torch.tensor([[1.2, -3.4, 0.6, 0.8, 1.0, -3.0]]).double()
 
     def value(gates: Tensor) -> Tensor:  # (1, 3) -> (1,)
-        return encoder(state, goals._replace(gate=gates[0])).square().sum(1)
+        z = encoder(state, goals._replace(gate=gates[0]))
+        return z.square().sum(1)
 
     gates = torch.ones(1, 3).double().requires_grad_()
     (ours,) = torch.autograd.grad(value(gates), gates)
+    expected = slopes(value, gates).detach()
     assert ours.abs().min() > 0
-    torch.testing.assert_close(ours, slopes(value, gates).detach(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=0)
 
 
 def test_a_step_of_the_image_encoder_does_not_depend_on_its_gradients_memory_layout():
@@ -133,7 +151,8 @@ def test_a_step_of_the_image_encoder_does_not_depend_on_its_gradients_memory_lay
 
 def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
     """A buffer filled by random play in DriveSeek as the script fills it."""
-    envs, rng = vector_of("DriveSeek30-v0", 1, seed=0), np.random.default_rng(0)
+    envs = vector_of("DriveSeek30-v0", 1, seed=0)
+    rng = np.random.default_rng(0)
     buffer = GoalSetReplayBuffer(envs, Args(buffer_size=capacity * 40), rng)
     obs = envs.reset()
     for _ in range(steps):
@@ -150,13 +169,15 @@ def play(steps: int, capacity: int) -> GoalSetReplayBuffer:
 @pytest.mark.parametrize("steps", [15, 40, 41, 130, 1000])
 def test_sampled_transitions_are_whole_with_their_own_goals_and_rewards(steps: int):
     batch = play(steps, capacity=4).sample(400, CPU)
-    angle = torch.atan2(batch.state[:, 3], batch.state[:, 2]) + 0.5 * batch.action[:, 0]
-    moved = batch.state[:, :2] + torch.stack([angle.cos(), angle.sin()], 1)
+    x, y, cos, sin = batch.state[:, :4].unbind(1)
+    angle = torch.atan2(sin, cos) + 0.5 * batch.action[:, 0]
+    moved = torch.stack([x + angle.cos(), y + angle.sin()], 1)
     moved = (moved + 10.5) % 21 - 10.5
     torch.testing.assert_close(batch.next_state[:, :2], moved, rtol=0, atol=1e-4)
-    reached = (batch.goals.cell == batch.next_state[batch.goals.row, -2:]).all(1).float()
-    torch.testing.assert_close(batch.item_reward, reached)
-    total = torch.zeros(400).index_add(0, batch.goals.row, batch.item_reward)
+    row = batch.goals.row
+    is_reached = batch.goals.cell == batch.next_state[row, -2:]
+    torch.testing.assert_close(batch.item_reward, is_reached.all(1).float())
+    total = torch.zeros(400).index_add(0, row, batch.item_reward)
     torch.testing.assert_close(batch.reward, total)
     assert not batch.terminated.any()
     assert steps < 100 or batch.reward.any()
@@ -166,10 +187,11 @@ def test_every_stored_step_is_drawn_even_of_the_unfinished_episode_but_no_overwr
     buffer = play(40 * 5 + 7, capacity=3)  # episodes 3 and 4 and seven steps of episode 5 are left
     length = buffer.data["length"]
     assert sorted(length) == [7, 40, 40]
-    drawn = {tuple(state) for state in buffer.sample(5000, CPU).state.numpy().tolist()}
+    drawn = {tuple(state) for state in buffer.sample(5000, CPU).state.tolist()}
     stored = set()
     for i in range(3):
-        stored |= {tuple(state) for state in buffer.data["state"][i, : length[i]].tolist()}
+        states = buffer.data["state"][i, : length[i]]
+        stored |= {tuple(state) for state in states.tolist()}
     assert drawn == stored
 
 
@@ -177,7 +199,8 @@ def test_every_stored_step_is_drawn_even_of_the_unfinished_episode_but_no_overwr
 def test_a_restored_buffer_continues_like_the_saved_one_without_its_unfinished_episode(
     steps: int,
 ):
-    saved, fresh = play(steps, capacity=4), play(0, capacity=4)
+    saved = play(steps, capacity=4)
+    fresh = play(0, capacity=4)
     fresh.load_state_dict(saved.state_dict())
     saved.data["length"][saved.current] = 0
     assert (fresh.current, fresh.stored) == (saved.current, saved.stored)
@@ -195,7 +218,8 @@ def test_a_restored_buffer_continues_like_the_saved_one_without_its_unfinished_e
 
 
 def test_a_checkpoint_is_as_large_as_what_is_stored_whatever_the_buffer_could_hold():
-    small, large = (len(file_of(play(130, capacity).state_dict())) for capacity in (5, 500))
+    states = play(130, capacity=5).state_dict(), play(130, capacity=500).state_dict()
+    small, large = (len(file_of(state)) for state in states)
     assert large == pytest.approx(small, rel=0.02)
 
 
