@@ -1,11 +1,6 @@
-"""What several test files share: the project's scripts as commands, and small environments.
-
-As a command, this file runs a script with Corridor and the environments of small_envs.py
-registered: python tests/conftest.py algos/x.py --flags.
-"""
+"""What several test files share: the project's scripts as commands, and small environments."""
 
 import os
-import runpy
 import subprocess
 import sys
 from functools import partial
@@ -14,15 +9,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import small_envs  # noqa: F401  (registers them)
 from numpy import ndarray
+from specs import MANY, SCRIPTS  # noqa: F401  (for other files' imports)
+
+from envs import VectorEnv, make, make_vector
+from envs.wrappers import KEYS, Obs, Step
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "algos")]  # where this file is run as a command
-import small_envs  # noqa: E402, F401  (registers them)
-from specs import MANY, SCRIPTS  # noqa: E402, F401  (for other files' imports)
-
-from envs import VectorEnv, make, make_vector  # noqa: E402
-from envs.wrappers import KEYS, Obs, Step  # noqa: E402
 
 
 class Corridor(gym.Env):
@@ -82,33 +76,12 @@ def vector_of(
     return make_vector(partial(make, env_id, **how), num_envs, seed, num_threads)
 
 
-def run_script(
-    script: str,
-    *flags: Any,
-    cwd: Path,
-    python_path: Path | None = None,
-    with_corridor: bool = False,
-) -> subprocess.CompletedProcess[str]:
-    """`python algos/<script>.py <flags>` in the folder `cwd`.
-
-    Args:
-        python_path: searched first for packages.
-        with_corridor: with Corridor-v0, CorridorDiscrete-v0 and small_envs.py registered.
-    """
-    command = [sys.executable]
-    if with_corridor:
-        command.append(__file__)
-    command.append(str(ROOT / "algos" / f"{script}.py"))
+def run_script(script: str, *flags: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`python algos/<script>.py <flags>` in the folder `cwd`."""
+    command = [sys.executable, str(ROOT / "algos" / f"{script}.py")]
     command += [str(flag) for flag in flags]
     environ = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     environ.pop("PYTHONPATH", None)  # the scripts must find `envs` by themselves
-    if python_path:
-        environ["PYTHONPATH"] = str(python_path)
     return subprocess.run(
         command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=900
     )
-
-
-if __name__ == "__main__":
-    sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")

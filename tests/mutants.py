@@ -112,70 +112,73 @@ LOOPS += noticed_by(
     (MULTI, "polyak(agent, args.tau)", "polyak(agent, 1.0)"),
 )
 
-# A gradient step
+# A gradient step: the losses, their order, and what they train
 UPDATES = noticed_by(
     "tests/algos/test_update.py",
-    (
-        REENGAGE,
-        "q = agent.critic(batch.obs, batch.goal,",
-        "q = agent.target_critic(batch.obs, batch.goal,",
-    ),
-    (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
-    (MULTI, "return -agent.critic(batch.state", "return -agent.target_critic(batch.state"),
+    (PLAIN, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
+    (PLAIN, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
     (PLAIN, "if not args.simultaneous_updates:", "if True:"),
     (PLAIN, "-q.mean() + args.action_l2 * action.square().mean()", "-q.mean()"),
-    (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
-    (SAC, "    descend(agent.entropy_optimizer, c_grad)", "    pass"),
-)
-
-# The losses, the normaliser and the weight of the gradient term
-LOSSES = noticed_by(
-    "tests/algos/test_losses.py",
-    (PLAIN, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (REENGAGE, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
-    (PLAIN, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
     (REENGAGE, "target_grad = target_grad + reward_grad", "target_grad = reward_grad"),
     (REENGAGE, "mask = torch.ones_like(mask)", "mask = mask.clone()"),
     (REENGAGE, "agent.normalizer.std[-goal.shape[1] :]", "agent.normalizer.std[: goal.shape[1]]"),
     (REENGAGE, "(q_grad - target_grad)", "(q_grad + target_grad)"),
     (REENGAGE, "loss = value_loss + alpha * grad_loss", "loss = value_loss + grad_loss"),
     (REENGAGE, "mse_loss(q, target.detach())", "mse_loss(q, target)"),
+    (
+        REENGAGE,
+        "q = agent.critic(batch.obs, batch.goal,",
+        "q = agent.target_critic(batch.obs, batch.goal,",
+    ),
 )
-LOSSES += noticed_by(
-    "tests/algos/test_sac_losses.py",
+UPDATES += noticed_by(
+    "tests/algos/test_update.py -k sac",
     (SAC, "next_value = next_q - c * log_prob", "next_value = next_q + c * log_prob"),
     (SAC, "return torch.minimum(*(", "return torch.maximum(*("),
-    (SAC, "log_std.to(obs).clamp(-20, 2)", "log_std.to(obs).clamp(-20, 20)"),
     (SAC, "2 * (math.log(2) - u - softplus(-2 * u))", "2 * (math.log(2) - softplus(-2 * u))"),
     (SAC, "loss = value_loss + alpha * grad_loss", "loss = value_loss + 2 * alpha * grad_loss"),
     (SAC, "args.gamma * (1 - batch.terminated) * next_value", "args.gamma * next_value"),
+    (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
+    (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
+    (SAC, "    descend(agent.entropy_optimizer, c_grad)", "    pass"),
 )
-LOSSES += noticed_by(
-    "tests/algos/test_dqn_losses.py",
+UPDATES += noticed_by(
+    "tests/algos/test_update.py -k dqn",
     (DQN, "((q / temperature).softmax(dim=1) * q)", "((q * temperature).softmax(dim=1) * q)"),
     (DQN, 'hard_target if args.soft_target == "gradient" else soft_target', "hard_target"),
     (DQN, "torch.autograd.grad(soft_target.sum()", "torch.autograd.grad(hard_target.sum()"),
     (DQN, "discount = args.gamma * (1 - batch.terminated)", "discount = args.gamma"),
     (DQN, "nn.functional.huber_loss(", "nn.functional.mse_loss("),
 )
-LOSSES += noticed_by(
-    "tests/algos/test_multi_losses.py",
+UPDATES += noticed_by(
+    "tests/algos/test_update.py -k multi",
+    (MULTI, "return -agent.critic(batch.state", "return -agent.target_critic(batch.state"),
     (MULTI, "target_grad = 2 * batch.item_reward", "target_grad = batch.item_reward"),
     (MULTI, "goals.gate.square()[:, None] * items", "goals.gate[:, None] * items"),
     (MULTI, "(len(q) * args.n_max)", "len(q)"),
     (MULTI, "index_add(0, goals.row, gated) /", "index_add(0, goals.row, gated) / 2 /"),
     (MULTI, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (MULTI, "policy_z = policy_z.detach()", "policy_z = policy_z.clone()"),
+)
+
+# SAC's policy, pictures of goal sets, the normaliser, and the weight of the gradient term
+PARTS = noticed_by(
+    "tests/algos/test_policies.py",
+    (SAC, "log_std.to(obs).clamp(-20, 2)", "log_std.to(obs).clamp(-20, 20)"),
+)
+PARTS += noticed_by(
+    "tests/algos/test_multi.py",
     (MULTI, "cell = (goals.row * 21 + x) * 21 + y", "cell = (goals.row * 21 + y) * 21 + x"),
     (MULTI, "self.max_steps, size=n)", "self.max_steps - 1, size=n)"),
 )
-LOSSES += noticed_by(
+PARTS += noticed_by(
     "tests/algos/test_normalizer.py",
     (PLAIN, "variance.clamp(min=1e-4)", "variance.clamp(min=1e-8)"),
     (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
     (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
 )
-LOSSES += noticed_by(
+PARTS += noticed_by(
     "tests/algos/test_auto_alpha.py",
     (REENGAGE, "is_warming_up = self.updates <= self.warmup", "is_warming_up = self.updates <= 0"),
     (REENGAGE, "lerp_(losses.float(), self.averaging)", "lerp_(losses.float(), 0.2)"),
@@ -234,7 +237,7 @@ FILES += noticed_by(
     ("envs/run/files.py", 'lineterminator="\\n"', 'lineterminator="\\r\\n"'),
 )
 FILES += noticed_by(
-    "tests/algos/test_resume.py -k 'not sac and not dqn and not multi and not ranks'",
+    "tests/algos/test_resume.py -k 'not sac and not dqn and not multi'",
     (FOLDER, 'torch.set_rng_state(state["torch_stream"])', "pass"),
     (FOLDER, "check_unchanged(self.args, saved, place, may_change)", "pass"),
     (FOLDER, "if self.last_step() < total:", "if True:"),
@@ -356,7 +359,7 @@ MANY_RUNS += noticed_by(
     (ON_DEVICE, "norm = math.inf", "norm = 2"),
 )
 
-MUTANTS = LOOPS + UPDATES + LOSSES + REPLAY + RANKS + FILES + ENVS + MANY_RUNS
+MUTANTS = LOOPS + UPDATES + PARTS + REPLAY + RANKS + FILES + ENVS + MANY_RUNS
 
 
 def verdict(mutant: Mutant) -> str:

@@ -1,4 +1,4 @@
-"""An environment that writes down what is done with it, and a script whose main is watched.
+"""An environment that records what is done with it, and a script whose main is observed.
 
 Registers Spy-v0 (actions are vectors), SpyDiscrete-v0 and SpySets-v0 (the goal is a set of goals).
 """
@@ -198,11 +198,11 @@ def weights(agent: Any, names: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def load_script(script: str) -> ModuleType:
-    """A script as a module of its own, so that its functions can be replaced."""
+    """A script as a fresh module, so that its functions can be replaced."""
     path = ROOT / "algos" / f"{script}.py"
     found = importlib.util.spec_from_file_location(f"watched.{script}", path)
     module = importlib.util.module_from_spec(found)
-    sys.modules[module.__name__] = module  # where a class finds the file that it is from
+    sys.modules[module.__name__] = module  # where a class looks its file up
     found.loader.exec_module(module)
     return module
 
@@ -219,7 +219,7 @@ def run_main(module: ModuleType, flags: str, run_dir: Path) -> None:
 
 
 def watch(script: str, flags: str, run_dir: Path) -> Watched:
-    """Runs a script's main in this process and writes down what it does."""
+    """Runs a script's main in this process and records what it does."""
     module = load_script(script)
     spec = SPECS[script]
     names = vars(module)
@@ -252,7 +252,7 @@ def watch(script: str, flags: str, run_dir: Path) -> Watched:
 
 
 def listen(notes: Watched, agent: Any, name: str) -> None:
-    """Writes down each call of a network's `act`."""
+    """Records each call of a network's `act`."""
     network = getattr(agent, name)
     act = network.act
     seen = []
@@ -279,7 +279,7 @@ def listen(notes: Watched, agent: Any, name: str) -> None:
 
 @contextmanager
 def as_a_process_of_its_own(command: list[str]) -> Iterator[None]:
-    """Puts back what a script sets for its whole process."""
+    """Restores what a script sets for its whole process."""
     argv, sys.argv = sys.argv, command
     threads = torch.get_num_threads()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

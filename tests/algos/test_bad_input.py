@@ -1,4 +1,4 @@
-"""Bad input ends with one true sentence and exit code 2, before anything is written."""
+"""Bad input ends with one clear sentence and exit code 2, before anything is written."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ BEGIN = RunFolder.begin  # `refuse` replaces it
 
 
 class Refusal(NamedTuple):
-    """How a command ended that was refused."""
+    """How a refused command ended."""
 
     code: object
     sentence: str
@@ -91,7 +91,7 @@ def assert_refused(refusal: Refusal, message: str, is_by_tyro: bool = False) -> 
     assert refusal.code == 2
     assert message in " ".join(refusal.sentence.replace("│", " ").split())
     assert "Traceback" not in refusal.sentence
-    if not is_by_tyro:  # it draws a box around what it has to say
+    if not is_by_tyro:  # it draws a box around what it says
         assert len(refusal.sentence.splitlines()) == 1
     assert refusal.written == set()
     assert "global_step" not in refusal.stdout  # no evaluation had begun
@@ -99,59 +99,38 @@ def assert_refused(refusal: Refusal, message: str, is_by_tyro: bool = False) -> 
 
 NUMBERS = [  # script, flags, what the sentence must say
     (PLAIN, "--learning-rate inf", "--learning-rate inf is out of range: 1e-12 to 1e+09."),
-    (DQN, "--learning-rate nan", "--learning-rate nan is out of range"),
     (REENGAGE, "--alpha=-0.1", "--alpha -0.1 is out of range"),
-    (REENGAGE, "--alpha auto --alpha-ratio 0", "--alpha-ratio 0.0 is out of range"),
-    (SAC, "--c-low inf", "--c-low inf is out of range"),
     (DQN, "--temperature 1e-300", "--temperature 1e-300 is too small: 0 is the plain max."),
     (DQN, "--epsilon 1.1", "--epsilon 1.1 is out of range: 0 to 1."),
-    (PLAIN, "--gamma 1", "--gamma 1.0 is out of range"),
-    (PLAIN, "--tau 0", "--tau 0.0 is out of range"),
     (PLAIN, "--buffer-size 900000000000", "GiB of memory: "),
-    (SAC, "--buffer-size 100000000000", " would fit."),
-    (DQN, "--buffer-size 100000000000", " would fit."),
     (MULTI, "--buffer-size 100000000000", " would fit."),
     (PLAIN, "--buffer-size 9", "--buffer-size 9 cannot hold an episode of each environment: 10"),
     (REENGAGE, "--num-envs 4 --buffer-size 39", "an episode of each environment: 40 steps."),
     (MULTI, "--buffer-size 9", "--buffer-size 9 cannot hold two episodes"),
-    (SAC, "--batch-size 0", "--batch-size 0 is out of range"),
     (SAC, "--hidden-dims 16 100000", "--hidden-dims 100000 is out of range"),
     (PLAIN, f"--hidden-dims {' 8' * 33}", "--hidden-dims takes 1 to 32 numbers."),
-    (MULTI, "--hidden-dim 0", "--hidden-dim 0 is out of range"),
     (MULTI, "--env-id DriveSeek20-v0 --n-max 5", "--n-max 5 is too small: up to 20 goals."),
-    (SAC, "--her-k 0", "--her-k 0 is out of range"),
     (PLAIN, "--seed=-1", "--seed -1 is out of range: 0 to 2.14748e+09."),
-    (PLAIN, "--max-episode-steps=-1", "--max-episode-steps -1 is out of range"),
 ]
 ENVIRONMENTS = [
     (REENGAGE, "--env-id Nowhere-v0", "No environment 'Nowhere-v0'"),
-    (PLAIN, "--env-id ''", "No environment"),
-    (PLAIN, "--env-id math:Nowhere-v0", "No environment 'math:Nowhere-v0'"),
     (
         PLAIN,
         """--env-id ContinuousSeek-v0 --env-kwargs '{"d": 10000000}'""",
         "observes 30000000 numbers: at most 100000.",
     ),
-    (PLAIN, "--env-id Pendulum-v1", "Pendulum-v1 is not a goal environment"),
     (REENGAGE, "--env-id CorridorDiscrete-v0", "has a Discrete action space, not a Box."),
-    (SAC, "--env-id BitFlip20-v0", "has a Discrete action space, not a Box."),
     (MULTI, "--env-id BitFlip20-v0", "has a Discrete action space, not a Box."),
     (DQN, "--env-id ContinuousSeek5-v0", "has a Box action space, not a Discrete."),
     (SAC, "--env-id DriveSeek-v0", "sets of goals are for ddpg_multi_reengage.py"),
-    (PLAIN, "--env-id NoisySeek-v0", "sets of goals are for ddpg_multi_reengage.py"),
     (MULTI, "--env-id Walk-v0", "it lacks compute_item_rewards"),
     (MULTI, "--env-id NoisySeek-v0 --encoder cnn", "NoisySeek-v0 needs --encoder deepsets."),
     (PLAIN, "--env-id Endless-v0", "Endless-v0 has no registered time limit: --max-episode-steps"),
-    (PLAIN, "--env-id NoGoals-v0", "NoGoals-v0 is not a goal environment"),
-    (PLAIN, "--env-id NeedsInfo-v0", "needs a step's info"),
     (REENGAGE, "--env-id KeylessDense-v0 --alpha 1", "no compute_reward_gradient"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is not a JSON object"),
-    (PLAIN, "--env-id Walk-v0 --env-kwargs [1]", "--env-kwargs [1] is not a JSON object"),
     (PLAIN, f"--env-id Walk-v0 --env-kwargs {'[' * 10**5}", "is not a JSON object"),
     (PLAIN, """--env-kwargs '{"render_mode": "human"}'""", "cannot set render_mode: use --capture"),
-    (PLAIN, """--env-kwargs '{"max_episode_steps": 3}'""", "cannot set max_episode_steps: use"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
-    (PLAIN, """--env-id Walk-v0 --env-kwargs '{"size": -1}'""", "a size of -1 makes no sense"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
 ]
 COMBINATIONS = [
@@ -161,16 +140,12 @@ COMBINATIONS = [
     (MULTI, "--learning-starts 10 --total-timesteps 9", "is above --total-timesteps 9."),
     (PLAIN, "--train-frequency 7000 --num-envs 2", "7000 steps of each of 2 environments is above"),
     (PLAIN, "--env-id ContinuousSeek5Dense-v0 --clip-target", "give --no-clip-target."),
-    (REENGAGE, "--env-id ZeroOne-v0 --clip-target", "give --no-clip-target."),
     (REENGAGE, "--raw-goal-gradient", "--raw-goal-gradient has no meaning without --normalize."),
     (DQN, "--soft-target both-stochastic --temperature 0", "--temperature"),
     (PLAIN, "--render human", "--render shows a saved model: give --evaluate too."),
     (REENGAGE, "--track", "wandb"),
     (PLAIN, "--run-dir things", "things exists and is not a run's folder: give another --run-dir."),
-    (PLAIN, "--run-dir junk.pt", "junk.pt exists and is not a run's folder"),
     (PLAIN, "--resume nowhere", "nowhere is not a run's folder: it has no args.json."),
-    (PLAIN, "--resume things", "things is not a run's folder: it has no args.json."),
-    (PLAIN, "--resume junk.pt", "junk.pt is not a run's folder: it has no args.json."),
     (PLAIN, "--resume run --evaluate good.pt", "--resume trains and --evaluate plays"),
     (SAC, "--resume run", "The run in run is of ddpg_her.py, not of sac_her_reengage.py."),
     (PLAIN, "--resume run --batch-size 8", "--batch-size 8 does not go with run, where it is 16."),
@@ -183,7 +158,6 @@ MODELS = [
     (PLAIN, "--evaluate things", "things is not a model: its name does not end in .pt."),
     (PLAIN, "--evaluate folder.pt", "folder.pt is not a model, or it is damaged"),
     (PLAIN, "--evaluate junk.pt", "junk.pt is not a model, or it is damaged (BadZipFile)."),
-    (PLAIN, "--evaluate cut.pt", "cut.pt is not a model, or it is damaged (BadZipFile)."),
     (PLAIN, "--evaluate flipped.pt", "flipped.pt is not a model, or it is damaged (ValueError)."),
     (PLAIN, "--evaluate payload.pt", "payload.pt is not a model, or it is damaged"),
     (PLAIN, "--evaluate list.pt", "list.pt is not a model, or it is damaged"),
@@ -195,29 +169,18 @@ MODELS = [
         "--evaluate good.pt --hidden-dims 8",
         "does not go with good.pt, where it is (16, 16).",
     ),
-    (PLAIN, "--evaluate good.pt --no-normalize", "--normalize False does not go with good.pt"),
     (PLAIN, "--evaluate good.pt --run-dir x", "--run-dir 'x' does not go with good.pt"),
-    (PLAIN, "--evaluate good.pt --eval-episodes=-1", "--eval-episodes -1 is out of range"),
     (PLAIN, "--evaluate good.pt --render human", "There is no display"),
     (PLAIN, "--evaluate good.pt --env-kwargs '{\"x\": 1}'", "ContinuousSeek2-v0 cannot be made"),
     (PLAIN, "--evaluate filmed.pt --capture-video", "filmed.gif"),
 ]
 BY_TYRO = [
     (PLAIN, "--alhpa 1", "--alhpa"),
-    (PLAIN, "--her-strategy nearest", "--her-strategy"),
-    (MULTI, "--encoder rnn", "--encoder"),
     (DQN, "--soft-target neither", "--soft-target"),
-    (PLAIN, "--render robot", "--render"),
-    (PLAIN, "--matmul-precision low", "--matmul-precision"),
-    (PLAIN, "--seed 1.5", "--seed"),
     (PLAIN, "--seed one", "--seed"),
-    (PLAIN, "--hidden-dims", "--hidden-dims"),
     (PLAIN, "--env-id", "--env-id"),
-    (PLAIN, "--resume", "--resume"),
-    (PLAIN, "--evaluate", "--evaluate"),
     (REENGAGE, "--alpha large", "--alpha"),
     (PLAIN, "--alpha 1", "--alpha"),
-    (MULTI, "--num-envs 2", "--num-envs"),
     (PLAIN, "surplus", "surplus"),
 ]
 
@@ -244,7 +207,6 @@ def with_files(trained: Callable[[str], Path], tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     (tmp_path / "things" / "notes.txt").write_text("of somebody")
     (tmp_path / "junk.pt").write_text("junk")
-    (tmp_path / "cut.pt").write_bytes(content[: len(content) // 2])
     (tmp_path / "flipped.pt").write_bytes(flipped)
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"script": PLAIN, "settings": Payload()}, tmp_path / "payload.pt")
@@ -252,21 +214,21 @@ def with_files(trained: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("script, flags, message", NUMBERS + ENVIRONMENTS)
-def test_numbers_and_environments_that_cannot_be_are_refused(
+def test_impossible_numbers_and_environments_are_refused(
     script: str, flags: str, message: str, refuse: Callable
 ):
     assert_refused(refuse(script, flags), message)
 
 
 @pytest.mark.parametrize("script, flags, message", COMBINATIONS + MODELS)
-def test_combinations_and_files_that_cannot_be_are_refused(
+def test_impossible_combinations_and_files_are_refused(
     script: str, flags: str, message: str, refuse: Callable, with_files: Path
 ):
     assert_refused(refuse(script, flags), message)
 
 
 @pytest.mark.parametrize("script, flags, message", BY_TYRO)
-def test_words_that_are_no_flags_and_values_of_another_type_are_refused(
+def test_unknown_flags_and_values_of_the_wrong_type_are_refused(
     script: str, flags: str, message: str, refuse: Callable
 ):
     assert_refused(refuse(script, flags), message, is_by_tyro=True)
@@ -294,39 +256,29 @@ def test_the_defaults_and_all_settings_of_environments_are_in_range(script: str)
         check_ranges(dataclasses.replace(module.Args(), **settings))
 
 
-@pytest.mark.parametrize("script", [PLAIN, MULTI])
-def test_zeros_that_make_sense_are_accepted(script: str):
-    cls = module_of(script).Args
-    for name in ("seed", "gamma", "learning_starts", "exploration_noise", "env_threads"):
-        check_ranges(dataclasses.replace(cls(), **{name: 0}))
-
-
 # Files that were changed
 
 
-def set_in(*keys: str, to: object) -> Callable[[dict], None]:
-    """A change of what stands at content[key][key]..."""
+NOTHING = object()
+
+
+def set_in(*keys: str, to: object = NOTHING) -> Callable[[dict], None]:
+    """A change that sets content[key][key]..., or deletes it if there is no `to`."""
 
     def change(content: dict) -> None:
         for key in keys[:-1]:
             content = content[key]
-        content[keys[-1]] = to
-
-    return change
-
-
-def drop(*keys: str) -> Callable[[dict], None]:
-    def change(content: dict) -> None:
-        for key in keys[:-1]:
-            content = content[key]
-        del content[keys[-1]]
+        if to is NOTHING:
+            del content[keys[-1]]
+        else:
+            content[keys[-1]] = to
 
     return change
 
 
 WEIGHT = "net.0.weight"
 CHANGED = {
-    "no settings": (drop("settings"), "is not a model, such as model.pt"),
+    "no settings": (set_in("settings"), "is not a model, such as model.pt"),
     "an unknown setting": (
         set_in("settings", "beta", to=1),
         "was saved with --beta, which ddpg_her.py lacks.",
@@ -340,7 +292,7 @@ CHANGED = {
         "does not fit the networks it describes.",
     ),
     "a number out of range": (set_in("settings", "gamma", to=2.0), "--gamma 2.0 is out of range"),
-    "no actor": (drop("actor"), "does not fit the networks it describes."),
+    "no actor": (set_in("actor"), "does not fit the networks it describes."),
     "a tensor of another shape": (
         set_in("actor", WEIGHT, to=torch.zeros(16, 7)),
         "does not fit the networks it describes.",
@@ -368,7 +320,7 @@ ARGUMENTS = {
         set_in("versions", "script", to=SAC),
         "is of sac_her_reengage.py, not of ddpg_her.py.",
     ),
-    "without versions": (drop("versions"), "args.json is damaged."),
+    "without versions": (set_in("versions"), "args.json is damaged."),
     "an unknown key": (set_in("beta", to=1.0), "was saved with --beta, which ddpg_her.py lacks."),
     "a number out of range": (set_in("tau", to=2.0), "args.json: --tau 2.0 is out of range"),
     "nan": (set_in("tau", to=math.nan), "args.json: --tau nan is out of range"),
@@ -408,7 +360,7 @@ def test_a_damaged_checkpoint_is_not_resumed(
     assert_refused(refuse(PLAIN, "--resume run --total-timesteps 60"), message)
 
 
-def test_a_script_of_one_process_is_refused_under_torchrun(
+def test_a_single_process_script_is_refused_under_torchrun(
     refuse: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
@@ -428,11 +380,11 @@ def test_a_model_that_imports_a_package_plays_when_the_command_names_it(
     assert ended.stdout.startswith("episodes 4  success_rate")
 
 
-# Surroundings
+# Signals, streams, folders, disks
 
 
 def set_ranks() -> None:
-    """What another program may set, and means nothing outside of torchrun."""
+    """Variables of other programs, which mean nothing outside torchrun."""
     os.environ.update({"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "3"})
 
 
@@ -460,14 +412,14 @@ def interrupt() -> None:
     flags.check_ranges = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_an_interrupt_before_a_run_ends_it_without_a_word(tmp_path: Path):
+def test_an_interrupt_before_a_run_ends_it_silently(tmp_path: Path):
     ended = forked.run(PLAIN, *forked.SMALL[PLAIN], cwd=tmp_path, before=interrupt)
     assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
     assert not (tmp_path / "run").exists()
 
 
 def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A real command, for what is settled before Python can be told anything."""
+    """A real command, for what is decided before a test could change anything."""
     environ = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     path = str(ROOT / "algos" / f"{PLAIN}.py")
     return subprocess.run(
@@ -475,14 +427,14 @@ def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedPro
     )
 
 
-def test_a_wrong_graphics_backend_is_said_in_one_sentence(tmp_path: Path):
+def test_an_unknown_graphics_backend_is_reported_in_one_sentence(tmp_path: Path):
     ended = command("--env-id", "HandReach-v3", cwd=tmp_path, MUJOCO_GL="nonsense")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "MUJOCO_GL is 'nonsense'" in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_another_alphabet_and_a_backend_that_is_not_needed_do_no_harm(tmp_path: Path):
+def test_a_folder_name_in_another_alphabet_and_an_unused_backend_do_no_harm(tmp_path: Path):
     flags = [*forked.SMALL[PLAIN], "--run-dir", "lauf-\u00e4\u4e2d"]
     ended = command(*flags, cwd=tmp_path, LC_ALL="C", MUJOCO_GL="nonsense")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -501,34 +453,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_film_in_a_folder_that_may_not_be_written_is_refused(
-    small_disk: Path, trained: Callable[[str], Path], tmp_path: Path
+def test_a_full_disk_ends_a_run_with_one_sentence_and_it_resumes_once_there_is_room(
+    small_disk: Path, tmp_path: Path
 ):
-    shutil.copy(trained(PLAIN) / "model.pt", small_disk)
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    flags = ["--evaluate", small_disk / "model.pt", "--capture-video"]
-    ended = forked.run(PLAIN, *flags, cwd=tmp_path)
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert ended.stderr.endswith("Read-only file system.\n")
-
-
-@pytest.mark.parametrize("extra", ["", "--capture-video"])
-def test_a_full_disk_ends_a_run_in_one_sentence_and_it_goes_on_when_there_is_room(
-    extra: str, small_disk: Path, tmp_path: Path
-):
-    flags = [*forked.SMALL[PLAIN], "--run-dir", small_disk / "run", *extra.split()]
+    folder = small_disk / "run"
     (small_disk / "ballast").write_bytes(bytes(190_000))
+    flags = [*forked.SMALL[PLAIN], "--run-dir", folder]
     ended = forked.run(PLAIN, *flags, cwd=tmp_path)
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1)
-    assert ended.stderr.startswith(f"Cannot write to {small_disk / 'run'} at step ")
+    assert ended.stderr.startswith(f"Cannot write to {folder} at step ")
     assert "No space left on device" in ended.stderr
-    assert not list((small_disk / "run").glob(".unfinished*"))
+    assert not list(folder.glob(".unfinished*"))
     (small_disk / "ballast").unlink()
-    has_checkpoint = (small_disk / "run" / "checkpoint.pt").exists()
-    if has_checkpoint:
-        ended = forked.run(PLAIN, "--resume", small_disk / "run", cwd=tmp_path)
-        assert (ended.returncode, ended.stderr) == (0, "")
-    assert has_checkpoint or extra
+    ended = forked.run(PLAIN, "--resume", folder, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def refuse_tracking() -> None:
@@ -539,7 +477,7 @@ def refuse_tracking() -> None:
     sys.modules["wandb"] = wandb
 
 
-def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path: Path):
+def test_tracking_that_does_not_work_is_reported_before_anything_is_written(tmp_path: Path):
     flags = [*forked.SMALL[PLAIN], "--track"]
     ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=refuse_tracking)
     sentence = "--track does not work here: KeyError: 'api_key'\n"
@@ -547,7 +485,7 @@ def test_tracking_that_does_not_work_is_said_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_too_small_is_one_sentence(capsys: pytest.CaptureFixture):
+def test_running_out_of_gpu_memory_is_one_sentence(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as ended, one_sentence():
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 8 GiB")
     assert ended.value.code == 2

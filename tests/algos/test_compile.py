@@ -4,57 +4,36 @@ A graph takes PyTorch some seconds, and each loss is one.
 """
 
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
-from gymnasium.spaces import Discrete
-from numerics import CPU
+from problems import CPU, ENVS, in_float32, make_args, make_batch, run_update
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from algos import ddpg_her, ddpg_her_reengage, dqn_her_reengage_bitflip, sac_her_reengage
+from algos import (
+    ddpg_her_reengage,
+    ddpg_multi_reengage,
+    dqn_her_reengage_bitflip,
+    sac_her_reengage,
+)
 from envs import run
 
 torch.set_num_threads(1)
 
-OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 32
-LOSSES = {ddpg_her: 2, ddpg_her_reengage: 2, sac_her_reengage: 3, dqn_her_reengage_bitflip: 1}
-
-
-def make_agent(script: ModuleType) -> tuple[Any, Any]:
-    torch.manual_seed(0)
-    args = script.Args(hidden_dims=(8, 8))
-    if script is not ddpg_her:
-        args.alpha = "auto"
-        args.alpha_warmup = 1  # the second update has a gradient term
-        args.c_low = -1.0
-    dims = dict(obs_dim=OBS_DIM, goal_dim=GOAL_DIM, action_dim=ACTION_DIM, action_space=Discrete(4))
-    return script.Agent(type("Envs", (), dims), args, CPU), args
-
-
-def make_batch(script: ModuleType) -> Any:
-    action = torch.rand(BATCH, ACTION_DIM)
-    if script is dqn_her_reengage_bitflip:
-        action = torch.randint(4, (BATCH, 1)).float()
-    return script.Batch(
-        obs=torch.randn(BATCH, OBS_DIM),
-        goal=torch.randn(BATCH, GOAL_DIM),
-        action=action,
-        reward=-(torch.rand(BATCH) < 0.6).float(),
-        next_obs=torch.randn(BATCH, OBS_DIM),
-        next_achieved_goal=torch.randn(BATCH, GOAL_DIM),
-        terminated=(torch.rand(BATCH) < 0.2).float(),
-    )
+LOSSES = {ddpg_her_reengage: 2, sac_her_reengage: 3, dqn_her_reengage_bitflip: 1}
+LOSSES |= {ddpg_multi_reengage: 1}  # both in one graph
 
 
 def trained(script: ModuleType) -> tuple[dict[str, Tensor], list[int]]:
-    """Parameters and curves of three updates; the number of graphs after each of them."""
-    agent, args = make_agent(script)
-    more = () if script in (ddpg_her, dqn_her_reengage_bitflip) else (None,)
+    """Targets and curves of three updates; the number of graphs after each of them."""
+    torch.manual_seed(0)
+    args = make_args(script, alpha="auto", alpha_warmup=1)
+    agent = script.Agent(ENVS, args, CPU)
     graphs = []
-    for _ in range(3):
-        curves = script.update(agent, make_batch(script), args, *more)
+    for seed in (1, 2, 3):  # goal sets of other sizes each time
+        batch = in_float32(make_batch(script, seed))
+        curves = run_update(script, agent, batch, args)
         script.polyak(agent, args.tau)
         graphs.append(counters["stats"]["unique_graphs"])
     state = {f"target {i}": param for i, param in enumerate(agent.target_params)}
@@ -68,7 +47,8 @@ def test_compiled_updates_are_the_same_to_rounding_and_each_loss_is_compiled_onc
     expected, _ = trained(script)
     torch._dynamo.reset()
     counters.clear()
-    monkeypatch.setattr(script, "gradient", run.compiled(script.gradient))
+    name = "gradients" if script is ddpg_multi_reengage else "gradient"
+    monkeypatch.setattr(script, name, run.compiled(getattr(script, name)))
     found, graphs = trained(script)
     assert capsys.readouterr().out == ""  # it went on compiled
     assert graphs == [LOSSES[script]] * 3
@@ -77,7 +57,7 @@ def test_compiled_updates_are_the_same_to_rounding_and_each_loss_is_compiled_onc
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_what_cannot_be_compiled_whole_runs_as_it_is_and_says_so_once(
+def test_what_does_not_compile_as_a_whole_runs_uncompiled_and_says_so_once(
     capsys: pytest.CaptureFixture,
 ):
     def doubled(x: Tensor) -> Tensor:

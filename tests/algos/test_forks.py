@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, vector_of
-from numerics import CPU
+from problems import CPU
 from test_resume import assert_equal_runs, checkpoint_often, kill_at, points, rows_of
 
 from algos.ddpg_her import Args
@@ -98,7 +98,7 @@ FLAGS += ["--activation", "elu", "--policy-delay", 3]
 
 
 def make_fork(folder: Path, changes: dict[str, str]) -> Path:
-    """A copy of the script in `folder` with other texts in it."""
+    """A copy of the script in `folder` with the changes."""
     text = ORIGINAL.read_text()
     for old, new in changes.items():
         assert text.count(old) == 1, old

@@ -131,13 +131,6 @@ def test_graphs_of_many_runs_give_the_numbers_of_the_work_itself(
     torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=1e-6)
 
 
-def test_the_parameters_of_every_run_begin_at_a_multiple_of_128_bytes():
-    streams = many.Streams([1, 2, 3], torch.device("cpu"))
-    network = many.Mlps((15, 256, 256, 5), None, streams)
-    assert network.params[1].numel() % 32 == 0 and 0 < network.sizes[-1] < 32
-    assert [len(layer) for layer in network.layers()] == [2, 2, 2]
-
-
 def test_work_is_done_twice_then_captured_and_every_call_replays_from_then_on(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -2,9 +2,8 @@
 
 import functools
 import runpy
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
@@ -216,46 +214,18 @@ def test_compiled_gradients_are_the_same_to_rounding_whole_and_compiled_once(
     assert torch.equal(params[1], params[2])
 
 
-class Products(TorchDispatchMode):
-    """The dtypes of what is multiplied as matrices."""
-
-    def __init__(self):
-        super().__init__()
-        self.dtypes: set[torch.dtype] = set()
-
-    def __torch_dispatch__(
-        self, operation: Callable, types: Any, args: tuple, kwargs: dict | None = None
-    ) -> Any:
-        if operation in (torch.ops.aten.bmm.default, torch.ops.aten.baddbmm.default):
-            self.dtypes |= {arg.dtype for arg in args}
-        return operation(*args, **kwargs or {})
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_medium_precision_multiplies_in_bfloat16_and_keeps_gradients_near_those_of_float32(
-    case: str,
-) -> None:
+def test_medium_precision_rounds_and_keeps_gradients_near_those_of_float32(case: str) -> None:
     gradients = {}
-    for precision, dtype in (("highest", torch.float32), ("medium", torch.bfloat16)):
+    for precision in ("highest", "medium"):
         problem = Problem(Args(**SMALL | CASES[case], matmul_precision=precision))
-        with Products() as products:
-            curves = Group.learn(problem.group())
-        assert products.dtypes == {dtype}
+        curves = Group.learn(problem.group())
         assert {values.dtype for values in curves.values()} == {torch.float32}
         optimizers = problem.agents.actor_optimizer, problem.agents.critic_optimizer
         gradients[precision] = torch.cat([each.gradient for each in optimizers], 1)
     difference = (gradients["medium"] - gradients["highest"]).norm(dim=1)
     relative = difference / gradients["highest"].norm(dim=1)
-    assert (relative > 0).all() and (relative < 0.1).all()
-
-
-def test_each_run_has_its_own_learning_rate(float64: None) -> None:
-    problem = Problem(Args(**SMALL))
-    params = problem.agents.actor.params
-    before = params.clone()
-    problem.agents.actor_optimizer.step(torch.ones_like(params))
-    moved = (before - params).mean(1)  # Adam's first step is the learning rate
-    torch.testing.assert_close(moved.detach(), torch.tensor(RATES), rtol=1e-6, atol=0)
+    assert (relative > 1e-4).all() and (relative < 0.1).all()  # float32 is within 1e-6
 
 
 def test_parameters_begin_as_pytorchs_layers_do_or_xavier_uniform() -> None:
@@ -389,7 +359,7 @@ def test_buffers_hold_as_many_whole_episodes_as_they_were_asked_to(
     assert len((batch.obs // 100).unique()) == 2 * kept
 
 
-def test_the_older_future_takes_no_episodes_end_as_a_goal_and_relabels_no_last_transition() -> None:
+def test_the_older_future_never_takes_an_episodes_end_as_a_goal_nor_relabels_a_last_step() -> None:
     study = runpy.run_path(str(ROOT / "benchmark" / "studies" / "older_future.py"))
     buffers = filled_buffers(Args(), episodes=6)
     batch = study["OlderFuture"].sample(buffers, 2000)
@@ -399,22 +369,6 @@ def test_the_older_future_takes_no_episodes_end_as_a_goal_and_relabels_no_last_t
     assert set(t[:, 1600:].flatten().tolist()) == {0, 1, 2, 3}
     assert torch.equal(batch.next_obs, batch.obs + 1)
     assert torch.equal(batch.reward[:, :1600] == 0, ahead[:, :1600, 0] == 1)
-
-
-def test_the_study_of_the_older_future_trains_with_it(tmp_path: Path) -> None:
-    study = ROOT / "benchmark" / "studies" / "older_future.py"
-    flags = "--total-timesteps 20 --learning-starts 10 --eval-frequency 10 --eval-episodes 1"
-    flags += f" --no-compile --run-dir {tmp_path}"
-    code = [
-        "import runpy, sys",
-        f"sys.argv = {['study', *flags.split()]}",
-        f"study = runpy.run_path({str(study)!r}, run_name='__main__')",
-        "print(study['many'].HerReplayBuffers is study['OlderFuture'])",
-    ]
-    ended = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True)
-    assert ended.returncode == 0 and ended.stdout.endswith("True\n"), ended.stderr
-    (record,) = tmp_path.glob("*/1/args.json")
-    assert '"script": "older_future"' in record.read_text()
 
 
 # ---- a run and its neighbours ------------------------------------------------------------------
@@ -453,7 +407,7 @@ def test_a_run_is_the_same_alone_as_beside_others(float64: None) -> None:
 
 
 @pytest.mark.parametrize("env_id", ["ContinuousSeek3-v0", "FetchReach-v4"])
-def test_evaluations_play_other_goals_than_training_does(env_id: str) -> None:
+def test_evaluations_play_other_goals_than_training(env_id: str) -> None:
     args = Args(total_timesteps=100, eval_episodes=3, num_envs=3, hidden_dims=(8,))
     task = inspect_for_device(functools.partial(make, env_id, observe_achieved_goal=True))
     group = Group(args, task, [Run(0, 1e-3, 1), Run(0, 1e-3, 2)], CPU)

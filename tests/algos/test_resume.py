@@ -1,11 +1,10 @@
-"""The same command again goes on: as the run that nothing interrupted, bit for bit."""
+"""The same command again resumes: bit for bit the run that nothing interrupted."""
 
 import csv
 import itertools
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,8 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from envs.run import files
 from envs.run import folder as run_folder
 
-PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
-KEPT = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}
+PLAIN, REENGAGE = "ddpg_her", "ddpg_her_reengage"
 
 
 def checkpoint_often() -> None:
@@ -28,7 +26,7 @@ def checkpoint_often() -> None:
 
 
 def kill_at(moment: int) -> None:
-    """Kills this process at a moment of its writing, counted from 0: five moments a file.
+    """Kills this process at one of its moments of writing, counted from 0, five per file.
 
     The file is cut in half and not on the disk yet; complete; on the disk; renamed; the folder is
     on the disk.
@@ -73,17 +71,22 @@ def signal_at(step: int, number: int) -> None:
     run_folder.RunFolder.add_step = add_step_and_signal
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    """metrics.csv without the column that may differ."""
+def all_of(folder: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv."""
     with open(folder / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv without the column that may differ."""
+    rows = all_of(folder)
     for row in rows:
         del row["wall_time"]
     return rows
 
 
 def leaves(content: object, path: str = "") -> dict[str, object]:
-    """What nested dicts, lists and tuples hold, by the way to it."""
+    """What nested dicts, lists and tuples hold, by its path."""
     if isinstance(content, dict):
         parts = content.items()
     elif isinstance(content, list | tuple):
@@ -97,7 +100,7 @@ def leaves(content: object, path: str = "") -> dict[str, object]:
 
 
 def differences(one: Path, other: Path) -> set[str]:
-    """Where two files differ in a bit, but for times."""
+    """The paths at which two files differ, except for times."""
     ours = leaves(files.load(one, "file"))
     theirs = leaves(files.load(other, "file"))
     found = ours.keys() ^ theirs.keys()
@@ -116,7 +119,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def assert_equal_runs(folder: Path, expected: Path) -> None:
-    """The same files with the same content, the checkpoint's too, but for times and TensorBoard."""
+    """The same files with the same content, except for times and TensorBoard's."""
     assert rows_of(folder) == rows_of(expected)
     assert names_in(folder) == names_in(expected)
     for path in expected.glob("*.pt"):
@@ -163,10 +166,13 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     ended = run(script, *flags, cwd=tmp_path, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert_equal_runs(tmp_path / "run", whole)
+    assert points(tmp_path / "run", "charts/buffer_fill") == list(range(10, 121, 10))
+    times = [float(row["wall_time"]) for row in all_of(tmp_path / "run")]
+    assert times == sorted(times)  # the clock goes on
 
 
 @pytest.mark.parametrize("moment", [60, 63])
-def test_a_run_that_is_killed_while_it_writes_a_file_goes_on_by_the_same_command(
+def test_a_run_killed_while_writing_a_file_resumes_by_the_same_command(
     moment: int, script: str, whole: Path, tmp_path: Path
 ):
     ended = run(script, *SMALL[script], cwd=tmp_path, before=partial(kill_at, moment))
@@ -178,7 +184,7 @@ def test_a_run_that_is_killed_while_it_writes_a_file_goes_on_by_the_same_command
 
 
 @pytest.mark.parametrize("moment", [1, 7, 18, 22])
-def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(moment: int, tmp_path: Path):
+def test_a_run_killed_before_its_first_checkpoint_starts_over(moment: int, tmp_path: Path):
     for name, before in {"whole": checkpoint_often, "killed": partial(kill_at, moment)}.items():
         (tmp_path / name).mkdir()
         ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path / name, before=before)
@@ -192,7 +198,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_anew(moment: in
     assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
-# What a run that goes on says, and writes
+# What a resumed run prints and writes
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -212,15 +218,6 @@ def resumed(flags: list, cwd: Path, step: int = 46, script: str = PLAIN) -> Path
     ended = run(script, "--resume", "run", cwd=cwd, before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
     return folder
-
-
-def test_tensorboard_has_every_point_once_and_the_clock_goes_on(tmp_path: Path):
-    folder = resumed(SMALL[PLAIN], tmp_path)
-    assert points(folder, "charts/buffer_fill") == list(range(10, 121, 10))
-    assert points(folder, "eval/success_rate") == [0, 30, 60, 90, 120]
-    with open(folder / "metrics.csv", newline="") as file:
-        times = [float(row["wall_time"]) for row in csv.DictReader(file)]
-    assert times == sorted(times)
 
 
 def test_points_and_rows_after_the_checkpoint_come_only_once(tmp_path: Path):
@@ -255,17 +252,17 @@ def kill_instead_of_checkpoint(step: int) -> None:
     before_each_checkpoint(be_killed)
 
 
-@pytest.mark.parametrize("flags", [SMALL[PLAIN], ["--resume", "run"]])
-def test_a_complete_run_says_so_and_is_left_as_it_is(flags: list, tmp_path: Path):
+def test_a_complete_run_says_so_and_is_left_as_it_is(tmp_path: Path):
     assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
     before = contents(tmp_path / "run")
-    ended = run(PLAIN, *flags, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
-    assert contents(tmp_path / "run") == before
+    for flags in (SMALL[PLAIN], ["--resume", "run"]):
+        ended = run(PLAIN, *flags, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
+        assert contents(tmp_path / "run") == before
 
 
-OTHER_SETTINGS = {
+OTHERS = {
     "--batch-size 8": "--batch-size 8 does not go with {run}, where it is 16.",
     "--tau 0.5 --gamma 0.5": "--gamma 0.5 does not go with {run}, where it is 0.95.",
     "--no-save-model": "--save-model False does not go with {run}, where it is True.",
@@ -273,21 +270,16 @@ OTHER_SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("more", OTHER_SETTINGS)
-def test_other_settings_do_not_go_on_and_the_first_that_differs_is_named(more: str, tmp_path: Path):
+def test_other_settings_or_another_script_are_refused_and_the_difference_is_named(tmp_path: Path):
     folder = interrupt(SMALL[PLAIN], tmp_path)
     before = contents(folder)
-    ended = run(PLAIN, *SMALL[PLAIN], *more.split(), cwd=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr == OTHER_SETTINGS[more].format(run=folder) + "\n"
-    assert contents(folder) == before
-
-
-def test_another_script_does_not_go_on(tmp_path: Path):
-    folder = interrupt(SMALL[PLAIN], tmp_path)
+    for more, sentence in OTHERS.items():
+        ended = run(PLAIN, *SMALL[PLAIN], *more.split(), cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (2, sentence.format(run=folder) + "\n")
     ended = run(REENGAGE, *SMALL[PLAIN], cwd=tmp_path)
     sentence = f"The run in {folder} is of ddpg_her.py, not of ddpg_her_reengage.py.\n"
     assert (ended.returncode, ended.stderr) == (2, sentence)
+    assert contents(folder) == before
 
 
 def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path):
@@ -312,7 +304,7 @@ def test_more_steps_train_on_as_if_they_had_been_asked_for_at_first(tmp_path: Pa
     assert_equal_runs(tmp_path / "short" / "run", tmp_path / "long" / "run")
 
 
-def test_of_two_equal_commands_at_once_one_wins_and_the_other_says_so(tmp_path: Path):
+def test_of_two_equal_commands_at_once_one_trains_and_the_other_says_so(tmp_path: Path):
     flags = [*SMALL[PLAIN], "--run-dir", tmp_path / "run"]
     commands = []
     for place in (tmp_path / "one", tmp_path / "other"):
@@ -326,7 +318,7 @@ def test_of_two_equal_commands_at_once_one_wins_and_the_other_says_so(tmp_path: 
 
 
 def slow_steps() -> None:
-    """A run that is not over before the other one has begun."""
+    """So that a run is not over before the other one has begun."""
     add_step = run_folder.RunFolder.add_step
 
     def add_step_slowly(self: run_folder.RunFolder, *what: object) -> None:
@@ -364,7 +356,7 @@ def test_without_checkpoints_a_signal_still_ends_a_run_and_says_what_is_missing(
     assert points(tmp_path / "run", "eval/success_rate") == [0, 30, 60, 90, 120]
 
 
-def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path: Path):
+def test_checkpoints_take_at_most_a_fiftieth_of_the_time(tmp_path: Path):
     ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path, before=clock_of_steps)
     assert ended.returncode == 0
     # A step takes a second and a checkpoint two, so the second one must wait for 100 steps
@@ -375,7 +367,7 @@ def test_checkpoints_take_a_fiftieth_of_the_time_however_long_one_takes(tmp_path
 
 
 def clock_of_steps() -> None:
-    """Time goes by the steps, and stands still but for them and for checkpoints."""
+    """Time passes with steps and checkpoints alone."""
     clock = [0.0]
     time.time = lambda: clock[0]
     add_step = run_folder.RunFolder.add_step
@@ -394,7 +386,7 @@ def clock_of_steps() -> None:
 
 # Environments of other kinds
 
-OTHERS = {
+ENVIRONMENTS = {
     "a simulator, two copies": [
         *"--env-id HandReach-v3 --num-envs 2 --eval-episodes 2 --total-timesteps 400".split(),
         *"--eval-frequency 100 --buffer-size 300 --gradient-steps 2".split(),
@@ -404,9 +396,9 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_a_run_in_another_kind_of_environment_goes_on_bit_for_bit(name: str, tmp_path: Path):
-    flags = [*SMALL[REENGAGE], *OTHERS[name]]
+    flags = [*SMALL[REENGAGE], *ENVIRONMENTS[name]]
     (tmp_path / "whole").mkdir()
     ended = run(REENGAGE, *flags, cwd=tmp_path / "whole", before=checkpoint_often)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -421,61 +413,3 @@ def test_copies_that_end_at_different_times_go_on_without_their_unfinished_episo
     steps = [int(row["global_step"]) for row in rows_of(folder)]
     assert steps == [0, 30, 60, 90, 120]
     assert files.load(folder / "checkpoint.pt", "checkpoint")["count"]["global_step"] == 120
-
-
-# Several processes
-
-RANKS = 2
-
-
-def be_rank(rank: int, port: int, before: Callable[[], None]) -> None:
-    """What torchrun tells its processes."""
-    variables = {"RANK": rank, "WORLD_SIZE": RANKS, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    variables |= {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in variables.items()})
-    before()
-
-
-def run_ranks(folder: Path, flags: list, before: list[Callable[[], None]]) -> list:
-    """All ranks of one run; ends those that wait for a rank that is gone, as torchrun does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    commands = []
-    for rank in range(RANKS):
-        cwd = folder.with_name(f"rank{rank}")
-        cwd.mkdir(exist_ok=True)
-        told = partial(be_rank, rank, port, before[rank])
-        commands.append(Command(TORCHRUN, *flags, cwd=cwd, before=told))
-    while all(command.process.is_alive() for command in commands):
-        time.sleep(0.05)
-    for command in commands:
-        command.process.join(5)
-        command.process.kill()
-    return [command.wait() for command in commands]
-
-
-@pytest.fixture(scope="module")
-def whole_of_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ranks") / "run"
-    flags = [*SMALL[REENGAGE], "--run-dir", folder]
-    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
-    assert [one.returncode for one in ended] == [0, 0], ended
-    return folder
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_ranks_of_which_one_is_killed_go_on_bit_for_bit_by_the_same_command(
-    rank: int, whole_of_ranks: Path, tmp_path: Path
-):
-    before = [checkpoint_often] * RANKS
-    # Only rank 0 writes; rank 1 is killed in the middle of a step
-    before[rank] = partial(kill_at, 60) if rank == 0 else partial(signal_at, 46, signal.SIGKILL)
-    folder = tmp_path / "run"
-    flags = [*SMALL[REENGAGE], "--run-dir", folder]
-    ended = run_ranks(folder, flags, before)
-    assert ended[rank].returncode == -signal.SIGKILL
-    ended = run_ranks(folder, flags, [checkpoint_often] * RANKS)
-    assert [(one.returncode, one.stderr) for one in ended] == [(0, "")] * RANKS
-    assert_equal_runs(folder, whole_of_ranks)
-    assert names_in(folder) == KEPT

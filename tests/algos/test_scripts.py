@@ -1,4 +1,4 @@
-"""The scripts as commands: what a run writes and prints, and that its seed decides everything."""
+"""The scripts as commands: what a run writes and prints, and which settings apply."""
 
 import csv
 import functools
@@ -8,28 +8,30 @@ import json
 import math
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType, SimpleNamespace
 
+import forked
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from conftest import run_script
-from specs import FINISHED, MANY, SCRIPTS, SPECS
+from specs import FINISHED, SCRIPTS, SPECS
 from spy import as_a_process_of_its_own, load_script, run_main, watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_resume import rows_of
 
 import envs
 from algos import (
     ddpg_her,
     ddpg_her_reengage,
-    ddpg_her_reengage_torchrun,
     ddpg_multi_reengage,
     dqn_her_reengage_bitflip,
     sac_her_reengage,
@@ -39,7 +41,7 @@ from envs.run import RunFolder, load_networks, parse_args
 from envs.run.flags import OF_THE_RUN
 
 CPU = torch.device("cpu")
-DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
+MULTI = "ddpg_multi_reengage"
 COLUMNS = ["global_step", "success_rate", "success_once", "episodic_return", "wall_time"]
 FILES = ["args.json", "best_model.pt", "checkpoint.pt", "metrics.csv", "model.pt"]
 
@@ -48,22 +50,9 @@ def module_of(script: str) -> ModuleType:
     return importlib.import_module(f"algos.{script}")
 
 
-def side_by_side(run: Callable, jobs: list) -> list:
-    """run(job) for each job, two at a time; the work happens in other processes."""
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(run, jobs))
-
-
 def read_metrics(path: Path) -> list[dict[str, float]]:
     with open(path, newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def without_wall_time(path: Path) -> list[dict[str, float]]:
-    rows = read_metrics(path)
-    for row in rows:
-        del row["wall_time"]
-    return rows
 
 
 def load(path: Path) -> dict:
@@ -71,24 +60,14 @@ def load(path: Path) -> dict:
 
 
 @pytest.fixture(scope="module")
-def without_wandb(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for PYTHONPATH in which Weights & Biases is missing, even where it is installed."""
-    folder = tmp_path_factory.mktemp("without_wandb")
-    (folder / "wandb.py").write_text("raise ModuleNotFoundError(\"No module named 'wandb'\")\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(
-    tmp_path_factory: pytest.TempPathFactory, without_wandb: Path
-) -> Callable[..., CompletedProcess]:
-    """runs(script) is a finished run, runs(script, "again") another one with the same seed."""
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CompletedProcess]:
+    """runs(script): a finished run of a script."""
 
     @functools.cache
-    def run(script: str, name: str = "first") -> CompletedProcess:
-        cwd = tmp_path_factory.mktemp(name)
+    def run(script: str) -> CompletedProcess:
+        cwd = tmp_path_factory.mktemp(script)
         flags = [*SPECS[script].flags.split(), "--seed", 7]
-        result = run_script(script, *flags, cwd=cwd, python_path=without_wandb)
+        result = run_script(script, *flags, cwd=cwd)
         assert result.returncode == 0, result.stderr
         result.cwd = cwd
         (result.run_dir,) = cwd.glob("runs/*")
@@ -113,7 +92,7 @@ def test_a_run_started_anywhere_writes_its_folder_there_and_nothing_else(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
+def test_metrics_have_one_row_per_evaluation_and_unix_line_endings(
     script: str, runs: Callable
 ) -> None:
     text = (runs(script).run_dir / "metrics.csv").read_bytes()
@@ -124,14 +103,14 @@ def test_metrics_have_a_row_an_evaluation_and_lines_that_end_as_on_unix(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_run_prints_its_settings_what_runs_where_and_a_line_an_evaluation(
+def test_a_run_prints_its_settings_where_it_runs_and_one_line_per_evaluation(
     script: str, runs: Callable
 ) -> None:
     run = runs(script)
     env_id = SPECS[script].env_id
     settings, where, *evaluations = run.stdout.splitlines()
     assert settings.startswith(f"settings of {env_id}: ")
-    assert "total_timesteps" not in settings  # the flag won over it
+    assert "total_timesteps" not in settings  # the flag replaced it
     layout = rf"{env_id} on (cpu|cuda), from the beginning: (.*)"
     assert re.fullmatch(layout, where)[2] == str(run.run_dir)
     assert len(evaluations) == 3
@@ -167,22 +146,6 @@ def test_args_json_holds_every_argument_as_it_was_used_and_the_versions(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_same_seed_gives_the_same_metrics_models_and_curves(
-    script: str, runs: Callable
-) -> None:
-    first, again = (runs(script, name).run_dir for name in ("first", "again"))
-    assert without_wall_time(first / "metrics.csv") == without_wall_time(again / "metrics.csv")
-    for name in ("model.pt", "best_model.pt"):
-        ours, theirs = load(first / name), load(again / name)
-        assert ours["global_step"] == theirs["global_step"]
-        for network in SPECS[script].networks:
-            for key, value in ours[network].items():
-                assert value.equal(theirs[network][key])
-    curves = [scalars(folder, "losses/value") for folder in (first, again)]
-    assert curves[0] == curves[1]
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
 def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
     script: str, runs: Callable
 ) -> None:
@@ -204,7 +167,7 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_best_model_is_of_the_evaluation_with_the_highest_metric(
+def test_the_best_model_is_from_the_evaluation_with_the_highest_metric(
     script: str, runs: Callable
 ) -> None:
     folder = runs(script).run_dir
@@ -244,7 +207,7 @@ def test_ties_go_to_the_higher_return_then_the_later_step_and_step_0_never_stays
         assert load(tmp_path / "run" / "model.pt")["global_step"] == step
 
 
-def test_no_model_and_no_checkpoint_where_none_is_wanted(tmp_path: Path) -> None:
+def test_no_model_and_no_checkpoint_are_written_on_request(tmp_path: Path) -> None:
     flags = f"{SPECS['ddpg_her'].flags} --no-save-model --no-save-checkpoint"
     watch("ddpg_her", flags, tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -320,17 +283,17 @@ def test_curves_are_means_over_the_updates_since_the_last_point(
         assert logged == pytest.approx(sum(returns[step]) / len(returns[step]), rel=1e-5)
 
 
+def note_what_wandb_is_told() -> None:
+    wandb = ModuleType("wandb")
+    wandb.__spec__ = ModuleSpec("wandb", None, origin="wandb.py")
+    wandb.init = lambda **told: Path("told.json").write_text(json.dumps(told, default=str))
+    sys.modules["wandb"] = wandb
+
+
 def test_track_mirrors_the_run_to_weights_and_biases(tmp_path: Path) -> None:
-    packages = tmp_path / "packages"
-    packages.mkdir()
-    (packages / "wandb.py").write_text(
-        "import json\n"
-        "def init(**kwargs):\n"
-        "    json.dump(kwargs, open('told.json', 'w'), default=str)\n"
-    )
     flags = [*SPECS["ddpg_her"].flags.split(), "--run-dir", "here", "--track"]
-    result = run_script("ddpg_her", *flags, cwd=tmp_path, python_path=packages)
-    assert (result.returncode, result.stderr) == (0, "")
+    ended = forked.run("ddpg_her", *flags, cwd=tmp_path, before=note_what_wandb_is_told)
+    assert (ended.returncode, ended.stderr) == (0, "")
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["sync_tensorboard"] is True and told["name"] == "here"
     assert told["config"]["total_timesteps"] == 60
@@ -345,9 +308,11 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
 ) -> None:
     path = tmp_path / "model.pt"
     shutil.copy(runs(script).run_dir / "model.pt", path)
-    result = run_script(script, "--evaluate", path, "--eval-episodes", 40, cwd=tmp_path)
+    cwd = tmp_path / "elsewhere"
+    cwd.mkdir()
+    result = forked.run(script, "--evaluate", path, "--eval-episodes", 40, cwd=cwd)
     assert (result.returncode, result.stderr) == (0, "")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["model.pt"]
+    assert list(tmp_path.iterdir()) == [path, cwd] and list(cwd.iterdir()) == [cwd / ".output"]
 
     # The same model, put together here and played on the same episodes
     module, model = module_of(script), load(path)
@@ -367,95 +332,31 @@ def test_evaluate_plays_a_saved_model_without_training_a_run_folder_or_the_envir
     assert printed_numbers(result.stdout) == pytest.approx(played, abs=1e-3)
 
 
-def test_a_model_of_a_dense_environment_with_long_episodes_plays(tmp_path: Path) -> None:
-    """What only training asks for, such as enough first steps, does not stand in the way."""
-    flags = "--env-id ContinuousSeek2Dense-v0 --max-episode-steps 1200 --total-timesteps 1200"
-    flags += " --learning-starts 1200 --hidden-dims 8 --eval-episodes 1 --alpha 0"
-    watch("ddpg_her_reengage", flags, tmp_path / "run")
-    model = tmp_path / "run" / "model.pt"
-    flags = ["--evaluate", model, "--eval-episodes", 1]
-    result = run_script("ddpg_her_reengage", *flags, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert printed_numbers(result.stdout)["episodic_return"] < -1200
-
-
-def test_evaluating_with_a_film_says_where_it_lies(runs: Callable, tmp_path: Path) -> None:
+def test_evaluating_with_a_film_says_where_the_film_is(runs: Callable, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     shutil.copy(runs("ddpg_her").run_dir / "model.pt", path)
     flags = ["--evaluate", path, "--eval-episodes", 2, "--capture-video"]
-    result = run_script("ddpg_her", *flags, cwd=tmp_path)
+    result = forked.run("ddpg_her", *flags, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "model.gif").read_bytes().startswith(b"GIF89a")
     assert result.stdout.splitlines()[1] == f"film: {tmp_path / 'model.gif'}"
 
 
-# Environments and forms of other kinds
+# Films, and forms of multi-ReenGAGE
 
 
 def test_filming_writes_a_video_and_changes_nothing_else(tmp_path: Path) -> None:
-    def run(name: str) -> CompletedProcess:
-        flags = [*SPECS["ddpg_her_reengage"].flags.split(), "--env-id", "Corridor-v0"]
-        flags += ["--run-dir", name]
-        if name == "film":
-            flags.append("--capture-video")
-        return run_script("ddpg_her_reengage", *flags, cwd=tmp_path, with_corridor=True)
-
-    for result in side_by_side(run, ["film", "none"]):
-        assert (result.returncode, result.stderr) == (0, "")
+    flags = [*SPECS["ddpg_her_reengage"].flags.split(), "--env-id", "Corridor-v0"]
+    for name, more in {"film": ["--capture-video"], "none": []}.items():
+        ended = forked.run("ddpg_her_reengage", *flags, "--run-dir", name, *more, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "")
     assert (tmp_path / "film" / "video.gif").read_bytes().startswith(b"GIF89a")
     assert not list((tmp_path / "none").glob("*.gif"))
-    ours, theirs = (without_wall_time(tmp_path / name / "metrics.csv") for name in ("film", "none"))
-    assert ours == theirs
+    assert rows_of(tmp_path / "film") == rows_of(tmp_path / "none")
 
 
-def test_hand_reach_v2_trains_under_its_true_name(tmp_path: Path) -> None:
-    flags = "--env-id HandReach-v2 --num-envs 2 --eval-episodes 2 --total-timesteps 200"
-    flags += " --gradient-steps 2 --batch-size 32 --eval-frequency 100 --hidden-dims 32 32"
-    result = run_script("ddpg_her_reengage", *flags.split(), cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    (run_dir,) = tmp_path.glob("runs/*")
-    assert run_dir.name.startswith("HandReach-v3__ddpg_her_reengage__1__")
-    assert json.loads((run_dir / "args.json").read_text())["env_id"] == "HandReach-v3"
-    assert [row["global_step"] for row in read_metrics(run_dir / "metrics.csv")] == [0, 100, 200]
-    assert "HandReach-v2" in result.stdout.splitlines()[0]
-    assert result.stdout.splitlines()[1].startswith("settings of HandReach-v3: ")
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_medium_precision_trains_weights_that_are_near_those_of_float32_and_not_the_same(
-    script: str, runs: Callable, tmp_path: Path
-) -> None:
-    flags = f"{SPECS[script].flags} --seed 7 --matmul-precision medium"
-    watch(script, flags, tmp_path / "run")
-    folders = tmp_path / "run", runs(script).run_dir
-    policy = SPECS[script].policy
-    ours, theirs = (load(folder / "model.pt")[policy] for folder in folders)
-    names = [name for name in ours if name.endswith(("weight", "bias"))]
-    difference = sum((ours[name] - theirs[name]).square().sum() for name in names)
-    size = sum(theirs[name].square().sum() for name in names)
-    assert 0 < difference < 0.1**2 * size
-
-
-@pytest.mark.parametrize("soft_target", ["gradient", "both", "both-stochastic"])
-def test_every_use_of_the_soft_target_trains_and_gives_another_network(
-    soft_target: str, runs: Callable, tmp_path: Path
-) -> None:
-    flags = f"{SPECS[DQN].flags} --seed 7 --soft-target {soft_target}"
-    watch(DQN, flags, tmp_path / "run")
-    folders = tmp_path / "run", runs(DQN).run_dir  # the latter with 'gradient'
-    ours, default = (load(path / "model.pt")["q_network"]["net.0.weight"] for path in folders)
-    assert ours.equal(default) == (soft_target == "gradient")
-
-
-FORMS = [
-    "--no-share-encoder",
-    "--no-policy-gates",
-    "--encoder cnn --batch-size 2 --total-timesteps 31",
-    "--alpha 0",
-    "--alpha auto",
-    "--n-max 9",
-    "--env-id NoisySeek5-v0",
-]
+FORMS = ["--no-policy-gates --n-max 9", "--encoder cnn --batch-size 2 --total-timesteps 31"]
+FORMS += ["--env-id NoisySeek5-v0"]
 
 
 @pytest.mark.parametrize("flags", FORMS)
@@ -473,11 +374,11 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(
         assert value.equal(agent.actor.state_dict()[key])
 
 
-# How a run ends that cannot go on
+# Runs that cannot continue
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_loss_that_is_nan_ends_the_run_with_the_step_and_keeps_what_was_saved(
+def test_a_nan_loss_ends_the_run_naming_the_step_and_keeps_what_was_saved(
     script: str, tmp_path: Path
 ) -> None:
     module = load_script(script)
@@ -501,7 +402,7 @@ def test_a_loss_that_is_nan_ends_the_run_with_the_step_and_keeps_what_was_saved(
     assert load(tmp_path / "run" / "model.pt")["global_step"] == rows[-1]["global_step"]
 
 
-def test_weights_that_are_not_finite_replace_no_model(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_never_replace_a_model(tmp_path: Path) -> None:
     folder = folder_at(tmp_path / "run")
     network = torch.nn.Linear(1, 1)
     folder.save_model((0.5,), actor=network)
@@ -558,8 +459,6 @@ PAPER = [  # script, environment, steps, what else
     (ddpg_her, "HandReach-v3", 4_750_000, REACH),
     (ddpg_her_reengage, "HandReach-v3", 4_750_000,
      REACH | dict(alpha=0.1, raw_goal_gradient=False)),
-    (ddpg_her_reengage, "HandReach-v2", 4_750_000, REACH | dict(alpha=0.1)),
-    (ddpg_her_reengage_torchrun, "HandReach-v3", 4_750_000, REACH | dict(alpha=0.1)),
     (ddpg_her, "HandManipulateBlock-v1", 38_000_000, BLOCK),
     (ddpg_her_reengage, "HandManipulateBlock-v1", 38_000_000, BLOCK | dict(alpha=0.001)),
     (sac_her_reengage, "ContinuousSeek5-v0", 12_000,
@@ -590,7 +489,7 @@ def parse(module: ModuleType, *flags: str) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("module, env_id, steps, settings", PAPER)
-def test_an_environments_name_alone_brings_the_papers_settings(
+def test_an_environments_name_alone_selects_the_papers_settings(
     module: ModuleType, env_id: str, steps: int, settings: dict
 ) -> None:
     args = vars(parse(module, "--env-id", env_id))
@@ -604,18 +503,11 @@ NOT_IN_THE_PAPER = ["FetchReach-v4", "FetchPush-v4", "FetchSlideDense-v4", "Hand
 @pytest.mark.parametrize(
     "module, env_id",
     [(sac_her_reengage, env_id) for env_id in [*NOT_IN_THE_PAPER, "HandReach-v3"]]
-    + [(ddpg_her_reengage, env_id) for env_id in NOT_IN_THE_PAPER]
-    + [(ddpg_her_reengage_torchrun, env_id) for env_id in NOT_IN_THE_PAPER],
+    + [(ddpg_her_reengage, env_id) for env_id in NOT_IN_THE_PAPER],
 )
 def test_alpha_is_auto_where_the_paper_has_none(module: ModuleType, env_id: str) -> None:
     assert parse(module, "--env-id", env_id).alpha == "auto"
     assert parse(module, "--env-id", env_id, "--alpha", "0.1").alpha == 0.1
-
-
-def test_many_runs_and_torchrun_have_the_settings_of_one_run() -> None:
-    for module in (module_of(MANY), ddpg_her_reengage_torchrun):
-        assert module.PAPER_SETTINGS == ddpg_her_reengage.PAPER_SETTINGS
-        assert module.OTHER_SETTINGS == ddpg_her_reengage.OTHER_SETTINGS
 
 
 @pytest.mark.parametrize("module", [ddpg_her, ddpg_her_reengage])
@@ -661,7 +553,7 @@ def other_peoples_names() -> Iterator[None]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("env_id", OTHERS)
-def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_unknown(
+def test_settings_match_the_whole_name_and_unknown_environments_get_the_untuned_ones(
     script: str, env_id: str, other_peoples_names: None, capsys: pytest.CaptureFixture
 ) -> None:
     module = module_of(script)
@@ -673,7 +565,7 @@ def test_settings_are_matched_by_the_whole_name_and_others_get_what_suits_the_un
     assert capsys.readouterr().out.startswith(f"settings of {env_id}: ")
 
 
-def test_a_module_and_a_namespace_nest_no_folders(
+def test_a_module_and_a_namespace_do_not_nest_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -684,14 +576,14 @@ def test_a_module_and_a_namespace_nest_no_folders(
     assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
 
 
-def test_a_module_before_the_name_takes_no_setting_away() -> None:
+def test_a_module_prefix_leaves_the_settings_as_they_are() -> None:
     prefixed = vars(parse(ddpg_her, "--env-id", "gymnasium_robotics:FetchReach-v4"))
     plain = vars(parse(ddpg_her, "--env-id", "FetchReach-v4"))
     assert prefixed == plain | {"env_id": "gymnasium_robotics:FetchReach-v4"}
     assert plain["num_envs"] == 2
 
 
-def test_the_settings_that_apply_are_printed_and_those_a_flag_replaced_are_not(
+def test_the_settings_in_use_are_printed_without_those_a_flag_replaced(
     capsys: pytest.CaptureFixture,
 ) -> None:
     parse(ddpg_her_reengage, "--env-id", "ContinuousSeek5-v0", "--batch-size", "64")
@@ -701,7 +593,7 @@ def test_the_settings_that_apply_are_printed_and_those_a_flag_replaced_are_not(
     assert printed.rstrip().split(", ") == expected
 
 
-def test_help_shows_in_groups_what_the_environment_brings(capsys: pytest.CaptureFixture) -> None:
+def test_help_shows_the_environments_settings_in_groups(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as end:
         parse(ddpg_her_reengage, "--env-id", "HandReach-v3", "--help")
     assert end.value.code == 0

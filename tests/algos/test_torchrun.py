@@ -1,59 +1,53 @@
-"""Data parallelism: torchrun --nproc-per-node 2 algos/ddpg_her_reengage_torchrun.py ..."""
+"""Data parallelism: torchrun --nproc-per-node 2 algos/ddpg_her_reengage_torchrun.py ...
+
+All but one test start the ranks themselves, as torchrun does, which is faster.
+"""
 
 import csv
 import os
+import signal
+import socket
 import subprocess
 import sys
-import textwrap
-from dataclasses import replace
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.multiprocessing
-from conftest import ROOT, run_script
+from conftest import ROOT
+from forked import SMALL, Command, Ended
+from problems import CPU, ENVS, make_args, make_batch
+from test_resume import assert_equal_runs, checkpoint_often, kill_at, leaves, names_in, signal_at
 from torch import Tensor
 
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_torchrun as parallel
+from envs.run import files
 
 SCRIPT = ROOT / "algos" / "ddpg_her_reengage_torchrun.py"
-OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
-ARGS = parallel.Args(
-    normalize=True,
-    hidden_dims=(16,),
-    xavier_init=True,
-    learning_rate=0.01,
-    alpha=0.1,
-    c_low=-1.0,
-    alpha_warmup=1,
-)
 FORMS = {
-    "one after the other": ARGS,
-    "both at once": replace(ARGS, simultaneous_updates=True, action_l2=1.0),
-    "alpha auto": replace(ARGS, alpha="auto"),  # found by the losses of both ranks
-    "baseline": replace(ARGS, alpha=0),
+    "one after the other": dict(),
+    "both at once": dict(simultaneous_updates=True, action_l2=1.0),
+    "alpha auto": dict(alpha="auto", alpha_warmup=1),  # by the losses of both ranks
+    "baseline": dict(alpha=0),
 }
 
 
-def a_batch(rank: int, ranks: int) -> parallel.Batch:
-    """A rank's share of a random batch."""
-    dims = (OBS_DIM, GOAL_DIM, ACTION_DIM, 0, OBS_DIM, GOAL_DIM, 0)
-    rows = [3 + 2 * torch.randn(BATCH, dim) if dim else -torch.ones(BATCH) for dim in dims]
-    rows[-1] = torch.zeros(BATCH)  # terminated
-    return parallel.Batch(*(row.chunk(ranks)[rank] for row in rows))
+# An update
 
 
 def three_updates(form: str, rank: int, ranks: int) -> dict[str, Tensor]:
     """Weights and statistics after three updates on this rank's share of the rows."""
     torch.manual_seed(0)
     script = parallel if ranks > 1 else plain
-    args = FORMS[form]
-    dims = SimpleNamespace(obs_dim=OBS_DIM, goal_dim=GOAL_DIM, action_dim=ACTION_DIM)
-    agent = script.Agent(dims, args, torch.device("cpu"))
-    for _ in range(3):
-        batch = a_batch(rank, ranks)
+    args = make_args(script, normalize=True, **FORMS[form])
+    agent = script.Agent(ENVS, args, CPU)
+    for seed in range(3):
+        batch = make_batch(script, seed)
+        batch = script.Batch(*(column.float().chunk(ranks)[rank] for column in batch))
         agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
         if ranks > 1:
             agent.normalizer.sums.copy_(*parallel.mean_over_ranks([agent.normalizer.sums]))
@@ -64,51 +58,46 @@ def three_updates(form: str, rank: int, ranks: int) -> dict[str, Tensor]:
     return result | {f"actor.{key}": value for key, value in agent.actor.state_dict().items()}
 
 
-def run_rank(rank: int, form: str, folder: str) -> None:
+def run_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
-    torch.save(three_updates(form, rank, 2), f"{folder}/{rank}.pt")
+    torch.save({form: three_updates(form, rank, 2) for form in FORMS}, f"{folder}/{rank}.pt")
     os._exit(0)  # Gloo's threads can abort an interpreter while it is torn down
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, Tensor]]]:
+    """What each of two ranks has after the updates, by form."""
+    folder = tmp_path_factory.mktemp("updated")
+    torch.multiprocessing.spawn(run_rank, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_two_ranks_with_a_batch_each_equal_one_process_of_the_plain_script_on_both_batches(
-    form: str, tmp_path: Path
+    form: str, updated: list
 ) -> None:
-    torch.multiprocessing.spawn(run_rank, (form, str(tmp_path)), nprocs=2)
-    expected = three_updates(form, 0, 1)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    for key, value in expected.items():
+    first, second = updated[0][form], updated[1][form]
+    for key, value in three_updates(form, 0, 1).items():
         assert torch.equal(first[key], second[key]), key
         if not key.endswith("sums"):  # sums are means over ranks
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-5)
 
 
-def torchrun(
-    script: Path, run_dir: Path, *more: str, ranks: int = 2
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(ranks), str(script)]
-    command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60".split()
-    command += "--batch-size 16 --hidden-dims 16 --total-timesteps 240".split()
-    command += "--eval-frequency 120 --eval-episodes 4".split()
-    command += ["--run-dir", str(run_dir), *more]
-    environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environ, text=True, capture_output=True, timeout=300)
-
-
-def changed(tmp_path: Path, first: str) -> Path:
-    """The script, after other lines have run."""
-    script = tmp_path / "changed.py"
-    text = f"import os, runpy, signal, sys\n{textwrap.dedent(first)}\n"
-    script.write_text(f"{text}runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n")
-    return script
+# Runs
 
 
 def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path) -> None:
-    result = torchrun(SCRIPT, tmp_path / "run")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(SCRIPT)]
+    command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60".split()
+    command += "--batch-size 16 --hidden-dims 16 --total-timesteps 240".split()
+    command += "--eval-frequency 120 --eval-episodes 4 --run-dir run".split()
+    environ = os.environ | {"OMP_NUM_THREADS": "1"}
+    how = dict(text=True, capture_output=True, timeout=300)
+    result = subprocess.run(command, cwd=tmp_path, env=environ, **how)
     assert result.returncode == 0, result.stdout + result.stderr
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -125,146 +114,131 @@ def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path)
     assert any(number % 2 == 1 for number in eighths)
 
 
-def test_ranks_have_environments_of_their_own(tmp_path: Path) -> None:
-    """Equal seeds would give equal episodes, and twice as many ranks no more data."""
-    script = changed(
-        tmp_path,
-        """
-        import envs
-        make_vector = envs.make_vector
-        def noted(make_env, num_envs, seed, *threads):
-            with open(f"{sys.path[0]}/seed_{os.environ['RANK']}", "w") as file:
-                file.write(str(seed))
-            return make_vector(make_env, num_envs, seed, *threads)
-        envs.make_vector = noted
-        """,
-    )
-    result = torchrun(script, tmp_path / "run")
-    assert result.returncode == 0, result.stderr
-    seeds = [(tmp_path / f"seed_{rank}").read_text() for rank in range(2)]
-    assert seeds[0] == "1" and seeds[1] != "1"
+def be_rank(rank: int, ranks: int, port: int, before: Callable[[], None]) -> None:
+    """What torchrun tells its processes."""
+    variables = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    variables |= {"TORCHELASTIC_RUN_ID": "run", "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    before()
 
 
-def test_a_rank_with_other_weights_stops_the_run(tmp_path: Path) -> None:
-    script = changed(
-        tmp_path,
-        """
-        import torch
-        manual_seed = torch.manual_seed
-        torch.manual_seed = lambda seed: manual_seed(seed + int(os.environ["RANK"]))
-        """,
-    )
-    result = torchrun(script, tmp_path / "run")
-    assert result.returncode != 0
-    assert "Rank 1 has other weights than rank 0 at step 0." in result.stderr
+def run_ranks(folder: Path, *flags: object, before: list[Callable[[], None]]) -> list[Ended]:
+    """All ranks of one run; ends those that wait for a rank that is gone, as torchrun does.
+
+    Args:
+        before: called before the script, one for each rank.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    commands = []
+    for rank, own in enumerate(before):
+        cwd = folder.with_name(f"rank{rank}")
+        cwd.mkdir(exist_ok=True)
+        told = partial(be_rank, rank, len(before), port, own)
+        all_flags = [*SMALL["ddpg_her_reengage"], "--run-dir", folder, *flags]
+        commands.append(Command(SCRIPT.stem, *all_flags, cwd=cwd, before=told))
+    while all(command.process.is_alive() for command in commands):
+        time.sleep(0.05)
+    for command in commands:
+        command.process.join(5)
+        command.process.kill()
+    return [command.wait() for command in commands]
 
 
-def test_without_torchrun_the_script_says_how_to_start_it(tmp_path: Path) -> None:
-    result = run_script(SCRIPT.stem, cwd=tmp_path)
-    assert result.returncode == 2 and not list(tmp_path.iterdir())
-    assert result.stderr == "Start this script by torchrun, as its docstring says.\n"
-
-
-def test_the_plain_script_refuses_torchrun(tmp_path: Path) -> None:
-    result = torchrun(ROOT / "algos" / "ddpg_her_reengage.py", tmp_path / "run")
-    assert result.returncode != 0 and not (tmp_path / "run").exists()
-    assert "use ddpg_her_reengage_torchrun.py" in result.stderr
-
-
-def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights(tmp_path: Path) -> None:
-    """Then one rank has new episodes for the normaliser where the other has none."""
-    script = changed(tmp_path, f"sys.path[:0] = [{str(ROOT / 'tests')!r}]; import conftest")
-    more = ("--env-id", "Corridor-v0", "--alpha", "auto", "--total-timesteps", "600")
-    result = torchrun(script, tmp_path / "run", *more)
-    assert result.returncode == 0, result.stdout + result.stderr
-    model = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
-    assert model["global_step"] == 600
-    assert model["actor"]["normalizer.sums"][0, 0] > 0
-
-
-def leaves(content: object, path: str = "") -> dict[str, object]:
-    """What nested dicts and lists hold, by the way to it, but for times."""
-    if isinstance(content, dict | list | tuple):
-        parts = content.items() if isinstance(content, dict) else enumerate(content)
-        found = {}
-        for key, part in parts:
-            if key != "wall_time":
-                found |= leaves(part, f"{path}/{key}")
-        return found
-    return {path: content.tolist() if isinstance(content, Tensor) else content}
-
-
-def checkpoint_of(run_dir: Path) -> dict[str, object]:
-    return leaves(torch.load(run_dir / "checkpoint.pt", weights_only=True))
-
-
-LONG = ("--total-timesteps", "480", "--alpha", "auto", "--alpha-warmup", "20")
+def assert_all_ended_well(ended: list[Ended]) -> None:
+    assert [(one.returncode, one.stderr) for one in ended] == [(0, "")] * len(ended)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("whole") / "run"
-    result = torchrun(SCRIPT, run_dir, *LONG)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return run_dir
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two ranks that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    assert_all_ended_well(run_ranks(folder, before=[checkpoint_often] * 2))
+    return folder
 
 
-@pytest.mark.parametrize(
-    "rank, how, step", [(0, "SIGKILL", 300), (1, "SIGKILL", 300), (1, "SIGTERM", 186)]
-)
-def test_a_run_of_which_one_rank_was_ended_goes_on_bit_for_bit_with_the_same_command(
-    rank: int, how: str, step: int, uninterrupted: Path, tmp_path: Path
+ENDINGS = {
+    "rank 0 while it writes": (0, partial(kill_at, 60), -signal.SIGKILL),
+    "rank 1 in the middle of a step": (1, partial(signal_at, 46, signal.SIGKILL), -signal.SIGKILL),
+    "rank 1 by a signal": (1, partial(signal_at, 46, signal.SIGTERM), 128 + signal.SIGTERM),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_run_that_lost_a_rank_resumes_bit_for_bit_by_the_same_command(
+    name: str, whole: Path, tmp_path: Path
 ) -> None:
-    script = changed(
-        tmp_path,
-        f"""
-        from envs.run import folder
-        folder.CHECKPOINT_SHARE = 1e9  # at every evaluation, however long it takes
-        add_step = folder.RunFolder.add_step
-        def add_step_and_end(self, *what):
-            if self.count.global_step == {step} and self.rank == {rank}:
-                os.kill(os.getpid(), signal.{how})
-            add_step(self, *what)
-        folder.RunFolder.add_step = add_step_and_end
-        """,
-    )
-    run_dir = tmp_path / "run"
-    result = torchrun(script, run_dir, *LONG)
-    assert result.returncode != 0 and (run_dir / "checkpoint.pt").exists(), result.stderr
-    if how == "SIGTERM":
-        assert "SIGTERM: ended at step 240; go on" in result.stdout  # the end of an episode
-    result = torchrun(SCRIPT, run_dir, *LONG)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "from step 240 on" in result.stdout
-    assert checkpoint_of(run_dir) == checkpoint_of(uninterrupted)
-    assert not list(run_dir.glob("checkpoint_*"))  # there is one for all ranks
+    rank, end, code = ENDINGS[name]
+    before = [checkpoint_often] * 2
+    before[rank] = end
+    folder = tmp_path / "run"
+    ended = run_ranks(folder, before=before)
+    assert ended[rank].returncode == code
+    if code > 0:
+        assert "SIGTERM: ended at step 60; go on" in ended[0].stdout  # the end of an episode
+    ended = run_ranks(folder, before=[checkpoint_often] * 2)
+    assert_all_ended_well(ended)
+    assert ", from step " in ended[0].stdout
+    assert_equal_runs(folder, whole)
+    kept = {"args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"}
+    assert names_in(folder) == kept  # one checkpoint for all ranks
 
 
-def test_a_checkpoint_has_what_each_rank_has_of_its_own(uninterrupted: Path) -> None:
-    state = torch.load(uninterrupted / "checkpoint.pt", weights_only=True)
+def test_a_checkpoint_holds_what_each_rank_has_of_its_own(whole: Path) -> None:
+    """Equal streams would give equal episodes, and twice as many ranks no more data."""
+    state = files.load(whole / "checkpoint.pt", "checkpoint")
     parts = [dict(rank["parts"]["<dict>"]) for rank in state["ranks"]["ranks"]]
     assert len(parts) == 2
     assert list(parts[0]) == ["count", "buffer", "rng", "envs", "eval_envs"] == list(parts[1])
     first, second = (leaves(part) for part in parts)
     for name in ("/rng/stream", "/envs/streams", "/eval_envs/streams"):
-        assert first[name] != second[name], name
+        ours, theirs = (
+            {path: value for path, value in part.items() if path.startswith(name)}
+            for part in (first, second)
+        )
+        assert ours and ours != theirs, name
     obs = [part["buffer"]["data"]["<rows>"]["obs"] for part in parts]
     assert not obs[0].equal(obs[1])
 
 
-def test_another_number_of_ranks_is_refused_and_a_complete_run_says_so(uninterrupted: Path) -> None:
-    result = torchrun(SCRIPT, uninterrupted, *LONG)
-    assert result.returncode == 0 and result.stdout.endswith("is complete: 480 steps.\n")
-    before = (uninterrupted / "checkpoint.pt").read_bytes()
-    more = ("--resume", str(uninterrupted), "--run-dir", "", *LONG, "--total-timesteps", "720")
-    result = torchrun(SCRIPT, Path(""), *more, ranks=1)
-    assert result.returncode != 0
-    assert "it is of 2 ranks, and there are 1." in result.stderr
-    assert (uninterrupted / "checkpoint.pt").read_bytes() == before
+def test_another_number_of_ranks_is_refused_and_a_complete_run_says_so(whole: Path) -> None:
+    before = (whole / "checkpoint.pt").read_bytes()
+    ended = run_ranks(whole, before=[checkpoint_often] * 2)
+    assert_all_ended_well(ended)
+    assert ended[0].stdout.endswith("is complete: 120 steps.\n")
+    more = ["--resume", whole, "--run-dir", "", "--total-timesteps", 240]
+    (ended,) = run_ranks(whole, *more, before=[checkpoint_often])
+    assert ended.returncode != 0
+    assert "it is of 2 ranks, and there are 1." in ended.stderr
+    assert (whole / "checkpoint.pt").read_bytes() == before
+
+
+def seed_otherwise() -> None:
+    seed = torch.manual_seed
+    torch.manual_seed = lambda number: seed(number + 1)
+
+
+def test_a_rank_with_other_weights_stops_the_run(tmp_path: Path) -> None:
+    ended = run_ranks(tmp_path / "run", before=[checkpoint_often, seed_otherwise])
+    assert all(one.returncode != 0 for one in ended)
+    sentence = "Rank 1 has other weights than rank 0 at step 0."
+    assert any(sentence in one.stderr for one in ended)
+
+
+def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights(tmp_path: Path) -> None:
+    """Then one rank has new episodes for the normaliser where the other has none."""
+    more = "--env-id Corridor-v0 --num-envs 3 --learning-starts 60 --total-timesteps 600".split()
+    assert_all_ended_well(run_ranks(tmp_path / "run", *more, before=[checkpoint_often] * 2))
+    model = files.load(tmp_path / "run" / "model.pt", "model")
+    assert model["global_step"] == 600
+    assert model["actor"]["normalizer.sums"][0, 0] > 0
 
 
 def test_the_steps_before_the_first_update_are_counted_over_all_ranks(tmp_path: Path) -> None:
-    """With one process 60 steps of 3 environments are two episodes each, with four ranks half."""
-    result = torchrun(SCRIPT, tmp_path / "run", ranks=4)
-    assert result.returncode != 0 and not (tmp_path / "run").exists()
-    assert "No episode is stored at the first update, after 5 steps of each" in result.stderr
+    """With one process the first 20 steps are two episodes, with four ranks half of one."""
+    ended = run_ranks(tmp_path / "run", before=[checkpoint_often] * 4)
+    assert all(one.returncode != 0 for one in ended)
+    assert not (tmp_path / "run").exists()
+    sentence = "No episode is stored at the first update, after 5 steps of each"
+    assert any(sentence in one.stderr for one in ended)
