@@ -11,11 +11,8 @@ the scripts at the paper's sizes, from the end of their warm-up on.
 
 import argparse
 import contextlib
-import csv
 import io
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -31,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos import ddpg_multi_reengage as multi
-from benchmark.speed.throughput import ROOT, play_at_random
+from benchmark.speed.throughput import play_at_random, run_script
 from envs import make, make_vector, run
 from envs.many.grid import Run
 from envs.many.on_device import inspect_for_device
@@ -151,20 +148,9 @@ def many_compiled(measure: Callable[..., str], *inputs: Any) -> str:
 
 
 def speed_of(script: str, start: int, steps: int, *flags: str) -> str:
-    """Steps per second of a script between its evaluations at `start` and at its end."""
-    total = start + steps
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), *flags]
-        command += f"--run-dir {folder}/run --total-timesteps {total} --eval-episodes 2".split()
-        command += f"--eval-frequency {start or total} --no-save-model".split()
-        command.append("--no-save-checkpoint")
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        assert ended.returncode == 0, ended.stderr[-120:]
-        assert "not possible here" not in ended.stdout, ended.stdout[-120:]
-        rows = list(csv.DictReader((Path(folder) / "run" / "metrics.csv").open(newline="")))
-    seconds = {int(row["global_step"]): float(row["wall_time"]) for row in rows}
-    passed = seconds[total] - seconds[start]
-    return f"{steps / passed:.0f} steps/s, {passed:.1f} s"
+    every = start or steps
+    rate = run_script(script, start, start + steps, every, *flags, timeout=SECONDS)
+    return f"{rate:.0f} steps/s, {steps / rate:.1f} s"
 
 
 def main() -> None:
@@ -198,15 +184,15 @@ def main() -> None:
     sets = common + (" --hidden-dim 16" if args.small else "")
     hand = "--env-id HandReach-v3" + (" --hidden-dims 8" if args.small else "")
     for script, first, more, flags in (
-        ("ddpg_her", start, steps, seek),
-        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2"),
-        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2 --compile"),
-        ("ddpg_multi_reengage", start, steps, sets),
-        ("ddpg_multi_reengage", start, steps, f"{sets} --compile"),
-        ("ddpg_her_reengage", 0, epoch, hand),  # an epoch, on all cores
+        ("ddpg_her.py", start, steps, seek),
+        ("ddpg_her_reengage.py", start, steps, f"{seek} --alpha 0.2"),
+        ("ddpg_her_reengage.py", start, steps, f"{seek} --alpha 0.2 --compile"),
+        ("ddpg_multi_reengage.py", start, steps, sets),
+        ("ddpg_multi_reengage.py", start, steps, f"{sets} --compile"),
+        ("ddpg_her_reengage.py", 0, epoch, hand),  # an epoch, on all cores
     ):
         words = flags.split() + ([] if has_gpu else ["--no-cuda"])
-        name = f"{script}.py {flags.replace(common, '')}"
+        name = f"{script} {flags.replace(common, '')}"
         line(name, partial(speed_of, script, first, more, *words))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

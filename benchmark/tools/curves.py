@@ -11,13 +11,16 @@ import glob
 import io
 import json
 import re
+from collections import namedtuple
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+BENCHMARK = Path(__file__).resolve().parents[1]
+RESULTS = BENCHMARK / "results"
+Line = Any  # of a table in experiments/, its columns as attributes
 NOT_A_SETTING = {  # of args.json: which run it is, where and on what it ran, what else it wrote
     "seed", "run_dir", "resume", "evaluate", "render", "command", "settings_from", "versions",
     "num_threads", "env_threads", "cuda", "track", "capture_video", "save_model",
@@ -157,7 +160,15 @@ def replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
-# Curves
+# The tables of experiments/, and curves
+
+
+def read_table(name: str) -> list[Line]:
+    """The lines of experiments/<name>.csv. TypeError for one with too few or too many cells."""
+    with open(BENCHMARK / "experiments" / f"{name}.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    line = namedtuple("Line", header)
+    return [line(*cells) for cells in lines]
 
 
 def read_curve(label: str, runs: list[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
