@@ -5,10 +5,8 @@
 #   auto_alpha.sh ratios    the search for the ratio
 #   auto_alpha.sh long      the tasks that take hours a run
 set -u
-case "$*" in
-    "" | ratios | long) ;;
-    *) echo "auto_alpha.sh: unknown argument '$*'; known are ratios, long." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(ratios|long)?$ ]] ||
+    { echo "auto_alpha.sh: unknown argument '$*' (known: ratios, long)." >&2; exit 2; }
 
 train() { # experiment method seed script flags
     echo "python algos/$4.py ${*:5} --seed $3 --run-dir runs/auto_alpha/$1/$2/$3"

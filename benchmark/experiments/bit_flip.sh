@@ -8,10 +8,8 @@
 #                       overwrites besides, the harm is the paper's
 #   bit_flip.sh grid    the whole search
 set -u
-case "$*" in
-    "" | both | grid) ;;
-    *) echo "bit_flip.sh: unknown argument '$*'; known are both, grid." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(both|grid)?$ ]] ||
+    { echo "bit_flip.sh: unknown argument '$*' (known: both, grid)." >&2; exit 2; }
 
 train() { # d seed method flags
     echo "python algos/dqn_her_reengage_bitflip.py --env-id BitFlip$1-v0 ${*:4}" \

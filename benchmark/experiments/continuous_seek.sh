@@ -6,10 +6,8 @@
 #   continuous_seek.sh many             the same, the 320 runs of a batch size a command: for a GPU,
 #                                       or d = 5 on a processor
 set -u
-case "$*" in
-    "" | 5 | 10 | 20 | grid | many) ;;
-    *) echo "continuous_seek.sh: unknown argument '$*'; known are 5, 10, 20, grid, many." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(5|10|20|grid|many)?$ ]] ||
+    { echo "continuous_seek.sh: unknown argument '$*' (known: 5, 10, 20, grid, many)." >&2; exit 2; }
 
 train() { # script d seed method flags
     echo "python algos/$1.py --env-id ContinuousSeek$2-v0 ${*:5}" \

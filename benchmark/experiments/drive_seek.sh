@@ -5,10 +5,8 @@
 #                          three hours each on one core with units for it
 #   drive_seek.sh small    up to 20 goals, width 100, batch 128, 20k steps: two minutes each
 set -u
-case "$*" in
-    "" | short | small) ;;
-    *) echo "drive_seek.sh: unknown argument '$*'; known are short, small." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(short|small)?$ ]] ||
+    { echo "drive_seek.sh: unknown argument '$*' (known: short, small)." >&2; exit 2; }
 
 train() { # env-id experiment method seed flags
     echo "python algos/ddpg_multi_reengage.py --env-id $1 ${*:5} --seed $4 --run-dir runs/$2/$3/$4"

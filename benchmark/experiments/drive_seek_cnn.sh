@@ -6,7 +6,7 @@ set -u
 case "$*" in
     "") rates=0.001 ;;
     grid) rates="0.0005 0.001 0.002" ;;
-    *) echo "drive_seek_cnn.sh: unknown argument '$*'; known are grid." >&2 && exit 2 ;;
+    *) echo "drive_seek_cnn.sh: unknown argument '$*' (known: grid)." >&2 && exit 2 ;;
 esac
 
 for seed in 1 2 3 4 5; do

@@ -4,10 +4,8 @@
 #   hand_reach.sh raw      the same with goals as they are
 #   hand_reach.sh short    normalised goals, 20 epochs, batch 1024
 set -u
-case "$*" in
-    "" | raw | short) ;;
-    *) echo "hand_reach.sh: unknown argument '$*'; known are raw, short." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(raw|short)?$ ]] ||
+    { echo "hand_reach.sh: unknown argument '$*' (known: raw, short)." >&2; exit 2; }
 
 train() { # script experiment method seed flags
     echo "python algos/$1.py --env-id HandReach-v3 ${*:5} --seed $4 --run-dir runs/$2/$3/$4"

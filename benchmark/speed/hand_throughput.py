@@ -21,6 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmark.speed.throughput import compare
 from envs import VectorEnv, make, make_vector, resolve
 
+NUM_ENVS = 38
+STEPS = 50  # of all environments in one turn
+ROUNDS = 7
+
 
 def package_class(env_id: str) -> type[gym.Env]:
     return type(gym.make(env_id).unwrapped).__bases__[-1]
@@ -68,33 +72,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--env-id", default="HandReach-v3")
-    parser.add_argument("--num-envs", type=int, default=38, help="environments stepped together")
-    parser.add_argument("--steps", type=int, default=50, help="of all environments in one turn")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contender")
-    args = parser.parse_args()
-    if min(args.num_envs, args.steps, args.rounds) < 1:
-        parser.error("--num-envs, --steps and --rounds must be at least 1")
-    env_id = resolve(args.env_id)
-    package = gym.vector.SyncVectorEnv([partial(make_package_env, env_id)] * args.num_envs)
-    shape = (args.steps, *package.action_space.shape)
+    env_id = resolve(parser.parse_args().env_id)
+    package = gym.vector.SyncVectorEnv([partial(make_package_env, env_id)] * NUM_ENVS)
+    shape = (STEPS, *package.action_space.shape)
     actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
     contenders = {"gymnasium's SyncVectorEnv, the package's class": package}
     for threads in sorted({1, len(os.sched_getaffinity(0))}):
-        ours = make_vector(partial(make, env_id), args.num_envs, seed=0, num_threads=threads)
+        ours = make_vector(partial(make, env_id), NUM_ENVS, seed=0, num_threads=threads)
         contenders[f"envs.make_vector, threads: {threads}"] = ours
-    compare(
-        {name: partial(steps_per_second, venv, actions) for name, venv in contenders.items()},
-        args.rounds,
-    )
+    rates = {name: partial(steps_per_second, venv, actions) for name, venv in contenders.items()}
+    compare(rates, ROUNDS)
     single = {
         "the package's class": package.envs[0].unwrapped,
         "envs.tasks.fast_robotics": gym.make(env_id).unwrapped,
     }
-    one_by_one = actions.reshape(-1, shape[-1])[: 28 * args.steps]
+    one_by_one = actions.reshape(-1, shape[-1])
     for name, env in single.items():
         print(f"in mj_step, {name}: {share_in_mj_step(env, one_by_one):.1%}")
-    for venv in contenders.values():
-        venv.close()
 
 
 if __name__ == "__main__":

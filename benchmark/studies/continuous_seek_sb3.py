@@ -40,18 +40,11 @@ class Args:
     batch_size: int = 512
 
 
-def check(args: Args) -> None:
-    """BadInput, one sentence, for what cannot be."""
-    if args.seed < 0 or args.total_timesteps < 1 or args.batch_size < 1:
-        raise run.BadInput("--seed must be at least 0, --total-timesteps and --batch-size 1.")
-    if args.run_dir.exists():
-        raise run.BadInput(f"{args.run_dir} is there already.")
-
-
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     with run.one_sentence():
-        check(args)
+        if args.run_dir.exists():
+            raise run.BadInput(f"{args.run_dir} exists already.")
         env = make(args.env_id)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

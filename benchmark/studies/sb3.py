@@ -1,4 +1,4 @@
-"""Stable-Baselines3 at the scripts' settings: what a difference to it is not due to our code.
+"""Stable-Baselines3 at the scripts' settings: does it get what our scripts get?
 
     python benchmark/studies/sb3.py bit_flip > 1.csv             # 10 to 20 minutes
     python benchmark/studies/sb3.py parking --seed 1 > 1.csv
@@ -21,7 +21,6 @@ import gymnasium as gym
 import numpy as np
 import stable_baselines3
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
@@ -37,7 +36,7 @@ HER = {
     "replay_buffer_kwargs": {"n_sampled_goal": 4, "goal_selection_strategy": "future"},
 }
 HEADER = "global_step,success_rate,success_once,episodic_return,wall_time"
-SEEK = {  # of DDPG and SAC; one gradient step a step is their default
+SEEK = {  # of DDPG and SAC; a batch of 256 and one gradient step a step are their defaults
     "gamma": 0.95,
     "tau": 0.005,
     "learning_starts": 1000,
@@ -87,26 +86,6 @@ class ReenGAGE(stable_baselines3.DQN):
         return value_loss + ALPHA * (sparse_mask * (q_grad - target_grad)).square().mean()
 
 
-def bit_flip(seed: int) -> BaseAlgorithm:
-    env = gym.make("BitFlip40-v0")
-    return ReenGAGE("MultiInputPolicy", env, seed=seed, device="cpu", **BIT_FLIP, **HER)
-
-
-def parking(seed: int) -> BaseAlgorithm:
-    env = gym.make("highway_env:parking-v0", max_episode_steps=100)
-    return stable_baselines3.DDPG(
-        "MultiInputPolicy",
-        env,
-        seed=seed,
-        device="cpu",
-        learning_rate=1e-3,
-        batch_size=256,
-        action_noise=noise(env, 0.2),
-        **SEEK,
-        **HER,
-    )
-
-
 def noise(env: gym.Env, scale: float) -> NormalActionNoise:
     size = env.action_space.shape
     return NormalActionNoise(np.zeros(size), scale * np.ones(size))
@@ -145,21 +124,24 @@ def main() -> None:
     parser.add_argument("task", choices=["bit_flip", "parking"])
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    if args.seed < 0:
-        parser.error("--seed must be at least 0")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     print(HEADER)
+    common = {"seed": args.seed, "device": "cpu", **HER}
     if args.task == "bit_flip":
         make_env = partial(make, "BitFlip40-v0", action_space=gym.spaces.Discrete)
         callback = Evaluate(make_vector(make_env, 100, seed=1000), episodes=100, frequency=80_000)
-        bit_flip(args.seed).learn(800_000, callback=callback)
+        model = ReenGAGE("MultiInputPolicy", gym.make("BitFlip40-v0"), **common, **BIT_FLIP)
+        model.learn(800_000, callback=callback)
     else:
         make_env = partial(make, "highway_env:parking-v0", max_episode_steps=100)
         callback = Evaluate(make_vector(make_env, 4, seed=1000), episodes=20, frequency=5000)
-        callback.model = parking(args.seed)
+        env = gym.make("highway_env:parking-v0", max_episode_steps=100)
+        settings = {"learning_rate": 1e-3, "action_noise": noise(env, 0.2), **SEEK}
+        model = stable_baselines3.DDPG("MultiInputPolicy", env, **common, **settings)
+        callback.model = model
         callback.print_row(make_vector(make_env, 4, seed=2000))  # before training
-        callback.model.learn(50_000, callback=callback)
+        model.learn(50_000, callback=callback)
 
 
 if __name__ == "__main__":
