@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos import ddpg_multi_reengage as multi
-from benchmark.speed.throughput import play_at_random, run_script
-from envs import make, make_vector, run
+from benchmark.speed.throughput import after_random_play, run_script
+from envs import make, run
 from envs.many.grid import Run
 from envs.many.on_device import inspect_for_device
 
@@ -92,11 +90,8 @@ def check_plain(device: torch.device, size: int) -> str:
 def check_multi(device: torch.device, size: int) -> str:
     """Multi-ReenGAGE's gradients on sets of up to 200 goals, compiled, beside the script's own."""
     torch.manual_seed(1)
-    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
-    args = multi.Args(n_max=envs.unwrapped.n_max, hidden_dim=size, buffer_size=10_000)
-    buffer = multi.GoalSetReplayBuffer(envs, args, np.random.default_rng(1))
-    play_at_random(buffer, envs, buffer.rng, multi.state_of)
-    agent = multi.Agent(envs, args, device)
+    args = multi.Args(n_max=200, hidden_dim=size, buffer_size=10_000)
+    agent, buffer = after_random_play(args, device)
     batch = buffer.sample(size, device)
     expected = multi.gradients(agent, batch, args)
     with compiled(multi, "gradients"):
@@ -142,11 +137,6 @@ def speed_of_many(device: torch.device, runs: int, size: int, episodes: int, pre
     return f"{updates / (time.perf_counter() - begin):.0f} updates/s"
 
 
-def many_compiled(measure: Callable[..., str], *inputs: Any) -> str:
-    with compiled(many, "gradient_rows"):
-        return measure(*inputs)
-
-
 def speed_of(script: str, start: int, steps: int, *flags: str) -> str:
     every = start or steps
     rate = run_script(script, start, start + steps, every, *flags, timeout=SECONDS)
@@ -168,7 +158,8 @@ def main() -> None:
     # The first two episodes of a CUDA graph are its warm-up; the third is captured, and replayed
     for name, episodes in (("an episode", 1), ("CUDA graphs", 4)):
         line(f"many, {name}, beside the CPU", partial(check_many, device, size, episodes))
-    line("many, compiled", partial(many_compiled, check_many, device, size, 4))
+    many_compiled = compiled(many, "gradient_rows")
+    line("many, compiled", partial(many_compiled(check_many), device, size, 4))
 
     episodes = 2 if args.small else 100
     for runs in (2,) if args.small else (8, 40, 160):
@@ -176,7 +167,7 @@ def main() -> None:
             name = f"many, {runs} at once, d = 20, {precision}"
             line(name, partial(speed_of_many, device, runs, size, episodes, precision))
         name = f"many, {runs} at once, d = 20, high, compiled"
-        line(name, partial(many_compiled, speed_of_many, device, runs, size, episodes, "high"))
+        line(name, partial(many_compiled(speed_of_many), device, runs, size, episodes, "high"))
 
     start, steps, epoch = (100, 20, 50 * 38) if args.small else (1000, 1000, 95_000)
     common = f"--batch-size {size} --learning-starts {start - 20} --num-threads 1"

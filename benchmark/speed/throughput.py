@@ -1,7 +1,7 @@
 """Environment steps per second: this project beside Stable-Baselines3's DDPG, SAC and DQN with HER.
 
     python benchmark/speed/throughput.py                   # everything
-    python benchmark/speed/throughput.py ddpg dqn          # some of: ddpg sac dqn multi many
+    python benchmark/speed/throughput.py ddpg dqn          # some of: ddpg sac dqn multi many hand
 
 Same environment, networks, batch, number of gradient steps and one thread for all, on the CPU:
 ContinuousSeek with d = 20, 2 x 256 and a batch of 256 for DDPG and SAC, one gradient step a step;
@@ -13,12 +13,15 @@ round, never numbers of different calls.
 Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's
 sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads with the padded formulation of
 `padded.py`. `many` compares the updates per second of N runs of `ddpg_her_reengage_many.py`
-together with those of one run of `ddpg_her_reengage.py`.
+together with those of one run of `ddpg_her_reengage.py`. `hand` steps 38 HandReach environments at
+random, and compares them with Gymnasium's SyncVectorEnv over the package's own class, and with the
+time that MuJoCo's physics alone takes of it.
 """
 
 import argparse
 import csv
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -32,7 +35,9 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-ALGORITHMS = ["ddpg", "sac", "dqn", "multi", "many"]
+sys.path.insert(0, str(ROOT))
+ALGORITHMS = ["ddpg", "sac", "dqn", "multi", "many", "hand"]
+HANDS = 38  # side by side
 MANY = "ddpg_her_reengage_many.py"
 MEDIUM = "--matmul-precision medium"
 WARM_UP = 1000  # ContinuousSeek: steps before the first gradient step, in every contender
@@ -96,7 +101,6 @@ def drive(steps: int, script: str, *flags: str) -> float:
 def stable_baselines3(algorithm: str, steps: int) -> float:
     """The same measurement of Stable-Baselines3's class of that name with HerReplayBuffer, or of
     the one with the gradient term in `benchmark/studies/reengage_sb3.py`."""
-    sys.path.insert(0, str(ROOT))
     import gymnasium as gym
     import stable_baselines3
     import torch
@@ -129,22 +133,16 @@ def stable_baselines3(algorithm: str, steps: int) -> float:
 
 def padded_multi(steps: int) -> float:
     """Gradient steps per second of `padded.py` on transitions of random play."""
-    sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
     import torch
-    from padded import padded_actor_loss, padded_critic_loss
 
-    from algos import ddpg_multi_reengage as multi
-    from envs import make, make_vector
+    from algos.ddpg_multi_reengage import Args
+    from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
 
     torch.set_num_threads(2)
     torch.set_flush_denormal(True)
-    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
-    rng = np.random.default_rng(1)
-    args = multi.Args(n_max=200, buffer_size=10_000)
     cpu = torch.device("cpu")
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
-    play_at_random(buffer, envs, rng, multi.state_of)
-    agent = multi.Agent(envs, args, cpu)
+    args = Args(n_max=200, buffer_size=10_000)
+    agent, buffer = after_random_play(args, cpu)
     networks = agent.critic, agent.target_critic, agent.target_actor
     for step in range(steps + 2):
         if step == 2:
@@ -161,21 +159,73 @@ def padded_multi(steps: int) -> float:
     return steps / (time.perf_counter() - start)
 
 
-def play_at_random(buffer: Any, envs: Any, rng: np.random.Generator, state_of: Callable) -> None:
-    """Fills a goal-set buffer with 40 episodes."""
+def after_random_play(args: Any, device: Any) -> tuple[Any, Any]:
+    """A new agent of `ddpg_multi_reengage.py`, and a buffer with 40 episodes of DriveSeek."""
+    from algos import ddpg_multi_reengage as multi
+    from envs import make, make_vector
+
+    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
+    rng = np.random.default_rng(1)
+    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
     obs = envs.reset()
     for _ in range(40 * envs.max_episode_steps):
         action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
         next_obs, reward, terminated, truncated, _ = envs.step(action)
         step = {
-            "state": state_of(obs)[0],
-            "next_state": state_of(next_obs)[0],
+            "state": multi.state_of(obs)[0],
+            "next_state": multi.state_of(next_obs)[0],
             "action": action[0],
             "reward": reward[0],
             "terminated": terminated[0],
         }
         buffer.add(step, obs["desired_goal"][0], truncated[0])
         obs = envs.reset() if truncated[0] else next_obs
+    return multi.Agent(envs, args, device), buffer
+
+
+def hands(threads: int, steps: int) -> float:
+    """Our hands, as `make_vector` steps them."""
+    from envs import make, make_vector
+
+    return step_at_random(make_vector(partial(make, "HandReach-v3"), HANDS, 0, threads), steps)
+
+
+def package_hands(steps: int) -> float:
+    """What `gym.make` and Gymnasium give without this project."""
+    import gymnasium as gym
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    make_env = partial(gym.make, "HandReach-v3", disable_env_checker=True)
+    return step_at_random(gym.vector.SyncVectorEnv([make_env] * HANDS), steps)
+
+
+def physics_of_hands(steps: int) -> float:
+    """Steps per second of MuJoCo's physics, on one thread."""
+    import mujoco
+
+    seconds = 0.0
+    mj_step = mujoco.mj_step
+
+    def timed(*args: Any, **kwargs: Any) -> None:
+        nonlocal seconds
+        start = time.perf_counter()
+        mj_step(*args, **kwargs)
+        seconds += time.perf_counter() - start
+
+    mujoco.mj_step = timed
+    hands(1, steps)
+    return HANDS * steps / seconds
+
+
+def step_at_random(envs: Any, steps: int) -> float:
+    """Steps per second of all together."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, HANDS, 20)).astype(np.float32)
+    envs.reset()
+    start = time.perf_counter()
+    for action in actions:
+        envs.step(action)
+    return HANDS * steps / (time.perf_counter() - start)
 
 
 def in_fresh_process(function: Callable[..., float], *args: object) -> float:
@@ -202,6 +252,15 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
             **of_scripts(seek, steps, [plain]),
             **of_scripts(seek_many, steps, lines),
             **of_scripts(seek, steps, [f"{plain} --compile", f"{plain} {MEDIUM}"]),
+        }
+    if algorithm == "hand":
+        steps = max(1, steps // 30)
+        cores = len(os.sched_getaffinity(0))
+        return {
+            "the package's class in SyncVectorEnv": partial(in_fresh_process, package_hands, steps),
+            "envs.make_vector, 1 thread": partial(in_fresh_process, hands, 1, steps),
+            f"envs.make_vector, {cores} threads": partial(in_fresh_process, hands, cores, steps),
+            "mj_step alone, 1 thread": partial(in_fresh_process, physics_of_hands, steps),
         }
     name = algorithm.upper()
     theirs = partial(in_fresh_process, stable_baselines3, name, steps)
@@ -259,8 +318,9 @@ def main() -> None:
         parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
     for algorithm in args.algorithms or ALGORITHMS:
         _, plain, with_term, *_ = compare(contenders(algorithm, args.steps), args.rounds)
-        cost = median_ratio(plain, with_term)
-        print(f"the gradient term costs {cost:.2f} x the time of our plain run\n", flush=True)
+        if algorithm != "hand":
+            cost = median_ratio(plain, with_term)
+            print(f"the gradient term costs {cost:.2f} x the time of our plain run\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,9 @@ that script, with its flags:
         --run-dir runs/older_future
 """
 
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C before the run needs no traceback
 
 import torch
 

@@ -133,14 +133,11 @@ def transitions_needed(d: int, kind: str, by_gradient: bool) -> int:
 
 
 def exponent(dims: list[int], needed: list[int]) -> float:
-    """Of the transitions by d, from d = 8 on where there are such; NaN for a single d."""
-    least = 8 if max(dims) >= 8 else 2
-    fitted = np.array(dims) >= least
+    """Of the transitions by d, from d = 8 on; NaN for fewer than two such d."""
+    fitted = np.array(dims) >= 8
     if fitted.sum() < 2:
         return np.nan
-    d = np.log(dims)[fitted]
-    n = np.log(needed)[fitted]
-    return np.polyfit(d, n, 1)[0]
+    return np.polyfit(np.log(dims)[fitted], np.log(needed)[fitted], 1)[0]
 
 
 def measure(dims: list[int], kind: str, axis: plt.Axes) -> list[dict]:
@@ -154,7 +151,6 @@ def measure(dims: list[int], kind: str, axis: plt.Axes) -> list[dict]:
             rows.append({"environment": kind, "loss": loss, "d": d, "transitions": n})
             print(rows[-1], flush=True)
         label = f"{loss}: d^{exponent(dims, needed):.2f}"
-        print(f"{kind} rewards, {label}", flush=True)
         axis.loglog(dims, needed, style, color=colour, label=label)
     return rows
 

@@ -8,7 +8,6 @@ results/<experiment>_batch<B>_grid.csv.
 import matplotlib.pyplot as plt
 import numpy as np
 from curves import Line, final_and_area, read_curve, read_table, runs_of
-from matplotlib.figure import Figure
 from plot import COLOURS, STYLES, set_scales
 
 Curves = dict[Line, tuple[np.ndarray, np.ndarray]]  # setting -> steps (n,), values (seeds, n)
@@ -41,7 +40,7 @@ def values_of(settings: list[Line], name: str) -> list[str]:
     return sorted({getattr(setting, name) for setting in settings}, key=float)
 
 
-def draw_grid(curves: Curves) -> Figure:
+def draw_grid(curves: Curves) -> plt.Figure:
     """A panel for each learning rate and batch size, a line for each alpha; circles: the paper's
     final value."""
     settings = list(curves)
@@ -57,11 +56,11 @@ def draw_grid(curves: Curves) -> Figure:
         row = batch_sizes.index(setting.batch_size)
         column = rates.index(setting.learning_rate)
         look = alphas.index(setting.alpha)
+        colour = COLOURS[look]
         axes = panels[row, column]
-        line = {"color": COLOURS[look], "linestyle": STYLES[look]}
-        axes.plot(steps, values.mean(0), label=f"alpha {setting.alpha}", **line)
-        dot = {"marker": "o", "markerfacecolor": "none", "clip_on": False}
-        axes.plot(steps[-1], float(setting.final), color=COLOURS[look], **dot)
+        label = f"alpha {setting.alpha}"
+        axes.plot(steps, values.mean(0), STYLES[look], color=colour, label=label)
+        axes.plot(steps[-1], float(setting.final), "o", color=colour, mfc="none", clip_on=False)
         title = f"learning rate {setting.learning_rate}, batch {setting.batch_size}"
         axes.set_title(title, fontsize=9)
         set_scales(axes, "success")

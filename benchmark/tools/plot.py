@@ -30,6 +30,7 @@ import glob
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ BANDS = {
     "iqm": "interquartile mean and its 95 % bootstrap interval",
 }
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
+interquartile_mean = partial(trim_mean, proportiontocut=0.25)
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 
@@ -194,14 +196,10 @@ def describe(label: str, steps: np.ndarray, values: np.ndarray, is_success: bool
 # The picture
 
 
-def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    return trim_mean(values, 0.25, axis=axis)
-
-
 def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     """The curve and its band, lower and upper, (evaluations,) each, of (seeds, evaluations)."""
     seeds = len(values)
-    middle = interquartile_mean(values) if band == "iqm" else values.mean(0)
+    middle = interquartile_mean(values, axis=0) if band == "iqm" else values.mean(0)
     if seeds == 1 or (seeds == 2 and band == "ci"):
         return middle, middle, middle
     if band == "iqm":

@@ -20,7 +20,7 @@ import math
 import statistics
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import NamedTuple
 
@@ -63,18 +63,6 @@ class Measured(NamedTuple):
     runs: list[Run]  # one a seed
     steps: np.ndarray  # (evaluations,)
     values: np.ndarray  # (seeds, evaluations)
-
-    @property
-    def finals(self) -> np.ndarray:  # (seeds,)
-        return final_and_area(self.values)[0]
-
-    @property
-    def areas(self) -> np.ndarray:  # (seeds,)
-        return final_and_area(self.values)[1]
-
-    def describe(self, what: Callable[[dict], str]) -> str:
-        """'Xeon (3), EPYC (2)', or only the word where all runs have the same."""
-        return counted(what(run.settings) for run in self.runs)
 
 
 Section = dict[Line, Measured | None]  # method -> None where it was not run
@@ -127,6 +115,11 @@ def with_interval(values: np.ndarray) -> str:
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
+def means(values: np.ndarray) -> list[str]:
+    """The final value and the area, means over seeds."""
+    return [f"{each.mean():.3f}" for each in final_and_area(values)]
+
+
 def verdict(ours: float, paper: float) -> str:
     """Within 5 points of success, or 5 % of a return, counts as reproduced."""
     difference = ours - paper
@@ -150,8 +143,9 @@ def as_value(number: str) -> str:
     return number and f"{float(number):.3f}"
 
 
-def counted(words: Iterable[str]) -> str:
-    counts = Counter(words)
+def counted(runs: list[Run], what: Callable[[dict], str]) -> str:
+    """What their settings say: 'Xeon (3), EPYC (2)', or only the word where all say the same."""
+    counts = Counter(what(run.settings) for run in runs)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{word} ({count})" for word, count in counts.items())
@@ -212,8 +206,7 @@ def numbers(method: Line, found: Measured | None) -> list[str]:
     seeds, final, area, half, most = "0", "", "", "", ""
     if found:
         seeds = str(len(found.values))
-        final = with_interval(found.finals)
-        area = with_interval(found.areas)
+        final, area = map(with_interval, final_and_area(found.values))
         half, most = first_step(found, 0.5), first_step(found, 0.9)
     row = [name_of(method.label, method.part), seeds]
     row += [final, as_value(method.final), area, as_value(method.area)]
@@ -223,15 +216,16 @@ def numbers(method: Line, found: Measured | None) -> list[str]:
 
 
 def circumstances(method: Line, found: Measured) -> list[str]:
-    final = method.final and verdict(found.finals.mean(), float(method.final))
-    area = method.area and verdict(found.areas.mean(), float(method.area))
+    finals, areas = final_and_area(found.values)
+    final = method.final and verdict(finals.mean(), float(method.final))
+    area = method.area and verdict(areas.mean(), float(method.area))
     minutes = minutes_of(found.runs)
     time = "not recorded" if math.isnan(minutes) else f"{minutes:.1f} min"
     commands = f"`{method.commands}`"
     if any("random_stream" in run.settings for run in found.runs):
         commands += ", before 0.2.0"
-    machines, precisions = found.describe(machine), found.describe(precision)
-    return [method.label, final, area, time, machines, precisions, commands]
+    how = [counted(found.runs, machine), counted(found.runs, precision)]
+    return [method.label, final, area, time, *how, commands]
 
 
 def propositions() -> str:
@@ -283,13 +277,13 @@ def grids() -> list[str]:
     for name, settings, curves in read_grids():
         first = settings[0]
         runs = [run for setting in curves for run in runs_of(folder_of(setting)).values()]
-        precisions = counted(precision(run.settings) for run in runs)
         parts = [
             f"## {first.title}",
             place_in_paper(first.figure),
             f"![{first.title}](figures/{name}_grid.png)",
-            f"All in {precisions}. The circles, and the columns beside ours, are the paper's final "
-            "values. `continuous_seek.sh many` prints the commands, with 20 seeds for all.",
+            f"All in {counted(runs, precision)}. The circles, and the columns beside ours, are "
+            "the paper's final values. `continuous_seek.sh many` prints the commands, with 20 "
+            "seeds for all.",
             table(*grid_table(settings, curves)),
             agreement(settings, curves),
         ]
@@ -356,8 +350,8 @@ def headline() -> str:
         (without, first), *others = sections[name].items()
         row = [name_of(without.title, without.part), str(len(first.values))]
         for method, found in ((without, first), others[0]):
-            row += [f"{found.finals.mean():.3f}", as_value(method.final)]
-            row += [f"{found.areas.mean():.3f}", as_value(method.area)]
+            final, area = means(found.values)
+            row += [final, as_value(method.final), area, as_value(method.area)]
         rows.append(row)
     head = "environment|seeds|without: final|paper|area|paper|with the term: final|paper|area|paper"
     return table(head, rows)
@@ -373,7 +367,7 @@ def auto_alpha() -> str:
         title = without.title.removesuffix(", alpha auto")
         row = [name_of(title, without.part), str(len(measured[without].values))]
         for found in measured.values():
-            row += [f"{found.finals.mean():.3f}", f"{found.areas.mean():.3f}"]
+            row += means(found.values)
         row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
         rows.append(row)
     head = "task|seeds|alpha 0: final|area|auto: final|area|best alpha: final|area|which"
@@ -398,8 +392,8 @@ def ratios() -> str:
             area = ""
             if seeds:
                 chosen = [run for seed, run in seeds.items() if seed in shared]
-                _, areas = final_and_area(read_curve(folder, chosen, auto.metric)[1])
-                area = f"{areas.mean():.3f}"
+                _, values = read_curve(folder, chosen, auto.metric)
+                _, area = means(values)
             row.append(f"**{area}**" if folder == auto.folder else area)
         rows.append(row)
     return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
@@ -429,8 +423,7 @@ def draw_all() -> None:
         curves = []
         for method, found in measured.items():
             if method.drawn == "yes" and found:
-                pairs = [pair.split(":") for pair in method.means.split()]
-                means = {float(step): float(mean) for step, mean in pairs}
+                means = dict(map(float, pair.split(":")) for pair in method.means.split())
                 curves.append(Curve(method.label, found.runs, means))
         if curves:
             print(method.title)
