@@ -135,9 +135,8 @@ def test_a_fork_is_another_method_and_an_edited_script_is_reported(tmp_path: Pat
     lines = plot(tmp_path, "runs/*").stdout.splitlines()
     assert lines[0] == "my_ddpg: the script was edited between its runs (2 versions)"
     assert [line.split(",")[0] for line in lines[1:]] == ["ddpg_her: seeds 1", "my_ddpg: seeds 2"]
-    assert plot(tmp_path, "x=runs/[ac]").stdout.startswith(
-        "x: runs of different scripts, ddpg_her, my_ddpg\n"
-    )
+    lines = plot(tmp_path, "x=runs/[ac]").stdout.splitlines()
+    assert lines[0] == "x: runs of different scripts, ddpg_her, my_ddpg"
 
 
 def test_one_seed_is_never_counted_as_two(tmp_path: Path):
@@ -177,17 +176,6 @@ def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
     both = (tmp_path / "curve.svg").read_text()
     assert f"stroke-dasharray: 5.55,2.4; stroke-dashoffset: 0; stroke: {BLACK}" in both
     assert f"stroke: {BLUE}" in both
-
-
-def test_long_curves_make_a_small_file_that_is_the_same_each_time(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    for seed in range(4):
-        write(tmp_path / f"run_{seed}.csv", list(rng.random(3000)))
-    arguments = [f"curve {seed}=run_{seed}.csv" for seed in range(4)] + ["all=run_*.csv"]
-    assert plot(tmp_path, *arguments, picture="a.svg").returncode == 0
-    assert plot(tmp_path, *arguments, picture="b.svg").returncode == 0
-    assert (tmp_path / "a.svg").stat().st_size < 100_000
-    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
 
 
 HEADER = b"global_step,success_once\n"

@@ -29,13 +29,6 @@ def test_the_verdict_says_by_how_much_a_result_differs():
     assert report.verdict(24.0, 22.0) == "better by 2.00"
 
 
-def test_an_interval_lies_around_the_mean_and_a_single_seed_has_none():
-    text = report.with_interval(np.array([0.2, 0.4, 0.6]))
-    mean, low, high = map(float, text.replace("[", "").replace("]", "").replace(",", "").split())
-    assert 0.2 <= low < mean < high <= 0.6 and mean == pytest.approx(0.4)
-    assert report.with_interval(np.array([0.5])) == "0.500"
-
-
 def test_all_tables_are_what_the_report_makes_of_the_results():
     assert (ROOT / "benchmark" / "RESULTS.md").read_text() == report.report()
     for name, make_table in report.TABLES:

@@ -155,16 +155,6 @@ def test_no_run_is_orphaned_by_a_runner_that_is_killed(tmp_path: Path):
     assert steps_of(tmp_path / "runs/a") == list(range(1001))
 
 
-def test_two_runners_at_once_share_the_runs_and_write_no_row_twice(tmp_path: Path):
-    prepare(tmp_path, *(f"--run-dir runs/{name}" for name in "abcd"), quick=False)
-    runners = [start(tmp_path, "--jobs", "2") for _ in range(2)]
-    for process in runners:
-        process.communicate(timeout=60)
-    for name in "abcd":
-        assert steps_of(tmp_path / "runs" / name) == list(range(21))
-    assert run(tmp_path).returncode == 0
-
-
 def test_a_closed_standard_output_does_not_stop_the_runs(tmp_path: Path):
     prepare(tmp_path, "--run-dir runs/a", "--run-dir runs/b")
     reader, writer = os.pipe()
