@@ -37,7 +37,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 ALGORITHMS = ["ddpg", "sac", "dqn", "multi", "many", "hand"]
-HANDS = 38  # side by side
+HANDS = 38
 MANY = "ddpg_her_reengage_many.py"
 MEDIUM = "--matmul-precision medium"
 WARM_UP = 1000  # ContinuousSeek: steps before the first gradient step, in every contender

@@ -32,8 +32,8 @@ def main() -> None:
     envs = make_vector(partial(make, "NoisySeek-v0"), EPISODES, SEED)
     mean_return = evaluate(envs, go_to_nearest_goal, EPISODES)["episodic_return"]
     print(f"greedy agent on NoisySeek, {EPISODES} episodes: mean return {mean_return:.2f}")
-    header = "episodes,seed,episodic_return"
-    TARGET.write_text(f"{header}\n{EPISODES},{SEED},{mean_return:.4f}\n")
+    row = f"{EPISODES},{SEED},{mean_return:.4f}"
+    TARGET.write_text(f"episodes,seed,episodic_return\n{row}\n")
 
 
 if __name__ == "__main__":

@@ -81,15 +81,14 @@ def read_sections() -> dict[str, Section]:
 
 def measure(methods: list[Line], is_ours: bool) -> Section:
     runs = {method: runs_of(method.folder) for method in methods}
-    if is_ours:
-        shared = set.intersection(*map(set, runs.values()))
-        runs = {m: {seed: seeds[seed] for seed in sorted(shared)} for m, seeds in runs.items()}
+    shared = set.intersection(*map(set, runs.values()))
     measured: Section = {}
     for method, seeds in runs.items():
-        found = list(seeds.values())
+        found = [run for seed, run in seeds.items() if seed in shared or not is_ours]
         measured[method] = None
         if found:
-            measured[method] = Measured(found, *read_curve(method.label, found, method.metric))
+            steps, values = read_curve(method.label, found, method.metric)
+            measured[method] = Measured(found, steps, values)
     if is_ours and all(measured.values()):
         shortest = min(len(found.steps) for found in measured.values())
         for method, (found, steps, values) in measured.items():
@@ -224,8 +223,9 @@ def circumstances(method: Line, found: Measured) -> list[str]:
     commands = f"`{method.commands}`"
     if any("random_stream" in run.settings for run in found.runs):
         commands += ", before 0.2.0"
-    how = [counted(found.runs, machine), counted(found.runs, precision)]
-    return [method.label, final, area, time, *how, commands]
+    machines = counted(found.runs, machine)
+    precisions = counted(found.runs, precision)
+    return [method.label, final, area, time, machines, precisions, commands]
 
 
 def propositions() -> str:
@@ -423,7 +423,8 @@ def draw_all() -> None:
         curves = []
         for method, found in measured.items():
             if method.drawn == "yes" and found:
-                means = dict(map(float, pair.split(":")) for pair in method.means.split())
+                pairs = [pair.split(":") for pair in method.means.split()]
+                means = {float(step): float(mean) for step, mean in pairs}
                 curves.append(Curve(method.label, found.runs, means))
         if curves:
             print(method.title)
