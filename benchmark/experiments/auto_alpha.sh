@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Adaptive alpha (docs/auto_alpha.md): prints the training commands, one a line; auto0.1 is
+# Adaptive alpha (docs/auto_alpha.md): prints the training commands, one per line; auto0.1 is
 # --alpha auto with --alpha-ratio 0.1. The other scripts here train what it is compared with.
 #   auto_alpha.sh           every task that takes minutes a run
 #   auto_alpha.sh ratios    the search for the ratio

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line.
+# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one per line.
 #   bit_flip.sh         DQN+HER, the best alpha and temperature, and the soft target in both terms,
 #                       which the paper reports as harmful
 #   bit_flip.sh both    those with a target network that is copied after each round

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ContinuousSeek with SAC (figures 12 to 15): prints the training commands, one a line.
+# ContinuousSeek with SAC (figures 12 to 15): prints the training commands, one per line.
 #   continuous_seek_sac.sh                 the best settings of table 3
 #   continuous_seek_sac.sh 5 | 10 | 20     those of d = 5, 10 or 20 alone
 #   continuous_seek_sac.sh grid            the whole search

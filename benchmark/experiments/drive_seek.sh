@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DriveSeek with goal lists (figures 4b and 16): prints the training commands, one a line.
+# DriveSeek with goal lists (figures 4b and 16): prints the training commands, one per line.
 #   drive_seek.sh          the paper's size, encoder shared by actor and critic or not
 #   drive_seek.sh short    a quarter of the paper's steps at its size, one seed, in bfloat16: under
 #                          three hours each on one core with units for it

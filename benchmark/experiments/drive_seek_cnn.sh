@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# DriveSeek with the image encoder: prints the training commands, one a line.
+# DriveSeek with the image encoder: prints the training commands, one per line.
 #   drive_seek_cnn.sh         the learning rate of figure 19
 #   drive_seek_cnn.sh grid    and those of figure 20
 set -u

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# HandManipulateBlock (figure 11a to d): prints the training commands, one a line: 200 epochs of
+# HandManipulateBlock (figure 11a to d): prints the training commands, one per line: 200 epochs of
 # 190,000 steps, the paper's batch of 19 workers.
 #   hand_manipulate_block.sh        normalised goals
 #   hand_manipulate_block.sh raw    goals as they are

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# HandReach (figures 3 and 11): prints the training commands, one a line.
+# HandReach (figures 3 and 11): prints the training commands, one per line.
 #   hand_reach.sh          normalised goals, 50 epochs of 95,000 steps, the batch of 19 workers
 #   hand_reach.sh raw      the same with goals as they are
 #   hand_reach.sh short    normalised goals, 20 epochs, batch 1024

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# NoisySeek (figures 4d and 17): prints the training commands, one a line.
+# NoisySeek (figures 4d and 17): prints the training commands, one per line.
 #   noisy_seek.sh          the paper's size
 #   noisy_seek.sh small    up to 20 goals, width 100, batch 128, 20k steps: two minutes each
 set -u

@@ -14,8 +14,7 @@ Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per sec
 sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads with the padded formulation of
 `padded.py`. `many` compares the updates per second of N runs of `ddpg_her_reengage_many.py`
 together with those of one run of `ddpg_her_reengage.py`. `hand` steps 38 HandReach environments at
-random, and compares them with Gymnasium's SyncVectorEnv over the package's own class, and with the
-time that MuJoCo's physics alone takes of it.
+random, beside the package's own class in Gymnasium's SyncVectorEnv, and MuJoCo's physics alone.
 """
 
 import argparse

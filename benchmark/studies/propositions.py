@@ -7,10 +7,10 @@ Writes results/propositions/transitions.csv, and figures/propositions.png.
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26),
 and the target has the same estimate. Up to a factor the Bellman error then is g . (estimate a -
-U a), and its gradient by the goal is estimate a - U a (paper, "Proofs"; a test derives both from
-the loss of `ddpg_her_reengage.py`). Both are minimised over rotations, the gradient's in closed
-form, the value's from random starts. U counts as recovered if the estimate is U, for every seed. In
-the sparse class only transitions with s1 != 0 tell about U: every other one.
+U a), and its gradient with respect to g is estimate a - U a (paper, "Proofs"; a test derives both
+from the loss of `ddpg_her_reengage.py`). Both are minimised over rotations, the gradient's in
+closed form, the value's from random starts. U counts as recovered if the estimate is U for every
+seed. In the sparse class only transitions with s1 != 0 involve U: every other one.
 """
 
 import argparse

@@ -23,8 +23,8 @@ from envs.run.files import lock
 
 
 def place_of(run_dir: Path, to: str) -> tuple[str, str, str]:
-    """Experiment, method and seed of a run. ValueError, one sentence, if it is not complete or
-    lies elsewhere; BadInput, which is one too, if it is still being trained."""
+    """Experiment, method and seed of a run. ValueError, in one sentence, if it is not complete or
+    still being trained, or if its folder does not say where it belongs."""
     args = read_args(run_dir)
     seed, asked = args.get("seed"), args.get("total_timesteps")
     if not isinstance(seed, int) or not isinstance(asked, int):

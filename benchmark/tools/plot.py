@@ -60,7 +60,7 @@ plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 class Curve(NamedTuple):
     label: str
-    runs: list[Run]  # one a seed
+    runs: list[Run]  # one per seed
     published: dict[float, float] = {}  # the paper's mean at some steps, drawn as circles
 
 
@@ -213,7 +213,7 @@ def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
 
 
 def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
-    """One panel a metric; prints each curve's numbers. ValueError as `read_curve`."""
+    """One panel per metric; prints each curve's numbers. ValueError as in `read_curve`."""
     width = 5 * len(metrics)
     figure = plt.figure(figsize=(width, 3), layout="constrained")
     for place, metric in enumerate(metrics, start=1):

@@ -60,7 +60,7 @@ END = "<!-- end of results -->"
 class Measured(NamedTuple):
     """The runs of a method."""
 
-    runs: list[Run]  # one a seed
+    runs: list[Run]  # one per seed
     steps: np.ndarray  # (evaluations,)
     values: np.ndarray  # (seeds, evaluations)
 
@@ -143,7 +143,7 @@ def as_value(number: str) -> str:
 
 
 def counted(runs: list[Run], what: Callable[[dict], str]) -> str:
-    """What their settings say: 'Xeon (3), EPYC (2)', or only the word where all say the same."""
+    """A setting of all runs, with counts: 'Xeon (3), EPYC (2)'; without, if all have the same."""
     counts = Counter(what(run.settings) for run in runs)
     if len(counts) == 1:
         return next(iter(counts))
@@ -161,7 +161,7 @@ def precision(settings: dict) -> str:
 
 
 def table(head: str, rows: list[list[str]]) -> str:
-    """A Markdown table without its empty columns; the head's cells stand between bars."""
+    """A Markdown table without its empty columns; bars separate the cells of the head."""
     columns = [column for column in zip(head.split("|"), *rows, strict=True) if any(column[1:])]
     heads, *lines = zip(*columns, strict=True)
     lines = [heads, ["---"] * len(heads), *lines]

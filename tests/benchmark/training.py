@@ -1,4 +1,4 @@
-"""A stand-in for the scripts in algos/, without PyTorch: the same command again goes on.
+"""A stand-in for the scripts in algos/, without PyTorch: repeating a command resumes its run.
 
     python training.py --run-dir DIR [--total-timesteps N] [--alpha A] [--fault NAME]
 
