@@ -32,11 +32,6 @@ def test_the_version_is_the_changelogs_newest() -> None:
     assert newest == PROJECT["project"]["version"]
 
 
-def test_pre_commits_ruff_is_the_one_of_make_test() -> None:
-    pinned = re.search(r"^ruff==(\S+)$", (ROOT / "requirements-dev.txt").read_text(), re.M)[1]
-    assert f"rev: v{pinned} " in (ROOT / ".pre-commit-config.yaml").read_text()
-
-
 @pytest.mark.parametrize("path", sorted({mutant.path for mutant in mutants.MUTANTS}))
 def test_every_mutant_still_fits_its_file(path: str) -> None:
     source = (ROOT / path).read_text()

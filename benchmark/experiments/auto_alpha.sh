@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Adaptive alpha (docs/auto_alpha.md): prints the training commands, one a line; auto0.1 is
+# Adaptive alpha (docs/auto_alpha.md): prints the training commands, one per line; auto0.1 is
 # --alpha auto with --alpha-ratio 0.1. The other scripts here train what it is compared with.
 #   auto_alpha.sh           every task that takes minutes a run
 #   auto_alpha.sh ratios    the search for the ratio
 #   auto_alpha.sh long      the tasks that take hours a run
 set -u
-case "$*" in
-    "" | ratios | long) ;;
-    *) echo "auto_alpha.sh: unknown argument '$*'; known are ratios, long." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(ratios|long)?$ ]] ||
+    { echo "auto_alpha.sh: unknown argument '$*' (known: ratios, long)." >&2; exit 2; }
 
 train() { # experiment method seed script flags
     echo "python algos/$4.py ${*:5} --seed $3 --run-dir runs/auto_alpha/$1/$2/$3"
 }
-auto() { # experiment ratio seed script flags
-    train "$1" "auto$2" "$3" "${@:4}" --alpha auto --alpha-ratio "$2"
+auto() { # experiment ratios seed script flags
+    for ratio in $2; do
+        train "$1" "auto$ratio" "$3" "${@:4}" --alpha auto --alpha-ratio "$ratio"
+    done
 }
 small="--hidden-dim 100 --batch-size 128 --num-threads 1"
 small="$small --total-timesteps 20000 --eval-frequency 1000"
@@ -31,18 +31,14 @@ push="ddpg_her_reengage --env-id FetchPush-v4 --total-timesteps 1900000 --num-th
 
 if [ "$*" = ratios ]; then
     for seed in 1 2 3; do
-        for ratio in 0.03 0.1 0.3 1; do
-            for d in 5 10; do
-                auto continuous_seek_d$d $ratio $seed ${seek}$d-v0
-            done
-            for d in 20 40; do
-                auto bit_flip_d$d $ratio $seed ${bits}$d-v0
-            done
+        for d in 5 10; do
+            auto continuous_seek_d$d "0.03 0.1 0.3 1" $seed ${seek}$d-v0
         done
-        for ratio in 0.1 1 3 10; do
-            auto drive_seek_small $ratio $seed $drive
-            auto noisy_seek_small $ratio $seed $noisy
+        for d in 20 40; do
+            auto bit_flip_d$d "0.03 0.1 0.3 1" $seed ${bits}$d-v0
         done
+        auto drive_seek_small "0.1 1 3 10" $seed $drive
+        auto noisy_seek_small "0.1 1 3 10" $seed $noisy
     done
     exit
 fi
@@ -62,16 +58,10 @@ for seed in 1 2 3 4 5 6 7 8 9 10; do
 done
 for seed in 1 2 3 4 5; do
     auto continuous_seek_d10 0.1 $seed ${seek}10-v0
-    for ratio in 0.1 1; do
-        auto bit_flip_d20 $ratio $seed ${bits}20-v0
-    done
-    for ratio in 0.1 0.3; do
-        auto bit_flip_d40 $ratio $seed ${bits}40-v0
-    done
-    for ratio in 1 3 10; do
-        auto drive_seek_small $ratio $seed $drive
-        auto noisy_seek_small $ratio $seed $noisy
-    done
+    auto bit_flip_d20 "0.1 1" $seed ${bits}20-v0
+    auto bit_flip_d40 "0.1 0.3" $seed ${bits}40-v0
+    auto drive_seek_small "1 3 10" $seed $drive
+    auto noisy_seek_small "1 3 10" $seed $noisy
 done
 for seed in 1 2 3; do
     train continuous_seek_d5_small_unit alpha0 $seed $small_unit --alpha 0

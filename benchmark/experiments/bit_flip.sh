@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one a line.
+# BitFlip with 20 and 40 bits (figure 7): prints the training commands, one per line.
 #   bit_flip.sh         DQN+HER, the best alpha and temperature, and the soft target in both terms,
 #                       which the paper reports as harmful
 #   bit_flip.sh both    those with a target network that is copied after each round
@@ -8,10 +8,8 @@
 #                       overwrites besides, the harm is the paper's
 #   bit_flip.sh grid    the whole search
 set -u
-case "$*" in
-    "" | both | grid) ;;
-    *) echo "bit_flip.sh: unknown argument '$*'; known are both, grid." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(both|grid)?$ ]] ||
+    { echo "bit_flip.sh: unknown argument '$*' (known: both, grid)." >&2; exit 2; }
 
 train() { # d seed method flags
     echo "python algos/dqn_her_reengage_bitflip.py --env-id BitFlip$1-v0 ${*:4}" \

@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
-# ContinuousSeek with DDPG (figures 2, 8, 9 and 10): prints the training commands, one a line.
+# ContinuousSeek with DDPG (figures 2, 8, 9 and 10): prints the training commands, one per line.
 #   continuous_seek.sh                  the best settings of table 2, which the scripts know
 #   continuous_seek.sh 5 | 10 | 20      those of d = 5, 10 or 20 alone
-#   continuous_seek.sh grid             the whole search, a run a command
-#   continuous_seek.sh many             the same, the 320 runs of a batch size a command: for a GPU,
-#                                       or d = 5 on a processor
+#   continuous_seek.sh grid             the whole search, a run per command
+#   continuous_seek.sh many             the same, 320 runs (a batch size) per command: for a GPU,
+#                                       or d = 5 on a CPU
 set -u
-case "$*" in
-    "" | 5 | 10 | 20 | grid | many) ;;
-    *) echo "continuous_seek.sh: unknown argument '$*'; known are 5, 10, 20, grid, many." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(5|10|20|grid|many)?$ ]] ||
+    { echo "continuous_seek.sh: unknown argument '$*' (known: 5, 10, 20, grid, many)." >&2; exit 2; }
 
 train() { # script d seed method flags
     echo "python algos/$1.py --env-id ContinuousSeek$2-v0 ${*:5}" \

@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# ContinuousSeek with SAC (figures 12 to 15): prints the training commands, one a line.
+# ContinuousSeek with SAC (figures 12 to 15): prints the training commands, one per line.
 #   continuous_seek_sac.sh                 the best settings of table 3
 #   continuous_seek_sac.sh 5 | 10 | 20     those of d = 5, 10 or 20 alone
 #   continuous_seek_sac.sh grid            the whole search
 set -u
-case "$*" in
-    "" | 5 | 10 | 20 | grid) ;;
-    *) echo "continuous_seek_sac.sh: unknown argument '$*'; known are 5, 10, 20, grid." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(5|10|20|grid)?$ ]] ||
+    { echo "continuous_seek_sac.sh: unknown argument '$*' (known: 5, 10, 20, grid)." >&2; exit 2; }
 
 train() { # d seed method alpha learning-rate batch-size
     echo "python algos/sac_her_reengage.py --env-id ContinuousSeek$1-v0 --alpha $4" \

@@ -1,14 +1,12 @@
 #!/usr/bin/env bash
-# DriveSeek with goal lists (figures 4b and 16): prints the training commands, one a line.
+# DriveSeek with goal lists (figures 4b and 16): prints the training commands, one per line.
 #   drive_seek.sh          the paper's size, encoder shared by actor and critic or not
 #   drive_seek.sh short    a quarter of the paper's steps at its size, one seed, in bfloat16: under
 #                          three hours each on one core with units for it
 #   drive_seek.sh small    up to 20 goals, width 100, batch 128, 20k steps: two minutes each
 set -u
-case "$*" in
-    "" | short | small) ;;
-    *) echo "drive_seek.sh: unknown argument '$*'; known are short, small." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(short|small)?$ ]] ||
+    { echo "drive_seek.sh: unknown argument '$*' (known: short, small)." >&2; exit 2; }
 
 train() { # env-id experiment method seed flags
     echo "python algos/ddpg_multi_reengage.py --env-id $1 ${*:5} --seed $4 --run-dir runs/$2/$3/$4"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# DriveSeek with the image encoder: prints the training commands, one a line.
+# DriveSeek with the image encoder: prints the training commands, one per line.
 #   drive_seek_cnn.sh         the learning rate of figure 19
 #   drive_seek_cnn.sh grid    and those of figure 20
 set -u
 case "$*" in
     "") rates=0.001 ;;
     grid) rates="0.0005 0.001 0.002" ;;
-    *) echo "drive_seek_cnn.sh: unknown argument '$*'; known are grid." >&2 && exit 2 ;;
+    *) echo "drive_seek_cnn.sh: unknown argument '$*' (known: grid)." >&2 && exit 2 ;;
 esac
 
 for seed in 1 2 3 4 5; do

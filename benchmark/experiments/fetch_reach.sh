@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# FetchReach, which is not in the paper: prints the training commands, one a line.
+# FetchReach, which is not in the paper: prints the training commands, one per line.
 set -u
 [ $# -eq 0 ] || { echo "fetch_reach.sh takes no arguments, but got '$*'." >&2; exit 2; }
 

@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# HandManipulateBlock (figure 11a to d): prints the training commands, one a line: 200 epochs of
+# HandManipulateBlock (figure 11a to d): prints the training commands, one per line: 200 epochs of
 # 190,000 steps, the paper's batch of 19 workers.
 #   hand_manipulate_block.sh        normalised goals
 #   hand_manipulate_block.sh raw    goals as they are
 set -u
-case "$*" in
-    "" | raw) ;;
-    *) echo "hand_manipulate_block.sh: unknown argument '$*'; known are raw." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(raw)?$ ]] ||
+    { echo "hand_manipulate_block.sh: unknown argument '$*' (known: raw)." >&2; exit 2; }
 
 train() { # script method seed flags
     echo "python algos/$1.py --env-id HandManipulateBlock-v1 --batch-size 4864 ${*:4}" \

@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# HandReach (figures 3 and 11): prints the training commands, one a line.
+# HandReach (figures 3 and 11): prints the training commands, one per line.
 #   hand_reach.sh          normalised goals, 50 epochs of 95,000 steps, the batch of 19 workers
 #   hand_reach.sh raw      the same with goals as they are
 #   hand_reach.sh short    normalised goals, 20 epochs, batch 1024
 set -u
-case "$*" in
-    "" | raw | short) ;;
-    *) echo "hand_reach.sh: unknown argument '$*'; known are raw, short." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(raw|short)?$ ]] ||
+    { echo "hand_reach.sh: unknown argument '$*' (known: raw, short)." >&2; exit 2; }
 
 train() { # script experiment method seed flags
     echo "python algos/$1.py --env-id HandReach-v3 ${*:5} --seed $4 --run-dir runs/$2/$3/$4"

@@ -1,12 +1,10 @@
 #!/usr/bin/env bash
-# NoisySeek (figures 4d and 17): prints the training commands, one a line.
+# NoisySeek (figures 4d and 17): prints the training commands, one per line.
 #   noisy_seek.sh          the paper's size
 #   noisy_seek.sh small    up to 20 goals, width 100, batch 128, 20k steps: two minutes each
 set -u
-case "$*" in
-    "" | small) ;;
-    *) echo "noisy_seek.sh: unknown argument '$*'; known are small." >&2 && exit 2 ;;
-esac
+[[ "$*" =~ ^(small)?$ ]] ||
+    { echo "noisy_seek.sh: unknown argument '$*' (known: small)." >&2; exit 2; }
 
 train() { # env-id experiment alpha seed flags
     echo "python algos/ddpg_multi_reengage.py --env-id $1 --alpha $3 ${*:5}" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# parking-v0 of highway-env, which is not in the paper: prints the training commands, one a line.
+# parking-v0 of highway-env, which is not in the paper: prints the training commands, one per line.
 # Stable-Baselines3 at the same settings: studies/sb3.py parking.
 set -u
 [ $# -eq 0 ] || { echo "parking.sh takes no arguments, but got '$*'." >&2; exit 2; }

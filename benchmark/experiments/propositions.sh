@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The two environments of "Learning Efficiency" (figures 5 and 6), trained with and without the
-# gradient term: prints the training commands, one a line. How many transitions the propositions
+# gradient term: prints the training commands, one per line. How many transitions the propositions
 # need is another program: python benchmark/studies/propositions.py
 set -u
 [ $# -eq 0 ] || { echo "propositions.sh takes no arguments, but got '$*'." >&2; exit 2; }

@@ -11,19 +11,14 @@ the scripts at the paper's sizes, from the end of their warm-up on.
 
 import argparse
 import contextlib
-import csv
 import io
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos import ddpg_multi_reengage as multi
-from benchmark.speed.throughput import ROOT, play_at_random
-from envs import make, make_vector, run
+from benchmark.speed.throughput import after_random_play, run_script
+from envs import make, run
 from envs.many.grid import Run
 from envs.many.on_device import inspect_for_device
 
@@ -95,11 +90,8 @@ def check_plain(device: torch.device, size: int) -> str:
 def check_multi(device: torch.device, size: int) -> str:
     """Multi-ReenGAGE's gradients on sets of up to 200 goals, compiled, beside the script's own."""
     torch.manual_seed(1)
-    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
-    args = multi.Args(n_max=envs.unwrapped.n_max, hidden_dim=size, buffer_size=10_000)
-    buffer = multi.GoalSetReplayBuffer(envs, args, np.random.default_rng(1))
-    play_at_random(buffer, envs, buffer.rng, multi.state_of)
-    agent = multi.Agent(envs, args, device)
+    args = multi.Args(n_max=200, hidden_dim=size, buffer_size=10_000)
+    agent, buffer = after_random_play(args, device)
     batch = buffer.sample(size, device)
     expected = multi.gradients(agent, batch, args)
     with compiled(multi, "gradients"):
@@ -145,26 +137,10 @@ def speed_of_many(device: torch.device, runs: int, size: int, episodes: int, pre
     return f"{updates / (time.perf_counter() - begin):.0f} updates/s"
 
 
-def many_compiled(measure: Callable[..., str], *inputs: Any) -> str:
-    with compiled(many, "gradient_rows"):
-        return measure(*inputs)
-
-
 def speed_of(script: str, start: int, steps: int, *flags: str) -> str:
-    """Steps per second of a script between its evaluations at `start` and at its end."""
-    total = start + steps
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(ROOT / "algos" / f"{script}.py"), *flags]
-        command += f"--run-dir {folder}/run --total-timesteps {total} --eval-episodes 2".split()
-        command += f"--eval-frequency {start or total} --no-save-model".split()
-        command.append("--no-save-checkpoint")
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        assert ended.returncode == 0, ended.stderr[-120:]
-        assert "not possible here" not in ended.stdout, ended.stdout[-120:]
-        rows = list(csv.DictReader((Path(folder) / "run" / "metrics.csv").open(newline="")))
-    seconds = {int(row["global_step"]): float(row["wall_time"]) for row in rows}
-    passed = seconds[total] - seconds[start]
-    return f"{steps / passed:.0f} steps/s, {passed:.1f} s"
+    every = start or steps
+    rate = run_script(script, start, start + steps, every, *flags, timeout=SECONDS)
+    return f"{rate:.0f} steps/s, {steps / rate:.1f} s"
 
 
 def main() -> None:
@@ -182,7 +158,8 @@ def main() -> None:
     # The first two episodes of a CUDA graph are its warm-up; the third is captured, and replayed
     for name, episodes in (("an episode", 1), ("CUDA graphs", 4)):
         line(f"many, {name}, beside the CPU", partial(check_many, device, size, episodes))
-    line("many, compiled", partial(many_compiled, check_many, device, size, 4))
+    many_compiled = compiled(many, "gradient_rows")
+    line("many, compiled", partial(many_compiled(check_many), device, size, 4))
 
     episodes = 2 if args.small else 100
     for runs in (2,) if args.small else (8, 40, 160):
@@ -190,7 +167,7 @@ def main() -> None:
             name = f"many, {runs} at once, d = 20, {precision}"
             line(name, partial(speed_of_many, device, runs, size, episodes, precision))
         name = f"many, {runs} at once, d = 20, high, compiled"
-        line(name, partial(many_compiled, speed_of_many, device, runs, size, episodes, "high"))
+        line(name, partial(many_compiled(speed_of_many), device, runs, size, episodes, "high"))
 
     start, steps, epoch = (100, 20, 50 * 38) if args.small else (1000, 1000, 95_000)
     common = f"--batch-size {size} --learning-starts {start - 20} --num-threads 1"
@@ -198,15 +175,15 @@ def main() -> None:
     sets = common + (" --hidden-dim 16" if args.small else "")
     hand = "--env-id HandReach-v3" + (" --hidden-dims 8" if args.small else "")
     for script, first, more, flags in (
-        ("ddpg_her", start, steps, seek),
-        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2"),
-        ("ddpg_her_reengage", start, steps, f"{seek} --alpha 0.2 --compile"),
-        ("ddpg_multi_reengage", start, steps, sets),
-        ("ddpg_multi_reengage", start, steps, f"{sets} --compile"),
-        ("ddpg_her_reengage", 0, epoch, hand),  # an epoch, on all cores
+        ("ddpg_her.py", start, steps, seek),
+        ("ddpg_her_reengage.py", start, steps, f"{seek} --alpha 0.2"),
+        ("ddpg_her_reengage.py", start, steps, f"{seek} --alpha 0.2 --compile"),
+        ("ddpg_multi_reengage.py", start, steps, sets),
+        ("ddpg_multi_reengage.py", start, steps, f"{sets} --compile"),
+        ("ddpg_her_reengage.py", 0, epoch, hand),  # an epoch, on all cores
     ):
         words = flags.split() + ([] if has_gpu else ["--no-cuda"])
-        name = f"{script}.py {flags.replace(common, '')}"
+        name = f"{script} {flags.replace(common, '')}"
         line(name, partial(speed_of, script, first, more, *words))
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

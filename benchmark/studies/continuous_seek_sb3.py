@@ -12,48 +12,20 @@ the settings of `ddpg_her_reengage.py` for d = 5; for d = 10 add:
 
 import json
 import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import stable_baselines3
 import torch
 import tyro
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.noise import NormalActionNoise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from algos.ddpg_her import evaluate
 from benchmark.studies.reengage_sb3 import ReenGAGEDDPG, ReenGAGESAC
+from benchmark.studies.sb3 import HEADER, HER, SEEK, Evaluate, noise
 from envs import make, make_vector, run
 from envs.run.versions import versions
-
-
-class Evaluate(BaseCallback):
-    """Writes a row of metrics.csv before training and every 2000 steps."""
-
-    def __init__(self, env_id: str, seed: int, run_dir: Path):
-        super().__init__()
-        self.envs = make_vector(partial(make, env_id), 50, seed + 1_000_000)
-        self.file = (run_dir / "metrics.csv").open("w", buffering=1)
-        self.file.write("global_step,success_rate,success_once,episodic_return,wall_time\n")
-        self.begin = time.time()
-
-    def act(self, obs: dict) -> np.ndarray:
-        return self.model.predict(obs, deterministic=True)[0]
-
-    def _on_training_start(self) -> None:
-        self._on_step()
-
-    def _on_step(self) -> bool:
-        if self.num_timesteps % 2000 == 0:
-            metrics = evaluate(self.envs, self.act, episodes=50)
-            seconds = round(time.time() - self.begin, 3)
-            print(self.num_timesteps, *metrics.values(), seconds, sep=",", file=self.file)
-        return True
 
 
 @dataclass
@@ -68,18 +40,11 @@ class Args:
     batch_size: int = 512
 
 
-def check(args: Args) -> None:
-    """BadInput, one sentence, for what cannot be."""
-    if args.seed < 0 or args.total_timesteps < 1 or args.batch_size < 1:
-        raise run.BadInput("--seed must be at least 0, --total-timesteps and --batch-size 1.")
-    if args.run_dir.exists():
-        raise run.BadInput(f"{args.run_dir} is there already.")
-
-
 def main() -> None:
     args = tyro.cli(Args, description=__doc__)
     with run.one_sentence():
-        check(args)
+        if args.run_dir.exists():
+            raise run.BadInput(f"{args.run_dir} exists already.")
         env = make(args.env_id)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -88,24 +53,25 @@ def main() -> None:
     settings["versions"] = versions(torch.device("cpu"), Path(__file__))
     settings["versions"]["stable-baselines3"] = stable_baselines3.__version__
     (args.run_dir / "args.json").write_text(json.dumps(settings, indent=2) + "\n")
-    actions = env.action_space.shape[0]
     model = {"ddpg": ReenGAGEDDPG, "sac": ReenGAGESAC}[args.algorithm](
         "MultiInputPolicy",
         env,
         alpha=args.alpha,
         learning_rate=args.learning_rate,
         batch_size=args.batch_size,
-        gamma=0.95,
-        tau=0.005,
-        learning_starts=1000,
-        policy_kwargs={"net_arch": [256, 256]},
-        action_noise=NormalActionNoise(np.zeros(actions), 0.03 * np.ones(actions)),
-        replay_buffer_class=stable_baselines3.HerReplayBuffer,
-        replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
+        action_noise=noise(env, 0.03),
         seed=args.seed,
         device="cpu",
+        **SEEK,
+        **HER,
     )
-    model.learn(args.total_timesteps, callback=Evaluate(args.env_id, args.seed, args.run_dir))
+    with (args.run_dir / "metrics.csv").open("w") as file:
+        print(HEADER, file=file)
+        envs = make_vector(partial(make, args.env_id), 50, args.seed + 1_000_000)
+        callback = Evaluate(envs, episodes=50, frequency=2000, file=file)
+        callback.model = model
+        callback.print_row(envs)  # before training
+        model.learn(args.total_timesteps, callback=callback)
 
 
 if __name__ == "__main__":

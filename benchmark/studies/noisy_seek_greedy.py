@@ -5,7 +5,6 @@
 Writes results/noisy_seek_greedy/return.csv: the mean return of an episode.
 """
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos.ddpg_her import evaluate
 from envs import make, make_vector
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+TARGET = Path(__file__).resolve().parents[1] / "results" / "noisy_seek_greedy" / "return.csv"
+EPISODES, SEED = 4000, 1
 
 
 def go_to_nearest_goal(obs: dict[str, np.ndarray]) -> np.ndarray:
@@ -29,22 +29,11 @@ def go_to_nearest_goal(obs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--episodes", type=int, default=4000)
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    if args.episodes < 1 or args.seed < 0:
-        parser.error("--episodes must be at least 1, --seed at least 0")
-    envs = make_vector(partial(make, "NoisySeek-v0"), args.episodes, args.seed)
-    metrics = evaluate(envs, go_to_nearest_goal, args.episodes)
-    mean_return = metrics["episodic_return"]
-    print(f"greedy agent on NoisySeek, {args.episodes} episodes: mean return {mean_return:.2f}")
-    target = RESULTS / "noisy_seek_greedy" / "return.csv"
-    target.parent.mkdir(exist_ok=True)
-    header = "episodes,seed,episodic_return"
-    target.write_text(f"{header}\n{args.episodes},{args.seed},{mean_return:.4f}\n")
+    envs = make_vector(partial(make, "NoisySeek-v0"), EPISODES, SEED)
+    mean_return = evaluate(envs, go_to_nearest_goal, EPISODES)["episodic_return"]
+    print(f"greedy agent on NoisySeek, {EPISODES} episodes: mean return {mean_return:.2f}")
+    row = f"{EPISODES},{SEED},{mean_return:.4f}"
+    TARGET.write_text(f"episodes,seed,episodic_return\n{row}\n")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ Writes results/propositions/transitions.csv, and figures/propositions.png.
 
 The paper's model class: Q and policy are the optimal ones for an estimate of U, Eqs. (23) to (26),
 and the target has the same estimate. Up to a factor the Bellman error then is g . (estimate a -
-U a), and its gradient by the goal is estimate a - U a (paper, "Proofs"; a test derives both from
-the loss of `ddpg_her_reengage.py`). Both are minimised over rotations, the gradient's in closed
-form, the value's from random starts. U counts as recovered if the estimate is U, for every seed. In
-the sparse class only transitions with s1 != 0 tell about U: every other one.
+U a), and its gradient with respect to g is estimate a - U a (paper, "Proofs"; a test derives both
+from the loss of `ddpg_her_reengage.py`). Both are minimised over rotations, the gradient's in
+closed form, the value's from random starts. U counts as recovered if the estimate is U for every
+seed. In the sparse class only transitions with s1 != 0 involve U: every other one.
 """
 
 import argparse
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from envs.tasks.rotation import Rotation, random_rotation
 
 BENCHMARK = Path(__file__).resolve().parents[1]
+SEEDS = 3
 BLACK, BLUE = "#000000", "#0072b2"
 LOSSES = [  # name, whether the gradient's, style, colour
     ("value loss", False, "o--", BLACK),
@@ -103,8 +104,8 @@ def descend(
     return u, (error**2).sum()
 
 
-def recovered(d: int, kind: str, n: int, by_gradient: bool, seeds: int) -> bool:
-    for seed in range(seeds):
+def recovered(d: int, kind: str, n: int, by_gradient: bool) -> bool:
+    for seed in range(SEEDS):
         env = Rotation(d, kind, rotation_seed=seed)
         rng = np.random.default_rng(1000 + seed)
         action, goal, move = transitions(env, n, rng)
@@ -117,14 +118,14 @@ def recovered(d: int, kind: str, n: int, by_gradient: bool, seeds: int) -> bool:
     return True
 
 
-def transitions_needed(d: int, kind: str, by_gradient: bool, seeds: int) -> int:
+def transitions_needed(d: int, kind: str, by_gradient: bool) -> int:
     """The smallest number of transitions at which U is recovered, by bisection."""
     too_few, enough = 0, 2
-    while not recovered(d, kind, enough, by_gradient, seeds):
+    while not recovered(d, kind, enough, by_gradient):
         too_few, enough = enough, 2 * enough
     while enough - too_few > max(1, enough // 50):  # to two per cent
         middle = (too_few + enough) // 2
-        if recovered(d, kind, middle, by_gradient, seeds):
+        if recovered(d, kind, middle, by_gradient):
             enough = middle
         else:
             too_few = middle
@@ -132,28 +133,24 @@ def transitions_needed(d: int, kind: str, by_gradient: bool, seeds: int) -> int:
 
 
 def exponent(dims: list[int], needed: list[int]) -> float:
-    """Of the transitions by d, from d = 8 on where there are such; not a number for one d."""
-    least = 8 if max(dims) >= 8 else 2
-    fitted = np.array(dims) >= least
+    """Of the transitions by d, from d = 8 on; NaN for fewer than two such d."""
+    fitted = np.array(dims) >= 8
     if fitted.sum() < 2:
         return np.nan
-    d = np.log(dims)[fitted]
-    n = np.log(needed)[fitted]
-    return np.polyfit(d, n, 1)[0]
+    return np.polyfit(np.log(dims)[fitted], np.log(needed)[fitted], 1)[0]
 
 
-def measure(dims: list[int], kind: str, seeds: int, axis: plt.Axes) -> list[dict]:
+def measure(dims: list[int], kind: str, axis: plt.Axes) -> list[dict]:
     """Rows of the table for dense or sparse rewards, drawn as they come."""
     rows = []
     for loss, by_gradient, style, colour in LOSSES:
         needed = []
         for d in dims:
-            n = transitions_needed(d, kind, by_gradient, seeds)
+            n = transitions_needed(d, kind, by_gradient)
             needed.append(n)
             rows.append({"environment": kind, "loss": loss, "d": d, "transitions": n})
             print(rows[-1], flush=True)
         label = f"{loss}: d^{exponent(dims, needed):.2f}"
-        print(f"{kind} rewards, {label}", flush=True)
         axis.loglog(dims, needed, style, color=colour, label=label)
     return rows
 
@@ -162,11 +159,8 @@ def draw_bounds(dims: list[int], kind: str, axis: plt.Axes) -> None:
     """The dimensions of the rotations, and those of one row: what the losses could need."""
     d = np.array(dims)
     rotations = d * (d - 1) / 2
-    times = ""
-    factor = 1
-    if kind == "sparse":  # every other transition tells nothing
-        times = "2 x "
-        factor = 2
+    factor = 1 if kind == "dense" else 2  # half of the sparse transitions say nothing about U
+    times = "" if factor == 1 else "2 x "
     axis.loglog(d, factor * rotations, ":", color=BLACK, label=f"{times}d (d - 1) / 2")
     axis.loglog(d, factor * (d - 1), ":", color=BLUE, label=f"{times}(d - 1)")
 
@@ -175,22 +169,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    dims = [2, 4, 8, 16, 32, 64]
-    parser.add_argument("--dims", type=int, nargs="+", default=dims)
-    parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
-    if min(args.dims) < 2 or args.seeds < 1:
-        parser.error("--dims must be at least 2, --seeds at least 1")
+    parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
+    dims = parser.parse_args().dims
 
     size = (8, 3.4)
     figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     rows = []
     for number, kind in ((1, "dense"), (2, "sparse")):
         axis = axes[number - 1]
-        rows += measure(args.dims, kind, args.seeds, axis)
-        draw_bounds(args.dims, kind, axis)
+        rows += measure(dims, kind, axis)
+        draw_bounds(dims, kind, axis)
         axis.set(title=f"Proposition {number}, {kind} rewards", xlabel="d")
-        axis.set_xticks(args.dims, args.dims)
+        axis.set_xticks(dims, dims)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)

@@ -1,16 +1,15 @@
-"""Makes evidence of complete runs: adds them to results/<experiment>.csv and .json.
+"""Adds complete runs to results/<experiment>.csv and .json.
 
     python benchmark/tools/collect.py runs/bit_flip_d20/alpha1/*
 
-runs/<experiment>/<method>/<seed>, the names that the scripts in experiments/ give, says where a run
-belongs; one in another folder needs --to bit_flip_d20/alpha1. Refused, before anything is written:
-a run that is not complete or is still being trained, one whose script or settings differ from those
-of the method's other seeds, and, without --replace, a seed that is there already.
+A folder runs/<experiment>/<method>/<seed>, as the scripts in experiments/ name it, says where a run
+belongs; one in another folder needs --to bit_flip_d20/alpha1. Nothing is written if a run is not
+complete or is still being trained, if its script or settings differ from those of the method's
+other seeds, or if its seed is there already and --replace is not given.
 """
 
 import argparse
 import csv
-import fcntl
 import json
 import os
 import sys
@@ -19,15 +18,18 @@ from pathlib import Path
 import curves
 from curves import NOT_A_SETTING, read_args, read_run
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from envs.run.files import lock
+
 
 def place_of(run_dir: Path, to: str) -> tuple[str, str, str]:
-    """Experiment, method and seed of a run. ValueError, one sentence, where it is no evidence."""
+    """Experiment, method and seed of a run. ValueError, in one sentence, if it is not complete or
+    still being trained, or if its folder does not say where it belongs."""
     args = read_args(run_dir)
     seed, asked = args.get("seed"), args.get("total_timesteps")
     if not isinstance(seed, int) or not isinstance(asked, int):
-        raise ValueError(f"{run_dir} has no args.json that a run writes.")
-    if is_live(run_dir):
-        raise ValueError(f"{run_dir} is still being trained.")
+        raise ValueError(f"{run_dir} has no args.json written by a run.")
+    os.close(lock(run_dir))
     last = int(read_run(run_dir / "metrics.csv").metrics["global_step"][-1])
     if last < asked:
         raise ValueError(f"{run_dir} is not complete: step {last} of {asked}.")
@@ -41,18 +43,6 @@ def place_of(run_dir: Path, to: str) -> tuple[str, str, str]:
     if not to and folder != str(seed):
         raise ValueError(f"{run_dir}: --seed is {seed}, not {folder}.")
     return experiment, method, str(seed)
-
-
-def is_live(run_dir: Path) -> bool:
-    """Whether a training process has locked the folder."""
-    descriptor = os.open(run_dir, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def check_settings(run_dir: Path, args: dict, seeds: dict[str, dict]) -> None:
@@ -77,16 +67,12 @@ def collect(run_dirs: list[Path], to: str, may_replace: bool) -> None:
     new = {run_dir: place_of(run_dir, to) for run_dir in run_dirs}
     tables: dict[str, tuple[list[dict[str, str]], dict]] = {}  # rows and settings by experiment
     for experiment, method, seed in new.values():
-        if list(new.values()).count((experiment, method, seed)) > 1:
-            raise ValueError(f"Two of the runs would be {experiment}/{method}, seed {seed}.")
         path = curves.RESULTS / f"{experiment}.csv"
         if experiment not in tables:
             tables[experiment] = [], {}
             if path.exists():
-                tables[experiment] = (
-                    read_csv(path),
-                    json.loads(path.with_suffix(".json").read_text()),
-                )
+                settings = json.loads(path.with_suffix(".json").read_text())
+                tables[experiment] = read_csv(path), settings
         rows, settings = tables[experiment]
         if settings.setdefault(method, {}).pop(seed, None) and not may_replace:
             raise ValueError(
@@ -95,13 +81,14 @@ def collect(run_dirs: list[Path], to: str, may_replace: bool) -> None:
         rows[:] = [row for row in rows if (row["method"], row["seed"]) != (method, seed)]
     for run_dir, (experiment, method, seed) in new.items():
         rows, settings = tables[experiment]
+        if seed in settings[method]:
+            raise ValueError(f"Two of the runs would be {experiment}/{method}, seed {seed}.")
         args = read_args(run_dir)
         check_settings(run_dir, args, settings[method])
         args.pop("run_dir", None)  # a place on one machine
         settings[method][seed] = args
-        rows += [
-            {"method": method, "seed": seed} | row for row in read_csv(run_dir / "metrics.csv")
-        ]
+        for row in read_csv(run_dir / "metrics.csv"):
+            rows.append({"method": method, "seed": seed} | row)
     for experiment, (rows, settings) in tables.items():
         curves.write_experiment(curves.RESULTS / f"{experiment}.csv", rows, settings)
     for run_dir, (experiment, method, seed) in new.items():

@@ -8,16 +8,18 @@ methods bit_flip_d20/auto0.1, ...
 
 import csv
 import glob
-import io
 import json
 import re
+from collections import namedtuple
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+BENCHMARK = Path(__file__).resolve().parents[1]
+RESULTS = BENCHMARK / "results"
+Line = Any  # of a table in experiments/, its columns as attributes
 NOT_A_SETTING = {  # of args.json: which run it is, where and on what it ran, what else it wrote
     "seed", "run_dir", "resume", "evaluate", "render", "command", "settings_from", "versions",
     "num_threads", "env_threads", "cuda", "track", "capture_video", "save_model",
@@ -76,7 +78,7 @@ def read_args(run_dir: Path) -> dict:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV. ValueError for one that no evaluations stand in."""
+    """Header and rows of a CSV. ValueError for one without evaluations."""
     try:
         text = path.read_text()
         header, *rows = csv.reader(text.splitlines() or [""])
@@ -87,7 +89,7 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     if header[:1] == ["step"]:  # of a plain CSV
         header[0] = "global_step"
     if "global_step" not in header:
-        raise ValueError(f"{path} has no header with global_step: it is no file of metrics.")
+        raise ValueError(f"{path} has no column global_step: it is not a file of metrics.")
     if not rows:
         raise ValueError(f"{path} has no evaluation yet.")
     widths = {len(row) for row in rows}
@@ -97,12 +99,12 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def as_metrics(name: str, header: list[str], rows: list[list[str]]) -> dict[str, np.ndarray]:
-    """The columns of these rows without the empty ones. ValueError for what is no number."""
+    """The columns of these rows without the empty ones. ValueError for what is not a number."""
     columns = dict(zip(header, zip(*rows, strict=True), strict=True))
     try:
         return {key: np.array(cells, float) for key, cells in columns.items() if any(cells)}
     except ValueError:
-        raise ValueError(f"{name} has a value that is no number.") from None
+        raise ValueError(f"{name} has a value that is not a number.") from None
 
 
 # results/
@@ -137,34 +139,33 @@ def write_experiment(path: Path, rows: list[dict[str, str]], settings: dict) -> 
     evaluation, and of {method: {seed: settings}}. A metric that a run does not have stays empty."""
     columns = list({name: None for row in rows for name in row})
     columns.sort(key=lambda name: name == "wall_time")  # the last one
-    rows = sorted(rows, key=lambda row: (row["method"], int(row["seed"])))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda row: (row["method"], int(row["seed"]))))
     methods = []
     for method, seeds in sorted(settings.items()):
         lines = [f'"{seed}": {json.dumps(seeds[seed])}' for seed in sorted(seeds, key=int)]
         methods.append(json.dumps(method) + ": {\n" + ",\n".join(lines) + "\n}")
-    replace(path.with_suffix(".json"), "{\n" + ",\n".join(methods) + "\n}\n")
-    replace(path, table.getvalue())
+    path.with_suffix(".json").write_text("{\n" + ",\n".join(methods) + "\n}\n")
 
 
-def replace(path: Path, text: str) -> None:
-    """Writes all of a file or, on a full disk, leaves the old one."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text)
-    new.replace(path)
+# The tables of experiments/, and curves
 
 
-# Curves
+def read_table(name: str) -> list[Line]:
+    """The lines of experiments/<name>.csv. TypeError for one with too few or too many cells."""
+    with open(BENCHMARK / "experiments" / f"{name}.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    line = namedtuple("Line", header)
+    return [line(*cells) for cells in lines]
 
 
 def read_curve(label: str, runs: list[Run], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps (evaluations,) and values (seeds, evaluations).
 
-    Runs that have come less far cut the others, which is said. ValueError where they were
-    evaluated at different steps or have no such metric.
+    Longer runs are cut at the end of the shortest, and a message says so. ValueError if they
+    were evaluated at different steps or have no such metric.
     """
     for run in runs:
         if metric not in run.metrics:

@@ -5,69 +5,42 @@ the paper's figure shows; its runs are the method alpha<A>_lr<L> of
 results/<experiment>_batch<B>_grid.csv.
 """
 
-import csv
-from pathlib import Path
-from typing import NamedTuple
-
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import final_and_area, read_curve, runs_of
-from matplotlib.figure import Figure
+from curves import Line, final_and_area, read_curve, read_table, runs_of
 from plot import COLOURS, STYLES, set_scales
 
-BENCHMARK = Path(__file__).resolve().parents[1]
+Curves = dict[Line, tuple[np.ndarray, np.ndarray]]  # setting -> steps (n,), values (seeds, n)
 
 
-class Setting(NamedTuple):
-    """A line of grids.csv."""
-
-    figure: str  # of the paper
-    title: str
-    experiment: str
-    batch_size: str
-    learning_rate: str
-    alpha: str
-    final: str  # the paper's
-    area: str
-
-    def grid(self) -> str:
-        return f"{self.experiment}_batch{self.batch_size}_grid"
-
-    def folder(self) -> str:
-        return f"{self.grid()}/alpha{self.alpha}_lr{self.learning_rate}"
+def folder_of(setting: Line) -> str:
+    method = f"alpha{setting.alpha}_lr{setting.learning_rate}"
+    return f"{setting.experiment}_batch{setting.batch_size}_grid/{method}"
 
 
-Curves = dict[Setting, tuple[np.ndarray, np.ndarray]]  # steps (n,), values (seeds, n)
-
-
-def read_settings() -> list[Setting]:
-    with open(BENCHMARK / "experiments" / "grids.csv", newline="") as file:
-        return [Setting(**row) for row in csv.DictReader(file)]
-
-
-def read_grids() -> list[tuple[str, list[Setting], Curves]]:
+def read_grids() -> list[tuple[str, list[Line], Curves]]:
     """Each search's experiment and settings, and the curves of those that were run."""
-    experiments: dict[str, list[Setting]] = {}
-    for setting in read_settings():
+    experiments: dict[str, list[Line]] = {}
+    for setting in read_table("grids"):
         experiments.setdefault(setting.experiment, []).append(setting)
     grids = []
     for name, settings in experiments.items():
         curves = {}
         for setting in settings:
-            runs = list(runs_of(setting.folder()).values())
+            runs = list(runs_of(folder_of(setting)).values())
             if runs:
-                curves[setting] = read_curve(setting.folder(), runs, "success_once")
+                curves[setting] = read_curve(folder_of(setting), runs, "success_once")
         if curves:
             grids.append((name, settings, curves))
     return grids
 
 
-def values_of(settings: list[Setting], name: str) -> list[str]:
-    """All that occur, numbers in their order."""
+def values_of(settings: list[Line], name: str) -> list[str]:
+    """All that occur, in numerical order."""
     return sorted({getattr(setting, name) for setting in settings}, key=float)
 
 
-def draw_grid(curves: Curves) -> Figure:
+def draw_grid(curves: Curves) -> plt.Figure:
     """A panel for each learning rate and batch size, a line for each alpha; circles: the paper's
     final value."""
     settings = list(curves)
@@ -83,11 +56,11 @@ def draw_grid(curves: Curves) -> Figure:
         row = batch_sizes.index(setting.batch_size)
         column = rates.index(setting.learning_rate)
         look = alphas.index(setting.alpha)
+        colour = COLOURS[look]
         axes = panels[row, column]
-        line = {"color": COLOURS[look], "linestyle": STYLES[look]}
-        axes.plot(steps, values.mean(0), label=f"alpha {setting.alpha}", **line)
-        dot = {"marker": "o", "markerfacecolor": "none", "clip_on": False}
-        axes.plot(steps[-1], float(setting.final), color=COLOURS[look], **dot)
+        label = f"alpha {setting.alpha}"
+        axes.plot(steps, values.mean(0), STYLES[look], color=colour, label=label)
+        axes.plot(steps[-1], float(setting.final), "o", color=colour, mfc="none", clip_on=False)
         title = f"learning rate {setting.learning_rate}, batch {setting.batch_size}"
         axes.set_title(title, fontsize=9)
         set_scales(axes, "success")
@@ -100,14 +73,14 @@ def draw_grid(curves: Curves) -> Figure:
     return figure
 
 
-def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[str]]]:
+def grid_table(settings: list[Line], curves: Curves) -> tuple[str, list[list[str]]]:
     """Head and rows: the final value of every setting that was run, here and in the paper."""
     alphas = values_of(settings, "alpha")
     head = "learning rate|batch|seeds"
     for alpha in alphas:
         head += f"|alpha {alpha}|paper"
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for setting in sorted(curves, key=lambda each: tuple(map(float, each[3:6]))):
+    for setting in sorted(curves, key=lambda x: (float(x.batch_size), float(x.learning_rate))):
         _, values = curves[setting]
         place = setting.learning_rate, setting.batch_size, str(len(values))
         row = rows.setdefault(place, [*place] + 2 * len(alphas) * [""])
@@ -117,9 +90,9 @@ def grid_table(settings: list[Setting], curves: Curves) -> tuple[str, list[list[
     return head, list(rows.values())
 
 
-def agreement(settings: list[Setting], curves: Curves) -> str:
+def agreement(settings: list[Line], curves: Curves) -> str:
     """How far the final values and the areas are from the paper's, over all settings."""
-    sentences = []
+    text = f"{len(curves)} of {len(settings)} settings were run."
     for index, what in enumerate(("final", "area")):
         differences = {}
         for setting, (_, values) in curves.items():
@@ -127,11 +100,9 @@ def agreement(settings: list[Setting], curves: Curves) -> str:
             differences[setting] = ours - float(getattr(setting, what))
         worst = max(differences, key=lambda setting: abs(differences[setting]))
         mean = sum(differences.values()) / len(differences)
-        place = (
-            f"learning rate {worst.learning_rate}, batch {worst.batch_size}, alpha {worst.alpha}"
+        text += (
+            f" The {what} differs from the paper's by {mean:+.3f} on average over settings and by "
+            f"{differences[worst]:+.3f} at worst (learning rate {worst.learning_rate}, batch "
+            f"{worst.batch_size}, alpha {worst.alpha})."
         )
-        sentences.append(
-            f"The {what} differs from the paper's by {mean:+.3f} on average over settings and by "
-            f"{differences[worst]:+.3f} at worst ({place})."
-        )
-    return f"{len(curves)} of {len(settings)} settings were run. " + " ".join(sentences)
+    return text

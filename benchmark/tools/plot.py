@@ -9,31 +9,28 @@ After the picture come runs, or patterns that match some:
 
     runs/a_1                                 a run's folder, or its metrics.csv
     benchmark/results/bit_flip_d20.csv       a table of results: a curve for each of its methods
-    benchmark/results/bit_flip_d20.csv/alpha1    one method of it
-    sb3_seed1.csv                            a run of another program, NAME_seed<N>.csv: a line for
-                                             each evaluation, in the columns step (environment
-                                             steps) and the metric, named as in metrics.csv:
-                                                 step,success_once
-                                                 0,0.0
-                                                 2000,0.46
+    benchmark/results/bit_flip_d20.csv/alpha1    one of its methods
+    sb3_seed1.csv                            a run of another program, NAME_seed<N>.csv, with the
+                                             columns step (environment steps) and success_once (or
+                                             another metric), and a line for each evaluation
 
-Runs behind a label and '=' are the seeds of one curve. Of the others, those with the same NAME are
-one curve, and those whose args.json differ in nothing but the seed: the script (a fork is another
-method) and all settings. Such a curve is named after what differs.
+The runs behind LABEL= are the seeds of one curve. Runs without a label share a curve if they have
+the same NAME, or the same script and settings apart from the seed; the curve is named after the
+settings that set it apart.
 
-The line is the mean over seeds, the band its 95 % confidence interval (Student's t), which says
-something from three seeds on: two are drawn as thin lines. --band chooses another. The picture's
-ending chooses its format; without one, .svg and .png are drawn. Printed for each curve: the final
-value (mean of the last tenth of the evaluations), the area (mean of all of them) and, for a
-success, the first steps at which the mean over seeds is at least 0.5 and 0.9.
+The line is the mean over seeds, the band its 95 % confidence interval (Student's t); two seeds are
+drawn as thin lines instead, since such an interval says little. --band chooses another band. The
+picture's suffix chooses its format; without one, .svg and .png are written. For each curve plot.py
+prints the final value (mean of the last tenth of the evaluations), the area (mean of all of them)
+and, for success, the first steps at which the mean over seeds reaches 0.5 and 0.9.
 """
 
 import argparse
 import glob
-import io
 import math
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +39,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import NOT_A_SETTING, Run, find_runs, read_curve
+from curves import NOT_A_SETTING, Run, final_and_area, find_runs, read_curve
 from matplotlib.ticker import EngFormatter
 from scipy.stats import bootstrap, trim_mean
 from scipy.stats import t as student
@@ -50,19 +47,20 @@ from scipy.stats import t as student
 # Okabe and Ito's colours, which the colour-blind can tell apart; the first is the baseline's
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
-ENDINGS = [".svg", ".png", ".pdf"]
+SUFFIXES = [".svg", ".png", ".pdf"]
 BANDS = {
     "ci": "mean and its 95 % confidence interval",
     "sd": "mean and one standard deviation",
     "iqm": "interquartile mean and its 95 % bootstrap interval",
 }
 MOST_POINTS = 250  # of a drawn line: more are not seen, and make a large file
+interquartile_mean = partial(trim_mean, proportiontocut=0.25)
 plt.rcParams["svg.hashsalt"] = "reengage"  # the same curves give the same file
 
 
 class Curve(NamedTuple):
     label: str
-    runs: list[Run]  # one a seed
+    runs: list[Run]  # one per seed
     published: dict[float, float] = {}  # the paper's mean at some steps, drawn as circles
 
 
@@ -101,29 +99,29 @@ def split_label(argument: str) -> tuple[str | None, list[Run]]:
 def group(runs: list[Run]) -> list[Curve]:
     """A curve for each method of results/ and each NAME of plain CSVs; the other runs by script and
     settings, named after those that differ."""
-    named = [run for run in runs if run.method]
     unnamed = [run for run in runs if not run.method]
     names = differing([settings_of(run) for run in unnamed])
     unnamed.sort(key=lambda run: [settings_of(run).get(name, "") for name in names])
     groups: dict[str, list[Run]] = {}
-    for run in named:
-        groups.setdefault(run.method, []).append(run)
-    for run in unnamed:
-        groups.setdefault(label_of(run, names), []).append(run)
+    for run in [run for run in runs if run.method] + unnamed:
+        label = run.method or label_of(run, names)
+        groups.setdefault(label, []).append(run)
     return [Curve(label, found) for label, found in groups.items()]
 
 
 def settings_of(run: Run) -> dict[str, str]:
-    """What a run is: its script, whose forks are other methods, and its settings."""
+    """A run's script and settings: what makes two runs seeds of the same method."""
     if not run.settings:
         raise ValueError(
             f"{run.name} has no readable args.json beside it: give it a label, or call it "
             "NAME_seed1.csv."
         )
-    settings = {name: str(run.settings[name]) for name in run.settings.keys() - NOT_A_SETTING}
     script = script_of(run)[0]
-    in_order = {name: settings[name] for name in run.settings if name in settings}
-    return {"script": script} | in_order if script else in_order
+    settings = {"script": script} if script else {}
+    for name, value in run.settings.items():
+        if name not in NOT_A_SETTING:
+            settings[name] = str(value)
+    return settings
 
 
 def script_of(run: Run) -> tuple[str, str]:
@@ -172,7 +170,7 @@ def check_seeds(curve: Curve) -> None:
 
 
 def print_different_scripts(curve: Curve) -> None:
-    """Says so where the runs of a curve were not made by the same code."""
+    """Says so if the runs of a curve were not made by the same code."""
     scripts = {script_of(run)[0] for run in curve.runs} - {""}
     hashes = {script_of(run)[1] for run in curve.runs} - {""}
     if len(scripts) > 1:
@@ -185,9 +183,9 @@ def print_different_scripts(curve: Curve) -> None:
 
 
 def describe(label: str, steps: np.ndarray, values: np.ndarray, is_success: bool) -> str:
+    final, area = final_and_area(values)
+    text = f"{label}: seeds {len(values)}, final {final.mean():.3f}, area {area.mean():.3f}"
     mean = values.mean(0)
-    last = max(1, round(len(mean) / 10))
-    text = f"{label}: seeds {len(values)}, final {mean[-last:].mean():.3f}, area {mean.mean():.3f}"
     for level in (0.5, 0.9) if is_success else ():
         reached = mean >= level
         first = f"from step {steps[reached.argmax()]:,.0f}" if reached.any() else "never"
@@ -198,14 +196,10 @@ def describe(label: str, steps: np.ndarray, values: np.ndarray, is_success: bool
 # The picture
 
 
-def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    return trim_mean(values, 0.25, axis=axis)
-
-
 def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     """The curve and its band, lower and upper, (evaluations,) each, of (seeds, evaluations)."""
     seeds = len(values)
-    middle = interquartile_mean(values) if band == "iqm" else values.mean(0)
+    middle = interquartile_mean(values, axis=0) if band == "iqm" else values.mean(0)
     if seeds == 1 or (seeds == 2 and band == "ci"):
         return middle, middle, middle
     if band == "iqm":
@@ -219,7 +213,7 @@ def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
 
 
 def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
-    """One panel a metric; prints each curve's numbers. ValueError as `read_curve`."""
+    """One panel per metric; prints each curve's numbers. ValueError as in `read_curve`."""
     width = 5 * len(metrics)
     figure = plt.figure(figsize=(width, 3), layout="constrained")
     for place, metric in enumerate(metrics, start=1):
@@ -294,40 +288,28 @@ def as_text(words: str) -> str:
 
 
 def targets(picture: str) -> list[Path]:
-    """The files to write. ValueError for a bad ending or a folder that is not there."""
-    path = Path(picture)
-    if path.suffix and path.suffix not in ENDINGS:
-        raise ValueError(f"{picture} must end in one of {', '.join(ENDINGS)}, or in nothing.")
-    if not path.parent.is_dir():
-        raise ValueError(f"There is no folder {path.parent} to write {path.name} to.")
-    found = [path] if path.suffix else [Path(picture + ".svg"), Path(picture + ".png")]
-    for target in found:
-        if target.is_dir():
-            raise ValueError(f"{target} is a folder, not a picture.")
-    return found
+    """The files to write. ValueError for an unknown suffix."""
+    suffix = Path(picture).suffix
+    if suffix and suffix not in SUFFIXES:
+        raise ValueError(f"{picture} must end in one of {', '.join(SUFFIXES)}, or have no suffix.")
+    return [Path(picture)] if suffix else [Path(picture + ".svg"), Path(picture + ".png")]
 
 
 def save(figure: plt.Figure, paths: list[Path]) -> None:
-    """Writes the picture, all of it or nothing."""
-    drawn = {}
     for path in paths:
-        file = io.BytesIO()
         undated = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata=undated)
-        drawn[path] = file.getvalue()
-    plt.close(figure)
-    for path, content in drawn.items():
         try:
-            path.write_bytes(content)
+            figure.savefig(path, dpi=150, metadata=undated)
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
+    plt.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", help="the file to write: .svg, .png, .pdf, or no ending")
+    parser.add_argument("picture", help="the file to write: .svg, .png, .pdf, or no suffix")
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]RUNS")
     parser.add_argument(
         "--metric",
@@ -348,8 +330,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     try:
         paths = targets(args.picture)
-        figure = draw(find_curves(args.runs), args.metric, args.title, args.band)
-        save(figure, paths)
+        save(draw(find_curves(args.runs), args.metric, args.title, args.band), paths)
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

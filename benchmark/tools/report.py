@@ -3,13 +3,16 @@ docs/auto_alpha.md, and README's picture.
 
     python benchmark/tools/report.py
 
-experiments/table.csv names every method: its section and figure, where its runs are
-(<experiment>/<method> of results/), the script that prints its commands, and what the paper
-reports, read off its figures: the final value (mean of the last tenth of the evaluations), the area
-(mean of all of them), the first steps with a mean of 0.5 and 0.9, and the mean at four steps. A
-method of which only a part was run is compared with that part of the paper's curve.
-experiments/not_run.csv lists what has not been run yet; `like` is a method whose measured time a
-step is taken for the estimate of its cost.
+experiments/table.csv has a line for each method: its section (also the picture's name), the figure
+of the paper, title, metric and label; the folder of its runs, <experiment>/<method> of results/;
+"first 9 of 50 epochs" as its part where the runs end early; whether it is drawn; the script that
+prints its commands; the steps of a whole run; and what the paper reports, read off its figures: the
+final value (mean of the last tenth of the evaluations), the area (mean of all of them), the first
+steps with a mean of 0.5 (half) and 0.9 (most), and the means at some steps. A method of which only
+a part was run is compared with that part of the paper's curve.
+
+experiments/not_run.csv lists what has not been run yet: `folders` is a pattern of
+<experiment>/<method>, `like` a folder whose measured time per step gives an estimate of the cost.
 """
 
 import csv
@@ -17,19 +20,17 @@ import math
 import statistics
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from curves import RESULTS, Run, final_and_area, read_curve, runs_of
-from grids import agreement, draw_grid, grid_table, read_grids
+from curves import BENCHMARK, RESULTS, Line, Run, final_and_area, read_curve, read_table, runs_of
+from grids import agreement, draw_grid, folder_of, grid_table, read_grids
 from plot import Curve, draw, draw_seeds, meaning_of, save, seeds_in_words, set_scales
 from scipy.stats import bootstrap
 
-BENCHMARK = Path(__file__).resolve().parents[1]
 FIGURES = BENCHMARK / "figures"
 PRECISIONS = {"highest": "float32", "high": "TF32", "medium": "bfloat16"}
 HEADLINE = [  # README's rows: the first two methods of these sections
@@ -43,6 +44,12 @@ HEADLINE = [  # README's rows: the first two methods of these sections
     "drive_seek_short",
     "auto_alpha_continuous_seek_d10",
 ]
+PANELS = {  # README's picture: title -> experiment, method without and with the term, metric
+    "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
+    "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
+    "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
+    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
+}
 OURS = "auto_alpha_"  # begins the sections that are not the paper's
 BLANK = "\n\n"  # between sections
 RATIOS = ["0.03", "0.1", "0.3", "1", "3", "10"]  # of --alpha auto, where several were tried
@@ -50,97 +57,47 @@ START = "<!-- results: {} of benchmark/tools/report.py -->"
 END = "<!-- end of results -->"
 
 
-PANELS = {  # README's picture: title -> experiment, method without and with the term, metric
-    "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
-    "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
-    "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
-    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
-}
-
-
-class Method(NamedTuple):
-    """A line of table.csv; the paper's values are empty where it reports none."""
-
-    section: str  # also the picture's name
-    figure: str  # of the paper
-    title: str
-    metric: str
-    folder: str  # results/<experiment>/<method>
-    label: str
-    part: str  # "first 9 of 50 epochs" where the runs end early
-    drawn: str  # "yes" or "no"
-    commands: str  # script and word that print them
-    steps: str  # of a whole run
-    final: str
-    area: str
-    half: str  # the first step with a mean of 0.5, or "never"
-    most: str  # of 0.9
-    means: str  # "step:mean step:mean ..."
-
-
-class NotRun(NamedTuple):
-    """A line of not_run.csv."""
-
-    figure: str
-    title: str
-    methods: str
-    folders: str  # a pattern of <experiment>/<method>
-    commands: str
-    steps: str
-    like: str  # a folder in results/, or nothing
-
-
 class Measured(NamedTuple):
+    """The runs of a method."""
+
+    runs: list[Run]  # one per seed
     steps: np.ndarray  # (evaluations,)
     values: np.ndarray  # (seeds, evaluations)
-    minutes: float  # a run's median
-    settings: list[dict]  # a seed each
 
-    @property
-    def finals(self) -> np.ndarray:  # (seeds,)
-        return final_and_area(self.values)[0]
 
-    @property
-    def areas(self) -> np.ndarray:  # (seeds,)
-        return final_and_area(self.values)[1]
+Section = dict[Line, Measured | None]  # method -> None where it was not run
 
 
 # Reading
 
 
-def read_table(name: str, kind: type) -> list:
-    with open(BENCHMARK / "experiments" / name, newline="") as file:
-        return [kind(**row) for row in csv.DictReader(file)]
+def read_sections() -> dict[str, Section]:
+    """The sections of table.csv. In one of ours, all methods have the same seeds and steps."""
+    methods: dict[str, list[Line]] = {}
+    for method in read_table("table"):
+        methods.setdefault(method.section, []).append(method)
+    return {name: measure(section, name.startswith(OURS)) for name, section in methods.items()}
 
 
-def runs_in(methods: list[Method]) -> dict[Method, list[Run]]:
-    """The runs of a section's methods, where it is ours of those seeds alone that all have."""
+def measure(methods: list[Line], is_ours: bool) -> Section:
     runs = {method: runs_of(method.folder) for method in methods}
-    shared = set.union(*map(set, runs.values()))
-    if methods[0].section.startswith(OURS):
-        shared = set.intersection(*map(set, runs.values()))
-    return {m: [seeds[seed] for seed in seeds if seed in shared] for m, seeds in runs.items()}
-
-
-def measure(methods: list[Method]) -> dict[Method, Measured | None]:
-    """What was run of a section; None for a method of which nothing was."""
-    measured: dict[Method, Measured | None] = {}
-    for method, runs in runs_in(methods).items():
+    shared = set.intersection(*map(set, runs.values()))
+    measured: Section = {}
+    for method, seeds in runs.items():
+        found = [run for seed, run in seeds.items() if seed in shared or not is_ours]
         measured[method] = None
-        if runs:
-            steps, values = read_curve(method.label, runs, method.metric)
-            settings = [run.settings for run in runs]
-            measured[method] = Measured(steps, values, minutes_of(runs), settings)
-    if methods[0].section.startswith(OURS) and all(measured.values()):
+        if found:
+            steps, values = read_curve(method.label, found, method.metric)
+            measured[method] = Measured(found, steps, values)
+    if is_ours and all(measured.values()):
         shortest = min(len(found.steps) for found in measured.values())
-        for method, found in measured.items():
-            steps, values = found.steps[:shortest], found.values[:, :shortest]
-            measured[method] = found._replace(steps=steps, values=values)
+        for method, (found, steps, values) in measured.items():
+            measured[method] = Measured(found, steps[:shortest], values[:, :shortest])
     return measured
 
 
 def minutes_of(runs: list[Run]) -> float:
-    """The median wall time; not a number where none was written."""
+    """The median wall time; NaN where none was recorded."""
     seconds = [run.metrics.get("wall_time", [math.nan])[-1] for run in runs]
     return statistics.median(seconds) / 60
 
@@ -157,6 +114,11 @@ def with_interval(values: np.ndarray) -> str:
     return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
+def means(values: np.ndarray) -> list[str]:
+    """The final value and the area, means over seeds."""
+    return [f"{each.mean():.3f}" for each in final_and_area(values)]
+
+
 def verdict(ours: float, paper: float) -> str:
     """Within 5 points of success, or 5 % of a return, counts as reproduced."""
     difference = ours - paper
@@ -171,21 +133,18 @@ def first_step(measured: Measured, level: float) -> str:
 
 
 def as_steps(step: float | str) -> str:
-    """12000 -> 12k; words as they are."""
-    try:
-        return f"{float(step) / 1000:,.0f}k"
-    except ValueError:
-        return str(step)
+    """12000 -> 12k; 'never' and nothing as they are."""
+    return f"{float(step) / 1000:,.0f}k" if step not in ("never", "") else step
 
 
 def as_value(number: str) -> str:
-    """The paper's, as ours are written; nothing stays nothing."""
+    """A value of the paper in three decimals; an empty cell stays empty."""
     return number and f"{float(number):.3f}"
 
 
-def counted(words: Iterable[str]) -> str:
-    """'Xeon (3), EPYC (2)', or only the word where there is one."""
-    counts = Counter(words)
+def counted(runs: list[Run], what: Callable[[dict], str]) -> str:
+    """A setting of all runs, with counts: 'Xeon (3), EPYC (2)'; without, if all have the same."""
+    counts = Counter(what(run.settings) for run in runs)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{word} ({count})" for word, count in counts.items())
@@ -202,37 +161,34 @@ def precision(settings: dict) -> str:
 
 
 def table(head: str, rows: list[list[str]]) -> str:
-    """A Markdown table without its empty columns; the head's cells stand between bars."""
+    """A Markdown table without its empty columns; bars separate the cells of the head."""
     columns = [column for column in zip(head.split("|"), *rows, strict=True) if any(column[1:])]
     heads, *lines = zip(*columns, strict=True)
     lines = [heads, ["---"] * len(heads), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-# Sections
+# RESULTS.md
 
 
-def section(methods: list[Method]) -> str:
+def section(measured: Section) -> str:
     """Picture, numbers and verdicts of the methods of one section."""
-    first = methods[0]
-    measured = measure(methods)
+    first = next(iter(measured))
     parts = [f"## {first.title}", place_in_paper(first.figure)]
     if first.section.startswith(OURS):
         parts = [f"### {first.title}"]
     if any(found and method.drawn == "yes" for method, found in measured.items()):
         parts.append(f"![{first.title}](figures/{first.section}.png)")
-    is_success = first.metric.startswith("success")
     head = "method|seeds|final|paper|area|paper"
-    if is_success:
+    if first.metric.startswith("success"):
         head += "|0.5 at|paper|0.9 at|paper"
-    parts.append(table(head, [numbers(m, found, is_success) for m, found in measured.items()]))
-    rows = [circumstances(m, found) for m, found in measured.items() if found]
+    parts.append(table(head, [numbers(method, found) for method, found in measured.items()]))
+    rows = [circumstances(method, found) for method, found in measured.items() if found]
     if rows:
-        head = "method|final|area|a run|machine|precision|commands"
-        parts.append(table(head, rows))
+        parts.append(table("method|final|area|a run|machine|precision|commands", rows))
     else:
         parts.append(f"Not run: `{first.commands}`.")
-    return "\n\n".join(parts)
+    return BLANK.join(parts)
 
 
 def place_in_paper(figure: str) -> str:
@@ -241,44 +197,45 @@ def place_in_paper(figure: str) -> str:
     return f"{'Figures' if ',' in figure else 'Figure'} {figure} of the paper."
 
 
-def name_of(method: Method) -> str:
-    return f"{method.label} ({method.part})" if method.part else method.label
+def name_of(label: str, part: str) -> str:
+    return f"{label} ({part})" if part else label
 
 
-def numbers(method: Method, found: Measured | None, is_success: bool) -> list[str]:
+def numbers(method: Line, found: Measured | None) -> list[str]:
     seeds, final, area, half, most = "0", "", "", "", ""
     if found:
         seeds = str(len(found.values))
-        final = with_interval(found.finals)
-        area = with_interval(found.areas)
+        final, area = map(with_interval, final_and_area(found.values))
         half, most = first_step(found, 0.5), first_step(found, 0.9)
-    row = [name_of(method), seeds, final, as_value(method.final), area, as_value(method.area)]
-    if is_success:
+    row = [name_of(method.label, method.part), seeds]
+    row += [final, as_value(method.final), area, as_value(method.area)]
+    if method.metric.startswith("success"):
         row += [half, as_steps(method.half), most, as_steps(method.most)]
     return row
 
 
-def circumstances(method: Method, found: Measured) -> list[str]:
-    final = method.final and verdict(found.finals.mean(), float(method.final))
-    area = method.area and verdict(found.areas.mean(), float(method.area))
-    machines = counted(map(machine, found.settings))
-    precisions = counted(map(precision, found.settings))
-    minutes = "not recorded" if math.isnan(found.minutes) else f"{found.minutes:.1f} min"
+def circumstances(method: Line, found: Measured) -> list[str]:
+    finals, areas = final_and_area(found.values)
+    final = method.final and verdict(finals.mean(), float(method.final))
+    area = method.area and verdict(areas.mean(), float(method.area))
+    minutes = minutes_of(found.runs)
+    time = "not recorded" if math.isnan(minutes) else f"{minutes:.1f} min"
     commands = f"`{method.commands}`"
-    if any("random_stream" in settings for settings in found.settings):
+    if any("random_stream" in run.settings for run in found.runs):
         commands += ", before 0.2.0"
-    return [method.label, final, area, minutes, machines, precisions, commands]
+    machines = counted(found.runs, machine)
+    precisions = counted(found.runs, precision)
+    return [method.label, final, area, time, machines, precisions, commands]
 
 
 def propositions() -> str:
     """The exponents of the transitions that are needed, by d, from d = 8 on."""
     with open(RESULTS / "propositions" / "transitions.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
+        lines = [line for line in csv.DictReader(file) if int(line["d"]) >= 8]
     rows = []
     for number, kind in ((1, "dense"), (2, "sparse")):
         for loss, paper in (("value loss", "at least d^2"), ("with the gradient", "d")):
             chosen = [line for line in lines if (line["environment"], line["loss"]) == (kind, loss)]
-            chosen = [line for line in chosen if int(line["d"]) >= 8]
             d = np.log([float(line["d"]) for line in chosen])
             transitions = np.log([float(line["transitions"]) for line in chosen])
             ours = f"d^{np.polyfit(d, transitions, 1)[0]:.2f}"
@@ -309,21 +266,53 @@ def run_times() -> str:
         for value in ("0", alpha):
             (run,) = runs_of(f"runtime/{folder}_alpha{value}").values()
             seconds.append(np.diff(run.metrics["wall_time"])[-1])
-            where = machine(run.settings)
-        rows.append([name, f"alpha {alpha}", f"{seconds[1] / seconds[0]:.2f}", paper, where])
+        ratio = f"{seconds[1] / seconds[0]:.2f}"
+        rows.append([name, f"alpha {alpha}", ratio, paper, machine(run.settings)])
     return table("environment|with|here|paper|machine", rows)
 
 
-def printed_folders(commands: str) -> list[str]:
-    """<experiment>/<method>/<seed> of every command that a script prints."""
-    script, *words = commands.split()
-    printed = subprocess.run(
-        ["bash", BENCHMARK / "experiments" / script, *words],
-        text=True,
-        capture_output=True,
-        check=True,
-    )
-    return [line.split("--run-dir runs/")[1] for line in printed.stdout.splitlines()]
+def grids() -> list[str]:
+    """A section for each search of which something was run."""
+    sections = []
+    for name, settings, curves in read_grids():
+        first = settings[0]
+        runs = [run for setting in curves for run in runs_of(folder_of(setting)).values()]
+        parts = [
+            f"## {first.title}",
+            place_in_paper(first.figure),
+            f"![{first.title}](figures/{name}_grid.png)",
+            f"All in {counted(runs, precision)}. The circles, and the columns beside ours, are "
+            "the paper's final values. `continuous_seek.sh many` prints the commands, with 20 "
+            "seeds for all.",
+            table(*grid_table(settings, curves)),
+            agreement(settings, curves),
+        ]
+        sections.append(BLANK.join(parts))
+    return sections
+
+
+def not_run(planned: Line) -> list[str] | None:
+    """Its line of the list; None if nothing is missing."""
+    script, *words = planned.commands.split()
+    command = ["bash", BENCHMARK / "experiments" / script, *words]
+    printed = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    steps = int(planned.steps)
+    missing = 0
+    for line in printed.splitlines():
+        method, _, seed = line.split("--run-dir runs/")[1].rpartition("/")
+        if fnmatch(method, planned.folders) and int(seed) not in whole_runs(method, steps):
+            missing += 1
+    if missing == 0:
+        return None
+    cost = "no similar run was timed"
+    if planned.like:
+        similar = list(runs_of(planned.like).values())
+        measured = similar[0].metrics["global_step"][-1]
+        hours = missing * steps / measured * minutes_of(similar) / 60
+        is_cpu = similar[0].settings.get("versions", {}).get("device", "cpu") == "cpu"
+        cost = f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
+    commands = f"`{planned.commands}`"
+    return [planned.figure, planned.title, planned.methods, str(missing), cost, commands]
 
 
 def whole_runs(folder: str, steps: int) -> dict[int, Run]:
@@ -332,34 +321,25 @@ def whole_runs(folder: str, steps: int) -> dict[int, Run]:
     return {seed: run for seed, run in runs if run.metrics["global_step"][-1] >= steps}
 
 
-def not_run(planned: NotRun) -> list[str] | None:
-    """Its line of the list; None if nothing is missing."""
-    steps = int(planned.steps)
-    missing = 0
-    for folder in printed_folders(planned.commands):
-        method, _, seed = folder.rpartition("/")
-        if fnmatch(method, planned.folders) and int(seed) not in whole_runs(method, steps):
-            missing += 1
-    if missing == 0:
-        return None
-    cost = cost_of(missing, steps, planned.like) if planned.like else "no similar run was timed"
-    commands = f"`{planned.commands}`"
-    return [planned.figure, planned.title, planned.methods, str(missing), cost, commands]
+def report() -> str:
+    """experiments/RESULTS.txt with its sections filled in."""
+    ours, papers = [], []
+    for name, measured in read_sections().items():
+        (ours if name.startswith(OURS) else papers).append(section(measured))
+    missing = filter(None, map(not_run, read_table("not_run")))
+    text = (BENCHMARK / "experiments" / "RESULTS.txt").read_text()
+    return text.format(
+        papers=BLANK.join(papers),
+        greedy=greedy(),
+        propositions=propositions(),
+        run_times=run_times(),
+        grids=BLANK.join(grids()),
+        ours=BLANK.join(ours),
+        missing=table("figure|experiment|methods|runs|cost|commands", list(missing)),
+    )
 
 
-def cost_of(runs: int, steps: int, like: str) -> str:
-    similar = list(runs_of(like).values())
-    measured = similar[0].metrics["global_step"][-1]
-    hours = runs * steps / measured * minutes_of(similar) / 60
-    is_cpu = similar[0].settings.get("versions", {}).get("device", "cpu") == "cpu"
-    return f"{hours:,.1f} {'core' if is_cpu else 'GPU'}-hours"
-
-
-def read_sections() -> dict[str, list[Method]]:
-    sections: dict[str, list[Method]] = {}
-    for method in read_table("table.csv", Method):
-        sections.setdefault(method.section, []).append(method)
-    return sections
+# Tables of other files
 
 
 def headline() -> str:
@@ -367,153 +347,63 @@ def headline() -> str:
     sections = read_sections()
     rows = []
     for name in HEADLINE:
-        measured = measure(sections[name])
-        without, with_term = sections[name][:2]
-        seeds = str(len(measured[without].values))
-        row = [name_of(without._replace(label=without.title)), seeds]
-        for method in (without, with_term):
-            row += [f"{measured[method].finals.mean():.3f}", as_value(method.final)]
-            row += [f"{measured[method].areas.mean():.3f}", as_value(method.area)]
+        (without, first), *others = sections[name].items()
+        row = [name_of(without.title, without.part), str(len(first.values))]
+        for method, found in ((without, first), others[0]):
+            final, area = means(found.values)
+            row += [final, as_value(method.final), area, as_value(method.area)]
         rows.append(row)
     head = "environment|seeds|without: final|paper|area|paper|with the term: final|paper|area|paper"
     return table(head, rows)
 
 
-def report() -> str:
-    """experiments/RESULTS.txt with its sections filled in."""
-    ours, papers = [], []
-    for name, methods in read_sections().items():
-        (ours if name.startswith(OURS) else papers).append(section(methods))
-    missing = [not_run(planned) for planned in read_table("not_run.csv", NotRun)]
-    missing = [row for row in missing if row]
-    return (
-        (BENCHMARK / "experiments" / "RESULTS.txt")
-        .read_text()
-        .format(
-            papers=BLANK.join(papers),
-            greedy=greedy(),
-            propositions=propositions(),
-            run_times=run_times(),
-            grids=BLANK.join(grids()),
-            ours=BLANK.join(ours),
-            missing=table("figure|experiment|methods|runs|cost|commands", missing),
-        )
-    )
-
-
-def draw_all() -> None:
-    """Every section's picture."""
-    for name, methods in read_sections().items():
-        curves = []
-        for method, runs in runs_in(methods).items():
-            if method.drawn == "yes" and runs:
-                pairs = [pair.split(":") for pair in method.means.split()]
-                means = {float(step): float(mean) for step, mean in pairs}
-                curves.append(Curve(method.label, runs, means))
-        if curves:
-            print(methods[0].title)
-            save(draw(curves, [methods[0].metric], methods[0].title), [FIGURES / f"{name}.png"])
-    for name, _, curves in read_grids():
-        save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
-
-
-def draw_headline() -> None:
-    """README's picture: what the term changes on four tasks."""
-    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.9), layout="constrained")
-    seeds: list[int] = []
-    for axes, (title, (experiment, *methods, metric)) in zip(row, PANELS.items(), strict=True):
-        for look, method in enumerate(methods):
-            steps, values = read_curve(
-                title, list(runs_of(f"{experiment}/{method}").values()), metric
-            )
-            label = ["without the gradient term", "with it (ReenGAGE)"][look]
-            draw_seeds(axes, steps, values, "ci", look, label)
-            seeds.append(len(values))
-        axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
-        axes.set_xlabel("environment steps")
-        set_scales(axes, metric)
-    row[0].set_ylabel("success")
-    lines, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        lines,
-        labels,
-        title=meaning_of("ci", seeds),
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-    )
-    save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
-
-
-def grids() -> list[str]:
-    """A section for each search of which something was run."""
-    sections = []
-    for name, settings, curves in read_grids():
-        first = settings[0]
-        runs = [run for setting in curves for run in runs_of(setting.folder()).values()]
-        found = [run.settings for run in runs]
-        precisions = counted(map(precision, found))
-        parts = [
-            f"## {first.title}",
-            place_in_paper(first.figure),
-            f"![{first.title}](figures/{name}_grid.png)",
-            f"All in {precisions}. The circles, and the columns beside ours, are the paper's final "
-            "values. `continuous_seek.sh many` prints the commands, with 20 seeds for all.",
-            table(*grid_table(settings, curves)),
-            agreement(settings, curves),
-        ]
-        sections.append(BLANK.join(parts))
-    return sections
-
-
 def auto_alpha() -> str:
-    """The table of docs/auto_alpha.md: --alpha auto beside no term and the best alpha."""
+    """--alpha auto beside no term and the best alpha."""
     rows = []
-    for name, methods in read_sections().items():
-        measured = measure(methods)
-        if name.startswith(OURS) and all(measured.values()):
-            title = methods[0].title.removesuffix(", alpha auto")
-            row = [name_of(methods[0]._replace(label=title))]
-            row.append(str(len(measured[methods[0]].values)))
-            for method in methods:  # none, auto, best
-                found = measured[method]
-                row += [f"{found.finals.mean():.3f}", f"{found.areas.mean():.3f}"]
-            best = methods[2:]  # none where nobody has tuned alpha
-            row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
-            rows.append(row)
+    for name, measured in read_sections().items():
+        if not name.startswith(OURS) or not all(measured.values()):
+            continue
+        without, _, *best = measured  # no best where nobody has tuned alpha
+        title = without.title.removesuffix(", alpha auto")
+        row = [name_of(title, without.part), str(len(measured[without].values))]
+        for found in measured.values():
+            row += means(found.values)
+        row += [best[0].label.removeprefix("alpha ").partition(" ")[0]] if best else 3 * [""]
+        rows.append(row)
     head = "task|seeds|alpha 0: final|area|auto: final|area|best alpha: final|area|which"
     return table(head, rows)
 
 
 def ratios() -> str:
-    """The table of docs/auto_alpha.md by ratio: areas, of the seeds that all of a row have."""
+    """The areas of --alpha auto by ratio, of the seeds that all of a row have."""
     rows = []
-    for name, (without, auto, *best) in read_sections().items():
+    for name, methods in read_sections().items():
         if not name.startswith(OURS):
             continue
-        task = f"auto_alpha/{name.removeprefix(OURS)}"
-        tried = [f"{task}/auto{ratio}" for ratio in RATIOS]
+        without, auto, *best = methods
+        tried = [f"auto_alpha/{name.removeprefix(OURS)}/auto{ratio}" for ratio in RATIOS]
         folders = [without.folder, *tried, *(method.folder for method in best)]
-        runs = [whole_runs(folder, int(auto.steps)) for folder in folders]
-        if sum(map(bool, runs[1 : len(tried) + 1])) < 2:
+        runs = {folder: whole_runs(folder, int(auto.steps)) for folder in folders}
+        if sum(bool(runs[folder]) for folder in tried) < 2:
             continue
-        shared = set.intersection(*(set(seeds) for seeds in runs if seeds))
+        shared = set.intersection(*(set(seeds) for seeds in runs.values() if seeds))
         row = [auto.title.removesuffix(", alpha auto"), str(len(shared))]
-        for folder, seeds in zip(folders, runs, strict=True):
-            chosen = [run for seed, run in seeds.items() if seed in shared]
-            area = area_of(chosen, auto.metric)
+        for folder, seeds in runs.items():
+            area = ""
+            if seeds:
+                chosen = [run for seed, run in seeds.items() if seed in shared]
+                _, values = read_curve(folder, chosen, auto.metric)
+                _, area = means(values)
             row.append(f"**{area}**" if folder == auto.folder else area)
         rows.append(row)
     return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
 
 
-def area_of(runs: list[Run], metric: str) -> str:
-    """Of some runs together; nothing of none."""
-    if not runs:
-        return ""
-    _, values = read_curve("", runs, metric)
-    _, areas = final_and_area(values)
-    return f"{areas.mean():.3f}"
+TABLES = [  # the file, and what is between its marks
+    ("README.md", headline),
+    ("docs/auto_alpha.md", auto_alpha),
+    ("docs/auto_alpha.md", ratios),
+]
 
 
 def renewed(text: str, make_table: Callable[[], str]) -> str:
@@ -524,11 +414,45 @@ def renewed(text: str, make_table: Callable[[], str]) -> str:
     return f"{before}{start}\n{make_table()}\n{END}{after}"
 
 
-TABLES = [  # the file, and what is between its marks
-    ("README.md", headline),
-    ("docs/auto_alpha.md", auto_alpha),
-    ("docs/auto_alpha.md", ratios),
-]
+# Pictures
+
+
+def draw_all() -> None:
+    """Every section's picture."""
+    for name, measured in read_sections().items():
+        curves = []
+        for method, found in measured.items():
+            if method.drawn == "yes" and found:
+                pairs = [pair.split(":") for pair in method.means.split()]
+                means = {float(step): float(mean) for step, mean in pairs}
+                curves.append(Curve(method.label, found.runs, means))
+        if curves:
+            print(method.title)
+            save(draw(curves, [method.metric], method.title), [FIGURES / f"{name}.png"])
+    for name, _, curves in read_grids():
+        save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
+
+
+def draw_headline() -> None:
+    """README's picture: what the term changes on four tasks."""
+    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.9), layout="constrained")
+    seeds: list[int] = []
+    for axes, (title, (experiment, *methods, metric)) in zip(row, PANELS.items(), strict=True):
+        for look, method in enumerate(methods):
+            runs = list(runs_of(f"{experiment}/{method}").values())
+            steps, values = read_curve(title, runs, metric)
+            label = ["without the gradient term", "with it (ReenGAGE)"][look]
+            draw_seeds(axes, steps, values, "ci", look, label)
+            seeds.append(len(values))
+        axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
+        axes.set_xlabel("environment steps")
+        set_scales(axes, metric)
+    row[0].set_ylabel("success")
+    lines, labels = axes.get_legend_handles_labels()
+    words = meaning_of("ci", seeds)
+    place = "outside lower center"
+    figure.legend(lines, labels, title=words, loc=place, ncols=2, frameon=False)
+    save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
 
 
 if __name__ == "__main__":

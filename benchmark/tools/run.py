@@ -2,10 +2,11 @@
 
     python benchmark/tools/run.py benchmark/experiments/bit_flip.sh --jobs 2
 
-Call it where algos/ is, as often as you like: a command goes on where its --run-dir was left, and
-refuses one that has other settings or that another process trains in; its output goes to
-<run-dir>.log. A failed command does not stop the others. Ctrl-C and SIGTERM let the commands write
-checkpoints; a second one ends them at once. Exit code: 0 complete, 1 not, 2 bad input, 130 or 143.
+Call it from the folder that has algos/, as often as you like: a command continues the run in its
+--run-dir, and refuses a run that has other settings or that another process is training; its output
+goes to <run-dir>.log. A failed command does not stop the others. On Ctrl-C or SIGTERM the commands
+write checkpoints; a second signal ends them at once. Exit code: 0 complete, 1 not, 2 bad input, 130
+or 143 after a signal.
 """
 
 import argparse

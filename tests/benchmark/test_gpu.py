@@ -1,4 +1,4 @@
-"""benchmark/speed/gpu.py runs without a GPU, and a check that fails is told and stops no other."""
+"""benchmark/speed/gpu.py runs without a GPU; a check that fails is reported and stops no other."""
 
 import os
 import subprocess

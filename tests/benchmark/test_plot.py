@@ -1,4 +1,4 @@
-"""Learning curves: the numbers are those of the files, and what cannot be drawn is one sentence."""
+"""Learning curves: the numbers are those of the files, and bad input is refused in one sentence."""
 
 import contextlib
 import io
@@ -64,39 +64,27 @@ def test_a_plot_prints_final_value_area_and_the_first_steps_at_half_and_nine_ten
     assert (tmp_path / "curve.svg").read_text().startswith("<?xml")
 
 
-def test_a_level_that_is_not_reached_and_runs_of_unequal_length_are_told(tmp_path: Path):
+def test_shorter_runs_cut_the_others_and_a_level_may_never_be_reached(tmp_path: Path):
     write_runs(tmp_path, [0.0, 0.2, 0.4], [0.0, 0.4])
     lines = plot(tmp_path, "ours=run_*.csv").stdout.splitlines()
     assert lines[0] == "ours: cut at step 1,000, where run_1.csv ends"
     assert lines[1].endswith("area 0.150, at 0.5 never, at 0.9 never")
 
 
-def test_runs_that_were_evaluated_at_different_steps_are_refused_by_name(tmp_path: Path):
-    write_runs(tmp_path, [0.0, 0.2, 0.4])
-    write(tmp_path / "run_1.csv", [0.0, 0.4], every=500)
-    result = plot(tmp_path, "ours=run_*.csv")
-    expected = "run_1.csv and run_0.csv were evaluated at different steps.\n"
-    assert (result.returncode, result.stderr) == (2, expected)
-
-
 def test_several_metrics_stand_side_by_side(tmp_path: Path):
     write_runs(tmp_path, [0.0, 0.2, 0.4])
-    result = plot(tmp_path, "ours=run_*.csv", "--metric", "success_once", "episodic_return")
-    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
-        "ours, success_once",
-        "ours, episodic_return",
-    ]
-    narrow = plot(tmp_path, "ours=run_*.csv", picture="narrow.svg")
-    assert narrow.returncode == 0
-    widths = [
-        float(re.search(r'width="([\d.]+)pt"', (tmp_path / name).read_text())[1])
-        for name in ("curve.svg", "narrow.svg")
-    ]
-    assert widths[0] == 2 * widths[1]
+    widths = []
+    for metrics in (["success_once"], ["success_once", "episodic_return"]):
+        result = plot(tmp_path, "ours=run_*.csv", "--metric", *metrics)
+        picture = (tmp_path / "curve.svg").read_text()
+        widths.append(float(re.search(r'width="([\d.]+)pt"', picture)[1]))
+    names = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert names == ["ours, success_once", "ours, episodic_return"]
+    assert widths[1] == 2 * widths[0]
 
 
-@pytest.mark.parametrize("label", ["alpha = 0.1", r"$\x$", r"\frac", "a=b=c", "100 %"])
-def test_a_label_may_hold_any_sign(label: str, tmp_path: Path):
+@pytest.mark.parametrize("label", ["a=b=c", r"$\x$", "100 %"])
+def test_a_label_may_hold_any_character(label: str, tmp_path: Path):
     write_runs(tmp_path, [0.0, 0.2])
     result = plot(tmp_path, f"{label}=run_*.csv", "--title", label)
     assert (result.returncode, result.stderr) == (0, "")
@@ -124,13 +112,9 @@ def test_the_band_is_students_interval_of_the_mean_and_the_picture_names_it_and_
     tmp_path: Path,
 ):
     values = np.array([[0.1], [0.2], [0.6]])
-    middle, low, high = middle_and_band(values, "ci")
     half = 4.302653 * 0.264575 / np.sqrt(3)  # t(0.975, 2), standard deviation, seeds
-    assert (middle, low, high) == (
-        pytest.approx(0.3),
-        pytest.approx(0.3 - half),
-        pytest.approx(0.3 + half),
-    )
+    found = np.concatenate(middle_and_band(values, "ci"))
+    assert found == pytest.approx([0.3, 0.3 - half, 0.3 + half])
     assert middle_and_band(values, "sd")[2] == pytest.approx(0.564575)
     assert middle_and_band(values[:1], "ci") == middle_and_band(values[:1], "sd") == (0.1,) * 3
     for seeds, words in (
@@ -144,21 +128,15 @@ def test_the_band_is_students_interval_of_the_mean_and_the_picture_names_it_and_
         assert [text for text in written if "seed" in text or "mean" in text] == words[::-1]
 
 
-def test_a_fork_is_another_method_than_its_baseline_and_an_edited_script_is_told(tmp_path: Path):
-    for name, script, digest in (
-        ("a", "ddpg_her", "1"),
-        ("b", "my_ddpg", "2"),
-        ("c", "my_ddpg", "3"),
-    ):
-        versions = {"script": script, "script_sha256": digest, "numpy": name}
-        seed = 2 if name == "c" else 1
+def test_a_fork_is_another_method_and_an_edited_script_is_reported(tmp_path: Path):
+    for name, script, seed in (("a", "ddpg_her", 1), ("b", "my_ddpg", 1), ("c", "my_ddpg", 2)):
+        versions = {"script": script, "script_sha256": name, "numpy": name}
         write_run(tmp_path / f"runs/{name}", [0.0, 0.2], seed=seed, gamma=0.9, versions=versions)
     lines = plot(tmp_path, "runs/*").stdout.splitlines()
     assert lines[0] == "my_ddpg: the script was edited between its runs (2 versions)"
     assert [line.split(",")[0] for line in lines[1:]] == ["ddpg_her: seeds 1", "my_ddpg: seeds 2"]
-    assert plot(tmp_path, "x=runs/[ac]").stdout.startswith(
-        "x: runs of different scripts, ddpg_her, my_ddpg\n"
-    )
+    lines = plot(tmp_path, "x=runs/[ac]").stdout.splitlines()
+    assert lines[0] == "x: runs of different scripts, ddpg_her, my_ddpg"
 
 
 def test_one_seed_is_never_counted_as_two(tmp_path: Path):
@@ -185,16 +163,9 @@ def test_a_plain_csv_of_another_program_stands_beside_our_runs(tmp_path: Path):
 def test_a_file_of_results_is_drawn_by_its_methods_or_one_of_them(tmp_path: Path):
     file = ROOT / "benchmark" / "results" / "bit_flip_d20.csv"
     lines = plot(tmp_path, f"{file}", f"ReenGAGE={file}/alpha1").stdout.splitlines()
-    ours, alpha1, dqn = (line.partition(": ") for line in lines)
-    assert (ours[0], alpha1[0], dqn[0]) == (
-        "ReenGAGE",
-        "bit_flip_d20/alpha1",
-        "bit_flip_d20/dqn_her",
-    )
-    assert ours[2] == alpha1[2] != dqn[2] and dqn[2].startswith("seeds 10,")
-    result = plot(tmp_path, f"all={file}")
-    sentence = "alpha1, seed 1 and bit_flip_d20/dqn_her, seed 1 are both seed 1 of all."
-    assert result.returncode == 2 and sentence in result.stderr
+    names, numbers = zip(*(line.split(": ") for line in lines), strict=True)
+    assert names == ("ReenGAGE", "bit_flip_d20/alpha1", "bit_flip_d20/dqn_her")
+    assert numbers[0] == numbers[1] != numbers[2] and numbers[2].startswith("seeds 10,")
 
 
 def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
@@ -207,40 +178,25 @@ def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
     assert f"stroke: {BLUE}" in both
 
 
-def test_long_curves_make_a_small_file_that_is_the_same_each_time(tmp_path: Path):
-    rng = np.random.default_rng(0)
-    for seed in range(4):
-        write(tmp_path / f"run_{seed}.csv", list(rng.random(3000)))
-    arguments = [f"curve {seed}=run_{seed}.csv" for seed in range(4)] + ["all=run_*.csv"]
-    assert plot(tmp_path, *arguments, picture="a.svg").returncode == 0
-    assert plot(tmp_path, *arguments, picture="b.svg").returncode == 0
-    assert (tmp_path / "a.svg").stat().st_size < 100_000
-    assert (tmp_path / "a.svg").read_text() == (tmp_path / "b.svg").read_text()
-
-
-HEADER = "global_step,success_once\n"
+HEADER = b"global_step,success_once\n"
 
 
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        ("", "has no header with global_step: it is no file of metrics."),
-        ("\n\n", "has no header with global_step: it is no file of metrics."),
-        ("a,b\n1,2\n", "has no header with global_step: it is no file of metrics."),
+        (b"", "has no column global_step: it is not a file of metrics."),
+        (b"a,b\n1,2\n", "has no column global_step: it is not a file of metrics."),
         (HEADER, "has no evaluation yet."),
-        (HEADER + "0,0.0\n1000", "has a line that is cut off."),
-        (HEADER + "0,0.0\n1000\n", "has a line that is cut off."),
-        (HEADER + "0,0.0\n1000,0.", "has a line that is cut off."),
-        (HEADER + "0,zero\n", "has a value that is no number."),
-        (HEADER + "0,0\0\n", "has a value that is no number."),
+        (HEADER + b"0,0.0\n1000\n", "has a line that is cut off."),
+        (HEADER + b"0,0.0\n1000,0.", "has a line that is cut off."),
+        (HEADER + b"0,zero\n", "has a value that is not a number."),
         (b"\xff\xfe\x00", "is not a readable file of metrics."),
     ],
 )
 def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
-    content: str | bytes, sentence: str, tmp_path: Path
+    content: bytes, sentence: str, tmp_path: Path
 ):
-    data = content if isinstance(content, bytes) else content.encode()
-    (tmp_path / "run.csv").write_bytes(data)
+    (tmp_path / "run.csv").write_bytes(content)
     result = plot(tmp_path, "ours=run.csv")
     assert (result.returncode, result.stderr) == (2, f"run.csv {sentence}\n")
     assert os.listdir(tmp_path) == ["run.csv"]
@@ -249,38 +205,23 @@ def test_a_bad_file_is_one_sentence_and_nothing_is_drawn(
 @pytest.mark.parametrize(
     "flags, picture, sentence",
     [
-        (["ours=nothing_*.csv"], "a.svg", "No run matches nothing_*.csv."),
-        (["nothing"], "a.svg", "No run matches nothing."),
+        (["ours=nothing_*"], "a.svg", "No run matches nothing_*."),
         (["ours=empty"], "a.svg", "empty/metrics.csv cannot be read: No such file or directory."),
-        (["ours=odd"], "a.svg", "odd/metrics.csv cannot be read: Is a directory."),
-        (
-            ["run_0.csv"],
-            "a.svg",
-            "run_0.csv has no readable args.json beside it: give it a label, or call it "
-            "NAME_seed1.csv.",
-        ),
-        (["ours=run_*.csv"], "a.xyz", "a.xyz must end in one of .svg, .png, .pdf, or in nothing."),
-        (["ours=run_*.csv"], "gone/a.svg", "There is no folder gone to write a.svg to."),
-        (["ours=run_*.csv"], "run_0.csv/a.svg", "There is no folder run_0.csv to write a.svg to."),
-        (["ours=run_*.csv"], "odd.svg", "odd.svg is a folder, not a picture."),
-        (
-            ["ours=run_*.csv"],
-            "/proc/a.svg",
-            "/proc/a.svg cannot be written: No such file or directory.",
-        ),
-        (
-            ["ours=run_*.csv", "--metric", "zz"],
-            "a.svg",
-            "run_0.csv has no metric zz; there are success_once, episodic_return.",
-        ),
+        (["run_0.csv"], "a.svg", "run_0.csv has no readable args.json beside it: give it a label, "
+         "or call it NAME_seed1.csv."),
+        (["ours=run_*"], "a.xyz", "a.xyz must end in one of .svg, .png, .pdf, or have no suffix."),
+        (["ours=run_0*"], "gone/a.svg", "gone/a.svg cannot be written: No such file or directory."),
+        (["ours=run_*"], "a.svg", "run_1.csv and run_0.csv were evaluated at different steps."),
+        (["ours=run_*", "--metric", "zz"], "a.svg", "run_0.csv has no metric zz; there are "
+         "success_once, episodic_return."),
     ],
-)
+)  # fmt: skip
 def test_bad_input_is_one_sentence_and_nothing_is_drawn(
     flags: list[str], picture: str, sentence: str, tmp_path: Path
 ):
-    write_runs(tmp_path, [0.0, 0.2])
-    for folder in ("empty", "odd/metrics.csv", "odd.svg"):
-        (tmp_path / folder).mkdir(parents=True)
+    write_runs(tmp_path, [0.0, 0.2, 0.4])
+    write(tmp_path / "run_1.csv", [0.0, 0.4], every=500)
+    (tmp_path / "empty").mkdir()
     result = plot(tmp_path, *flags, picture=picture)
     assert (result.returncode, result.stderr) == (2, sentence + "\n")
-    assert sorted(os.listdir(tmp_path)) == ["empty", "odd", "odd.svg", "run_0.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["empty", "run_0.csv", "run_1.csv"]

@@ -1,13 +1,12 @@
-"""A stand-in for the scripts in algos/, without PyTorch: the same command again goes on.
+"""A stand-in for the scripts in algos/, without PyTorch: repeating a command resumes its run.
 
     python training.py --run-dir DIR [--total-timesteps N] [--alpha A] [--fault NAME]
 
-A step takes 0.05 s, or none where the working directory has a file named `quick`. What it is told
-to do wrong: `crash`, or `deaf` (a first SIGTERM does nothing).
+A step takes 0.05 s, or none if the working directory has a file named `quick`. The faults: `crash`,
+and `deaf` (the first SIGTERM does nothing).
 """
 
 import argparse
-import fcntl
 import json
 import os
 import signal
@@ -19,17 +18,11 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--run-dir", type=Path)
 parser.add_argument("--total-timesteps", type=int, default=20)
 parser.add_argument("--alpha", type=float, default=0.1)
-parser.add_argument("--seed", type=int, default=1)
 parser.add_argument("--fault", default="")
 args = parser.parse_args()
 settings = {name: value for name, value in vars(args).items() if name not in ("run_dir", "fault")}
 
 args.run_dir.mkdir(exist_ok=True)
-try:
-    fcntl.flock(os.open(args.run_dir, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
-except BlockingIOError:
-    print(f"{args.run_dir} belongs to another process.", file=sys.stderr)
-    sys.exit(2)
 recorded, metrics = args.run_dir / "args.json", args.run_dir / "metrics.csv"
 if recorded.exists() and json.loads(recorded.read_text()) != settings:
     print(f"{args.run_dir} has other settings.", file=sys.stderr)

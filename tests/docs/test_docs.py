@@ -1,8 +1,7 @@
-"""What the texts say is true: links lead somewhere, quoted code stands in the scripts, names that
-are logged are explained, commands have the flags that they use, and short ones do what is said."""
+"""What the texts say is true: links lead somewhere, quoted code stands in the scripts, logged names
+are explained, the flags of commands exist, and short programs run."""
 
 import ast
-import csv
 import importlib
 import os
 import re
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from specs import FINISHED as SCRIPTS
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
 
@@ -39,16 +37,6 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     result = subprocess.run(words, cwd=cwd, env=environ, text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
-
-
-@pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs/my_run, as the texts name it, of a small agent."""
-    folder = tmp_path_factory.mktemp("docs")
-    script = ROOT / "algos" / "ddpg_her_reengage.py"
-    flags = [*TINY, "--log-frequency", "100", "--run-dir", "runs/my_run"]
-    run(sys.executable, script, *flags, cwd=folder)
-    return folder
 
 
 # Links
@@ -127,13 +115,6 @@ def test_every_name_that_a_script_logs_is_explained(script: str) -> None:
     assert names - EXPLAINED == set()
 
 
-def test_every_curve_of_a_run_is_explained(tiny_run: Path) -> None:
-    events = EventAccumulator(str(tiny_run / "runs" / "my_run")).Reload()
-    names = set(events.Tags()["scalars"])
-    assert {"eval/success_rate", "losses/critic", "charts/buffer_fill"} <= names
-    assert names - EXPLAINED == set()
-
-
 # Commands
 
 
@@ -157,31 +138,6 @@ def test_a_command_uses_flags_and_an_environment_that_exist(script: str, rest: s
         env_id = words[words.index("--env-id") + 1]
         if ":" not in env_id:  # other people's packages may be absent
             envs.resolve(env_id)
-
-
-def test_the_experiments_print_as_many_commands_as_the_texts_say() -> None:
-    for script, count in ("bit_flip", 50), ("continuous_seek 5", 40), ("drive_seek small", 15):
-        name, *words = script.split()
-        experiment = ROOT / "benchmark" / "experiments" / f"{name}.sh"
-        printed = run("bash", experiment, *words, cwd=ROOT)
-        assert len(printed.splitlines()) == count
-        assert f"({count} runs" in (ROOT / "docs" / "clusters.md").read_text()
-
-
-def test_evaluate_prints_success_and_films_beside_the_model(tiny_run: Path) -> None:
-    script = ROOT / "algos" / "ddpg_her_reengage.py"
-    model = "runs/my_run/model.pt"
-    printed = run(sys.executable, script, "--evaluate", model, "--capture-video", cwd=tiny_run)
-    assert "success_rate" in printed
-    assert (tiny_run / "runs" / "my_run" / "model.gif").exists()
-
-
-def test_a_run_writes_the_files_that_are_listed(tiny_run: Path) -> None:
-    page = (ROOT / "docs" / "ddpg_her.md").read_text()
-    names = {path.name for path in (tiny_run / "runs" / "my_run").iterdir()}
-    for name in ("args.json", "metrics.csv", "model.pt", "best_model.pt", "checkpoint.pt"):
-        assert f"`{name}`" in page and name in names
-    assert any(name.startswith("events.out.tfevents") for name in names)
 
 
 def test_readmes_trained_policy_acts_in_four_environments(tmp_path: Path) -> None:
@@ -213,22 +169,15 @@ def test_a_trained_model_reaches_its_goals_as_its_page_says(
         assert abs(success - float(stated)) < 0.01
 
 
-def test_readmes_fork_trains_to_another_metrics_csv(tmp_path: Path) -> None:
+def test_readmes_fork_trains(tmp_path: Path) -> None:
     lines = re.search(r"Fork a file.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
-    before, _ = lines.splitlines()
-    original = ROOT / "algos" / "ddpg_her_reengage.py"
-    assert original.read_text().count(before + "\n") == 1
+    before = lines.splitlines(keepends=True)[0]
+    original = (ROOT / "algos" / "ddpg_her_reengage.py").read_text()
+    assert original.count(before) == 1
     fork = tmp_path / "my_her.py"
-    fork.write_text(original.read_text().replace(before + "\n", lines))
-    results = []
-    for script in (original, fork):
-        folder = tmp_path / script.stem
-        flags = ["--env-id", "ContinuousSeek1-v0", "--run-dir", folder]  # ten steps, as its default
-        run(sys.executable, script, *TINY, *flags, cwd=tmp_path, PYTHONPATH=str(ROOT))
-        with open(folder / "metrics.csv", newline="") as file:
-            results.append([row["episodic_return"] for row in csv.DictReader(file)])
-    assert results[0][0] == results[1][0]  # before the first step
-    assert results[0] != results[1]
+    fork.write_text(original.replace(before, lines))
+    printed = run(sys.executable, fork, *TINY, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert "global_step 300" in printed
 
 
 SB3_PAGE = (ROOT / "docs" / "stable_baselines3.md").read_text()
@@ -255,5 +204,5 @@ def test_the_environment_of_ones_own_trains(tmp_path: Path) -> None:
 
 
 def test_pictures_are_small() -> None:
-    for picture in (ROOT / "docs" / "pictures").iterdir():
+    for picture in [*ROOT.glob("docs/pictures/*"), *ROOT.glob("benchmark/figures/*")]:
         assert picture.stat().st_size < 2_000_000
