@@ -139,7 +139,7 @@ def critic_params(agent: Any) -> list[Tensor]:
 
 
 def actor_params(agent: Any) -> list[Tensor]:
-    """None where the critic is the policy."""
+    """Empty where the critic is the policy."""
     return getattr(agent, "actor_params", [])
 
 
