@@ -44,11 +44,21 @@ HEADLINE = [  # README's rows: the first two methods of these sections
     "drive_seek_short",
     "auto_alpha_continuous_seek_d10",
 ]
-PANELS = {  # README's picture: title -> experiment, method without and with the term, metric
+PAPERS_TASKS = {  # title -> folder, method without and with the term, metric
     "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
     "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
     "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
     "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
+}
+OTHER_TASKS = {  # the same; nothing is tuned on them
+    "PointMaze_Medium": ("where_it_helps/point_maze_medium", "alpha0", "auto", "success_rate"),
+    "parking": ("where_it_helps/parking", "alpha0", "auto", "success_rate"),
+    "PandaPush": ("where_it_helps/panda_push", "alpha0", "auto", "success_rate"),
+    "FetchPush": ("auto_alpha/fetch_push", "alpha0", "auto0.1", "success_rate"),
+    "FetchPush, SAC": ("where_it_helps/sac_fetch_push", "alpha0", "auto", "success_rate"),
+    "FetchPickAndPlace": ("where_it_helps/fetch_pick_and_place", "alpha0", "auto", "success_rate"),
+    "FetchSlide": ("where_it_helps/fetch_slide", "alpha0", "auto", "success_rate"),
+    "BlockRotateZ": ("where_it_helps/block_rotate_z", "alpha0", "auto", "success_rate"),
 }
 OURS = "auto_alpha_"  # begins the sections that are not the paper's
 BLANK = "\n\n"  # between sections
@@ -325,7 +335,10 @@ def report() -> str:
     """experiments/RESULTS.txt with its sections filled in."""
     ours, papers = [], []
     for name, measured in read_sections().items():
-        (ours if name.startswith(OURS) else papers).append(section(measured))
+        if not name.startswith(OURS):
+            papers.append(section(measured))
+        elif any(measured.values()):
+            ours.append(section(measured))
     missing = filter(None, map(not_run, read_table("not_run")))
     text = (BENCHMARK / "experiments" / "RESULTS.txt").read_text()
     return text.format(
@@ -433,13 +446,16 @@ def draw_all() -> None:
         save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
 
 
-def draw_headline() -> None:
-    """README's picture: what the term changes on four tasks."""
-    figure, row = plt.subplots(1, len(PANELS), figsize=(11, 2.9), layout="constrained")
+def draw_panels(panels: dict[str, tuple], name: str) -> None:
+    """README's pictures: what the term changes, a panel for each task that was run."""
+    panels = {title: panel for title, panel in panels.items() if runs_of("/".join(panel[:2]))}
+    size = (2.75 * len(panels), 2.9)
+    shape = dict(figsize=size, layout="constrained", squeeze=False)
+    figure, (row,) = plt.subplots(1, len(panels), **shape)
     seeds: list[int] = []
-    for axes, (title, (experiment, *methods, metric)) in zip(row, PANELS.items(), strict=True):
+    for axes, (title, (folder, *methods, metric)) in zip(row, panels.items(), strict=True):
         for look, method in enumerate(methods):
-            runs = list(runs_of(f"{experiment}/{method}").values())
+            runs = list(runs_of(f"{folder}/{method}").values())
             steps, values = read_curve(title, runs, metric)
             label = ["without the gradient term", "with it (ReenGAGE)"][look]
             draw_seeds(axes, steps, values, "ci", look, label)
@@ -452,12 +468,13 @@ def draw_headline() -> None:
     words = meaning_of("ci", seeds)
     place = "outside lower center"
     figure.legend(lines, labels, title=words, loc=place, ncols=2, frameon=False)
-    save(figure, [BENCHMARK.parent / "docs" / "pictures" / "headline.png"])
+    save(figure, [BENCHMARK.parent / "docs" / "pictures" / f"{name}.png"])
 
 
 if __name__ == "__main__":
     draw_all()
-    draw_headline()
+    draw_panels(PAPERS_TASKS, "headline")
+    draw_panels(OTHER_TASKS, "where_it_helps")
     (BENCHMARK / "RESULTS.md").write_text(report())
     for name, make_table in TABLES:
         path = BENCHMARK.parent / name
