@@ -88,8 +88,8 @@ class SharedModel:
         return super().render()
 
 
-class DistanceReward:
-    """The gradient of the dense reward -||achieved - desired||."""
+class DistanceReward(SharedModel):
+    """The gradient of the dense reward -||achieved - desired||, as Fetch and HandReach have it."""
 
     def compute_reward_gradient(
         self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
@@ -105,7 +105,7 @@ class FastHand(SharedModel):
         joint_ids = self._model_names.joint_name2id
         joints = [joint_ids[name] for name in joint_ids if name.startswith("robot")]
         self.robot_qpos = self.model.jnt_qposadr[joints]
-        self.robot_qvel = self.model.jnt_dofadr[joints]
+        self.observed_qvel = self.model.jnt_dofadr[joints]
         self.ctrl_low, self.ctrl_high = self.model.actuator_ctrlrange.T.copy()
         self.ctrl_center = (self.ctrl_high + self.ctrl_low) / 2.0
         self.ctrl_half_range = (self.ctrl_high - self.ctrl_low) / 2.0
@@ -118,8 +118,25 @@ class FastHand(SharedModel):
             ctrl = self.ctrl_center + action * self.ctrl_half_range
             self.data.ctrl[:] = np.minimum(np.maximum(ctrl, self.ctrl_low), self.ctrl_high)
 
+    def _get_obs(self) -> Obs:
+        achieved_goal = self._get_achieved_goal()
+        parts = [
+            self.data.qpos[self.robot_qpos],
+            self.data.qvel[self.observed_qvel],
+            achieved_goal,
+            *self._get_touch(),
+        ]
+        return {
+            "observation": np.concatenate(parts),
+            "achieved_goal": achieved_goal,
+            "desired_goal": self.goal.copy(),
+        }
 
-class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
+    def _get_touch(self) -> tuple[ndarray, ...]:
+        return ()
+
+
+class Reach(FastHand, DistanceReward):
     """HandReach: bring the thumb and one finger together.
 
     A goal is five fingertip positions (15,), in metres.
@@ -133,16 +150,6 @@ class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
     def _get_achieved_goal(self) -> ndarray:
         return self.data.site_xpos[self.fingertips].ravel()
 
-    def _get_obs(self) -> Obs:
-        achieved_goal = self._get_achieved_goal()
-        qpos = self.data.qpos[self.robot_qpos]
-        qvel = self.data.qvel[self.robot_qvel]
-        return {
-            "observation": np.concatenate((qpos, qvel, achieved_goal)),
-            "achieved_goal": achieved_goal,
-            "desired_goal": self.goal.copy(),
-        }
-
 
 class Manipulate(FastHand):
     """HandManipulate: bring an object into a pose.
@@ -155,29 +162,11 @@ class Manipulate(FastHand):
         qpos = self.model.jnt_qposadr[joint]
         qvel = self.model.jnt_dofadr[joint]
         self.object_qpos = slice(qpos, qpos + 7)
-        self.object_qvel = slice(qvel, qvel + 6)
         super()._env_setup(initial_qpos)
+        self.observed_qvel = np.append(self.observed_qvel, range(qvel, qvel + 6))
 
     def _get_achieved_goal(self) -> ndarray:
         return self.data.qpos[self.object_qpos].copy()
-
-    def _get_obs(self) -> Obs:
-        achieved_goal = self._get_achieved_goal()
-        parts = [
-            self.data.qpos[self.robot_qpos],
-            self.data.qvel[self.robot_qvel],
-            self.data.qvel[self.object_qvel],
-            achieved_goal,
-            *self._get_touch(),
-        ]
-        return {
-            "observation": np.concatenate(parts),
-            "achieved_goal": achieved_goal,
-            "desired_goal": self.goal.copy(),
-        }
-
-    def _get_touch(self) -> tuple[ndarray, ...]:
-        return ()
 
     def _goal_distance(self, goal_a: ndarray, goal_b: ndarray) -> tuple[ndarray, ndarray]:
         """Distances in position (metres) and rotation (radians, up to 2 pi).
@@ -287,61 +276,22 @@ def turn_slope(achieved: ndarray, desired: ndarray) -> ndarray:
     return (turn * desired).sum(-1, keepdims=True) * d_psi
 
 
-class HandBlock(Manipulate, manipulate_block.MujocoHandBlockEnv):
-    """HandManipulateBlock."""
-
-
-class HandEgg(Manipulate, manipulate_egg.MujocoHandEggEnv):
-    """HandManipulateEgg."""
-
-
-class HandPen(Manipulate, manipulate_pen.MujocoHandPenEnv):
-    """HandManipulatePen."""
-
-
-class HandBlockTouch(
-    ManipulateTouch, manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv
-):
-    """HandManipulateBlock with touch sensors."""
-
-
-class HandEggTouch(ManipulateTouch, manipulate_egg_touch_sensors.MujocoHandEggTouchSensorsEnv):
-    """HandManipulateEgg with touch sensors."""
-
-
-class HandPenTouch(ManipulateTouch, manipulate_pen_touch_sensors.MujocoHandPenTouchSensorsEnv):
-    """HandManipulatePen with touch sensors."""
-
-
-class FetchReach(SharedModel, DistanceReward, MujocoFetchReachEnv):
-    """FetchReach."""
-
-
-class FetchPush(SharedModel, DistanceReward, MujocoFetchPushEnv):
-    """FetchPush."""
-
-
-class FetchSlide(SharedModel, DistanceReward, MujocoFetchSlideEnv):
-    """FetchSlide."""
-
-
-class FetchPickAndPlace(SharedModel, DistanceReward, MujocoFetchPickAndPlaceEnv):
-    """FetchPickAndPlace."""
-
-
-CLASSES = (
-    HandReach,
-    HandBlock,
-    HandEgg,
-    HandPen,
-    HandBlockTouch,
-    HandEggTouch,
-    HandPenTouch,
-    FetchReach,
-    FetchPush,
-    FetchSlide,
-    FetchPickAndPlace,
-)
+CLASSES = {  # of the package -> what goes before it
+    reach.MujocoHandReachEnv: Reach,
+    manipulate_block.MujocoHandBlockEnv: Manipulate,
+    manipulate_egg.MujocoHandEggEnv: Manipulate,
+    manipulate_pen.MujocoHandPenEnv: Manipulate,
+    manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv: ManipulateTouch,
+    manipulate_egg_touch_sensors.MujocoHandEggTouchSensorsEnv: ManipulateTouch,
+    manipulate_pen_touch_sensors.MujocoHandPenTouchSensorsEnv: ManipulateTouch,
+    MujocoFetchReachEnv: DistanceReward,
+    MujocoFetchPushEnv: DistanceReward,
+    MujocoFetchSlideEnv: DistanceReward,
+    MujocoFetchPickAndPlaceEnv: DistanceReward,
+}
+for packages, part in CLASSES.items():  # each under its own name here too
+    name = packages.__name__
+    globals()[name] = type(name, (part, packages), {"__module__": __name__})
 
 
 def get_joint_qpos(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
@@ -378,9 +328,6 @@ def register() -> None:
     for function in (get_joint_qpos, get_joint_qvel, set_joint_qpos, set_joint_qvel):
         setattr(mujoco_utils, function.__name__, function)
     gym.register_envs(gymnasium_robotics)
-    ours = {}
-    for cls in CLASSES:
-        packages = cls.__bases__[-1]
-        ours[f"{packages.__module__}:{packages.__name__}"] = f"{__name__}:{cls.__name__}"
+    ours = {f"{cls.__module__}:{cls.__name__}": f"{__name__}:{cls.__name__}" for cls in CLASSES}
     for spec in gym.registry.values():
         spec.entry_point = ours.get(spec.entry_point, spec.entry_point)

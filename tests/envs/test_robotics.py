@@ -78,7 +78,7 @@ def test_every_current_fetch_and_hand_name_makes_one_of_our_classes():
     for env_id, spec in gym.registry.items():
         if env_id.startswith(("Fetch", "Hand")):
             assert env_id in IDS or ":MujocoPy" in spec.entry_point
-    assert type(ours("HandReach-v3")) is robotics.HandReach
+    assert type(ours("HandReach-v3")) is robotics.MujocoHandReachEnv
 
 
 def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version():
