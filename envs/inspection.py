@@ -1,7 +1,6 @@
 """What a script must know of an environment before it trains on it, found out by some steps."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -58,12 +57,13 @@ class Play(NamedTuple):
     infos: tuple[dict[str, Any], ...]
 
 
-def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
+def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     """Plays some steps in an environment of its own, and calls what a script will call.
+
+    A run's own random streams are not touched.
 
     Args:
         make_env: makes one, such as `functools.partial(envs.make, env_id)`.
-        seed: of the random steps; a run's own random streams are not touched.
 
     Raises:
         BadInput: the environment cannot be trained on. What the environment itself raises is a
@@ -72,13 +72,12 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
     env = make_env()
     try:
         check_goals(env)
-        exact = play_steps(env, seed)
+        exact = play_steps(env)
         play = in_float32(exact)
         compute_reward = GoalFunction(env, "compute_reward")
-        rewards_for = partial(computed_rewards, compute_reward, env, play)
-        rewards = rewards_for(play.desired_goal)
-        elsewhere = rewards_for(other_goals(play))
-        at_itself = rewards_for(play.achieved_goal)
+        rewards = computed_rewards(env, compute_reward, play, play.desired_goal)
+        elsewhere = computed_rewards(env, compute_reward, play, other_goals(play))
+        at_itself = computed_rewards(env, compute_reward, play, play.achieved_goal)
         kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
         notes = notes_on(env, exact, compute_reward, rewards, *kind)
         return Task(
@@ -106,19 +105,18 @@ def check_goals(env: gym.Env) -> None:
         raise BadInput(f"{env.spec.id} {CHANGES_GOALS} Leave reset_target out.")
 
 
-def play_steps(env: gym.Env, seed: int) -> Play:
+def play_steps(env: gym.Env) -> Play:
     """Plays at random, and each end of the actions; BadInput where a step is not as it must be."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     steps = []
     episodes = 0
-    obs, _ = env.reset(seed=seed)
-    check_observation(env, obs)
-    goal = np.array(obs["desired_goal"])
+    done = True
     while len(steps) < STEPS or (episodes < 2 and len(steps) < MOST_STEPS):
-        action = random_action(env.action_space, rng)
-        phase = len(steps) // HOLD % 4
-        if phase >= 2:
-            action = end_of_actions(env.action_space, upper=phase == 2)
+        if done:
+            obs, _ = env.reset(seed=len(steps))
+            check_observation(env, obs)
+            goal = np.array(obs["desired_goal"])
+        action = action_of_play(env.action_space, len(steps), rng)
         obs, reward, terminated, truncated, info = env.step(action)
         check_observation(env, obs)
         check_numbers(env, reward, info)
@@ -126,11 +124,8 @@ def play_steps(env: gym.Env, seed: int) -> Play:
         steps.append((*vectors, float(reward), terminated, info))
         if not np.array_equal(obs["desired_goal"], goal):
             raise BadInput(f"{env.spec.id} {CHANGES_GOALS}")
-        if terminated or truncated:
-            episodes += 1
-            obs, _ = env.reset(seed=seed + len(steps))
-            check_observation(env, obs)
-            goal = np.array(obs["desired_goal"])
+        done = terminated or truncated
+        episodes += done
     *columns, infos = zip(*steps, strict=True)
     return Play(*map(np.array, columns), infos)
 
@@ -174,25 +169,23 @@ def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
             )
 
 
-def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
-    """A uniform action, drawn by `rng` and not by the space's own generator."""
+def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray:
+    """A uniform action, or, by turns, an end of all of them that is held for HOLD steps."""
+    phase = step // HOLD % 4
     if isinstance(space, gym.spaces.Discrete):
-        return rng.integers(space.n)
-    return rng.uniform(-1, 1, space.shape).astype(np.float32)
-
-
-def end_of_actions(space: gym.Space, upper: bool) -> ndarray:
-    """The upper or lower end of every number of an action."""
-    if isinstance(space, gym.spaces.Discrete):
-        return space.n - 1 if upper else np.int64(0)
-    return np.full(space.shape, 1.0 if upper else -1.0, np.float32)
+        ends = (0, space.n - 1)
+        action = rng.integers(space.n)
+    else:
+        ends = (np.full(space.shape, end, np.float32) for end in (-1, 1))
+        action = rng.uniform(-1, 1, space.shape).astype(np.float32)
+    if phase < 2:
+        return action
+    low, high = ends
+    return high if phase == 2 else low
 
 
 def computed_rewards(
-    compute_reward: GoalFunction,
-    env: gym.Env,
-    play: Play,
-    desired_goal: ndarray,
+    env: gym.Env, compute_reward: GoalFunction, play: Play, desired_goal: ndarray
 ) -> ndarray:
     """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
 
@@ -201,19 +194,7 @@ def computed_rewards(
             for each row.
     """
     name = env.spec.id
-    goals = np.stack([play.achieved_goal, desired_goal])
-    given = goals.copy()
-    try:
-        rewards = compute_reward(*given)
-    except Exception as error:
-        if not works_with_info(compute_reward, play):
-            raise
-        raise BadInput(
-            f"{name} cannot be learned from in hindsight: its compute_reward needs a step's info "
-            f"({in_one_line(error)}), and a relabelled transition has none."
-        ) from error
-    if not np.array_equal(given, goals):
-        raise BadInput(f"{name} cannot be used: its compute_reward changes the goals it is given.")
+    rewards = without_info(env, compute_reward, play, desired_goal)
     if rewards.shape != play.reward.shape:
         raise BadInput(
             f"{name} cannot be used: its compute_reward gives an array of shape {rewards.shape} "
@@ -227,13 +208,32 @@ def computed_rewards(
     return rewards
 
 
-def works_with_info(function: GoalFunction, play: Play) -> bool:
-    """Whether a function of goals that fails without an info succeeds with the step's own."""
+def without_info(
+    env: gym.Env, function: GoalFunction, play: Play, desired_goal: ndarray
+) -> ndarray:
+    """What a function gives for the achieved goal of each step and (n, goal_dim): (n, ...).
+
+    Raises:
+        BadInput: it needs an info, or changes the goals.
+    """
+    goals = np.stack([play.achieved_goal, desired_goal])
+    given = goals.copy()
     try:
-        function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
-    except Exception:  # it fails in the same way, or in another
-        return False
-    return True
+        result = function(*given)
+    except Exception as error:
+        try:
+            function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
+        except Exception:  # it fails in the same way, or in another
+            raise error from None
+        raise BadInput(
+            f"{env.spec.id} cannot be learned from in hindsight: its {function.name} needs a "
+            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
+        ) from error
+    if not np.array_equal(given, goals):
+        raise BadInput(
+            f"{env.spec.id} cannot be used: its {function.name} changes the goals it is given."
+        )
+    return result
 
 
 def other_goals(play: Play) -> ndarray:
@@ -270,17 +270,10 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
     try:
-        at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
-        elsewhere = compute_terminated(play.achieved_goal, other_goals(play))
+        at_itself = without_info(env, compute_terminated, play, play.achieved_goal)
+        elsewhere = without_info(env, compute_terminated, play, other_goals(play))
     except NotImplementedError:  # an abstract method
         return False
-    except Exception as error:
-        if not works_with_info(compute_terminated, play):
-            raise
-        raise BadInput(
-            f"{env.spec.id} cannot be learned from in hindsight: its compute_terminated needs a "
-            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
-        ) from error
     return bool(np.any(at_itself & ~elsewhere))
 
 

@@ -35,21 +35,21 @@ def resolve(env_id: str) -> str:
         say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
         env_id = successor
     module, _, name = env_id.rpartition(":")
-    if name.startswith(robotics.NAMES) and not is_settled(name):
+    if name.startswith(robotics.NAMES):
         robotics.register()
-    if module:
-        import_package(module, env_id)
+    try:
+        if module:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:  # anything else is a bug there, and raised as it is
+        raise BadInput(
+            f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
+            "is it installed, or its folder in PYTHONPATH?"
+        ) from error
     try:
         gym.spec(name)
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
-
-
-def is_settled(name: str) -> bool:
-    """Whether a name is registered, and not to a class of Gymnasium-Robotics that we replace."""
-    spec = gym.registry.get(name)
-    return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
 
 def folder_name(env_id: str) -> str:
@@ -60,20 +60,6 @@ def folder_name(env_id: str) -> str:
 def is_own_task(env: gym.Env) -> bool:
     """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
     return type(env.unwrapped).__module__.startswith("envs.tasks.")
-
-
-def import_package(module: str, env_id: str) -> None:
-    """Imports what stands before the colon of a name; BadInput if it, or what it needs, is missing.
-
-    Whatever else goes wrong in it is a bug there, and is raised as it is.
-    """
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
-            "is it installed, or its folder in PYTHONPATH?"
-        ) from error
 
 
 def make(
@@ -127,7 +113,11 @@ def make(
         ) from error
     try:
         check_goals(env, env_id)
-        check_time_limit(env, env_id)
+        if env.spec.max_episode_steps is None:
+            raise BadInput(
+                f"{env_id} has no registered time limit: --max-episode-steps must say after how "
+                "many steps an episode ends at the latest."
+            )
         check_actions(env, env_id, action_space)
         if render_mode == "human":
             check_window(env, env_id)
@@ -158,15 +148,6 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         raise BadInput(
             f"{env_id} is not a goal environment: it has no "
             "compute_reward(achieved_goal, desired_goal, info)."
-        )
-
-
-def check_time_limit(env: gym.Env, env_id: str) -> None:
-    """Raises BadInput for an environment whose episodes may last forever."""
-    if env.spec.max_episode_steps is None:
-        raise BadInput(
-            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
-            "steps an episode ends at the latest."
         )
 
 

@@ -36,6 +36,7 @@ class GoalFunction:
     """
 
     def __init__(self, env: gym.Env, name: str):
+        self.name = name
         self.function = env.get_wrapper_attr(name)
         self.takes_batches = None  # not known yet
 

@@ -217,15 +217,16 @@ class CopiesVectorEnv(VectorEnv):
         if self.is_own_task:
             for copy, stream in zip(self.envs, self.streams, strict=True):
                 copy.unwrapped.np_random = stream
-        chunks = np.array_split(np.arange(self.num_envs), num_threads)
-        self.chunks = [chunk for chunk in chunks if len(chunk) > 0]
-        self.pool = None
-        if len(self.chunks) > 1:
-            self.pool = ThreadPoolExecutor(len(self.chunks))
+        self.num_threads = min(num_threads, self.num_envs)
+        self.pool = ThreadPoolExecutor(self.num_threads)
 
     def reset(self, which: ndarray | None = None) -> Obs:
         which = np.ones(self.num_envs, bool) if which is None else which
         self._spread(self._reset_one, which)
+        self.terminated[which] = False
+        self.truncated[which] = False
+        self.success[which] = 0
+        self.t[which] = 0
         self._check_finite()
         return self._observe()
 
@@ -248,30 +249,26 @@ class CopiesVectorEnv(VectorEnv):
         )
 
     def close(self) -> None:
-        if self.pool is not None:
-            self.pool.shutdown()
+        self.pool.shutdown()
         for env in self.envs:
             env.close()
 
     def _spread(self, work: Callable[[int], None], which: ndarray) -> None:
-        """Calls `work` with each index that the mask names, a chunk of indices in each thread."""
+        """Calls `work` with each index that the mask names, a share of them in each thread."""
 
-        def work_off(chunk: ndarray) -> None:
-            for i in chunk[which[chunk]]:
+        def work_off(share: ndarray) -> None:
+            for i in share:
                 work(i)
 
-        if self.pool is None:
-            work_off(self.chunks[0])
+        indices = np.flatnonzero(which)
+        if self.num_threads == 1:
+            work_off(indices)
         else:
-            list(self.pool.map(work_off, self.chunks))
+            list(self.pool.map(work_off, np.array_split(indices, self.num_threads)))
 
     def _reset_one(self, i: int) -> None:
         seed = None if self.is_own_task else int(self.streams[i].integers(2**31))
         obs, _ = self.envs[i].reset(seed=seed)
-        self.terminated[i] = False
-        self.truncated[i] = False
-        self.success[i] = False
-        self.t[i] = 0
         self._store(i, obs)
 
     def _step_one(self, i: int, action: ndarray) -> None:

@@ -169,9 +169,8 @@ class Grid:
     def record(self, run: Run) -> dict[str, Any] | None:
         """What a run's args.json says; None if there is none, or half of one."""
         try:
-            found = json.loads((run.folder(self.args) / "args.json").read_text())
-            return found if "script" in found["versions"] else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return json.loads((run.folder(self.args) / "args.json").read_text())
+        except (FileNotFoundError, ValueError):
             return None
 
     def is_edited(self, run: Run) -> bool:
@@ -191,10 +190,10 @@ class Grid:
         for name, value in run.settings(self.args).items():
             if found.get(name) != value:
                 raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
-        try:
-            *_, last = (folder / "metrics.csv").read_text().splitlines()
-        except (FileNotFoundError, ValueError):
+        metrics = folder / "metrics.csv"
+        if not metrics.exists():
             return False
+        *_, last = metrics.read_text().splitlines()
         return last.startswith(f"{found['total_timesteps']},")
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
