@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import envs
 from envs.drawing import BLUE, GREEN, ORANGE, WHITE
 from envs.tasks.continuous_seek import ContinuousSeek
 
@@ -62,28 +61,6 @@ def test_the_dense_reward_is_the_distance_and_its_gradient_points_from_the_goal_
         np.float32([[0, -1], [2, 2]]), np.float32([[3, 3], [2, 2]]), {}
     )
     np.testing.assert_allclose(gradient, [[-0.6, -0.8], [0, 0]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("reward_type", ["sparse", "dense"])
-def test_rewards_are_computed_over_any_leading_axes(reward_type: str):
-    env = seek(4, reward_type=reward_type)
-    achieved, noise = np.random.default_rng(0).uniform(-0.12, 0.12, (2, 2, 3, 50, 4))
-    desired = achieved + noise
-    rewards = env.compute_reward(achieved, desired, {})
-    assert rewards.shape == (2, 3, 50) and len(np.unique(rewards)) > 1
-    for index in np.ndindex(rewards.shape):
-        assert rewards[index] == env.compute_reward(achieved[index], desired[index], {})
-
-
-def test_ten_steps_end_an_episode_by_truncation_even_at_the_goal():
-    env = envs.make("ContinuousSeek2-v0")
-    obs, _ = env.reset(seed=0)
-    ends = []
-    for _ in range(10):
-        obs, _, terminated, truncated, info = env.step(obs["desired_goal"] - obs["observation"])
-        ends.append((terminated, truncated))
-    assert info["is_success"]
-    assert ends == [(False, False)] * 9 + [(False, True)]
 
 
 def pixel(image: np.ndarray, x: float, y: float) -> list[int]:
