@@ -61,15 +61,6 @@ def test_a_batch_of_episodes_equals_single_environments_step_by_step():
     assert steps == 6 and truncated.all()
 
 
-def test_batches_are_decided_by_the_seed_and_their_episodes_differ():
-    def goals(seed: int) -> np.ndarray:
-        batch = vector_of("BitFlip40-v0", 16, seed, action_space=Discrete)
-        return np.concatenate([batch.reset()["desired_goal"], batch.reset()["desired_goal"]])
-
-    assert np.array_equal(goals(1), goals(1)) and not np.array_equal(goals(1), goals(2))
-    assert len(np.unique(goals(1), axis=0)) == 32
-
-
 def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_names():
     batch = vector_of("BitFlip2-v0", 3, seed=0, action_space=Discrete)
     batch.reset()

@@ -73,8 +73,7 @@ def pixel(image: np.ndarray, x: float, y: float) -> list[int]:
 def test_the_picture_shows_state_and_goal_where_they_are(d: int):
     state, goal = np.zeros(d), np.zeros(d)
     state[:2], goal[:2] = [3.0, 1.0][:d], [-2.0, -4.0][:d]
-    env = seek(d, state=state, goal=goal, render_mode="rgb_array")
-    image = env.render()
+    image = seek(d, state=state, goal=goal).render()
     assert image.shape == (320, 320, 3) and image.dtype == np.uint8
     up = 1.0 * (d > 1)  # with one dimension everything lies on the middle line
     assert pixel(image, 3.0, up) == BLUE.tolist()
