@@ -138,19 +138,15 @@ def in_float32(play: Play) -> Play:
 
 def check_numbers(env: gym.Env, reward: Any, info: dict[str, Any]) -> None:
     """Raises BadInput where a step's reward or success is not one finite number."""
-    name = env.spec.id
-    if np.ndim(reward) > 0:
-        shape = np.shape(reward)
-        raise BadInput(f"{name} cannot be used: a step's reward is an array of shape {shape}.")
-    if not np.isfinite(reward):
-        raise BadInput(f"{name} cannot be used: a step's reward is {reward}.")
-    for key in ("is_success", "success"):
-        if np.ndim(info.get(key)) > 0:
-            shape = np.shape(info[key])
+    success = {key: info.get(key) for key in ("is_success", "success")}
+    for key, value in {"reward": reward, **success}.items():
+        if np.ndim(value) > 0:
             raise BadInput(
-                f"{name} cannot be used: '{key}' in a step's info is an array of shape {shape}, "
-                "not one truth value."
+                f"{env.spec.id} cannot be used: the {key} of a step is an array of shape "
+                f"{np.shape(value)}, not a single value."
             )
+    if not np.isfinite(reward):
+        raise BadInput(f"{env.spec.id} cannot be used: the reward of a step is {reward}.")
 
 
 def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:

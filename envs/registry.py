@@ -189,13 +189,8 @@ def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
         env = count_from_zero(env)
     elif np.any(env.action_space.low != -1.0) or np.any(env.action_space.high != 1.0):
         env = rescale_actions(env)
-    spaces = env.observation_space.spaces
-    if not all(is_float_vector(spaces[key]) for key in KEYS):
-        env = FlattenGoals(env)
+    for key in KEYS:
+        space = env.observation_space[key]
+        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+            env = FlattenGoals(env)
     return append_achieved_goal(env) if observe_achieved_goal else env
-
-
-def is_float_vector(space: gym.Space) -> bool:
-    """Whether a space needs no conversion."""
-    is_box = isinstance(space, gym.spaces.Box)
-    return is_box and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

@@ -21,10 +21,6 @@ from envs.wrappers import KEYS, Obs
 MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
-ENDS_AT_GOALS = (
-    "ends episodes at their goal, but has no compute_terminated(achieved_goal, desired_goal, "
-    "info): relabelled episodes go on at theirs."
-)
 ENDS = 5  # at goals before it is said: one may be a crash that happens there
 
 
@@ -136,7 +132,6 @@ class BatchVectorEnv(VectorEnv):
         self.rng = np.random.default_rng(child)
         self.streams = [self.rng]
         self.t = np.zeros(num_envs, np.int64)
-        self.terminated = np.zeros(num_envs, bool)  # such an environment never terminates
         self.state, self.goal = self.unwrapped.draw(num_envs, self.rng)
 
     def reset(self, which: ndarray | None = None) -> Obs:
@@ -157,8 +152,9 @@ class BatchVectorEnv(VectorEnv):
         reward = env.compute_reward(achieved_goal, self.goal, {})
         reward = np.where(active, reward, 0).astype(np.float32)
         success = env.is_success(achieved_goal, self.goal).astype(float)
+        terminated = np.zeros(self.num_envs, bool)  # such an environment never terminates
         truncated = self.t == self.max_episode_steps
-        return obs, reward, self.terminated.copy(), truncated, success
+        return obs, reward, terminated, truncated, success
 
     def close(self) -> None:
         self.env.close()
@@ -291,7 +287,11 @@ class CopiesVectorEnv(VectorEnv):
         """Says it where every successful step ends its episode, and somebody relabels goals."""
         self.goal_ends += 1 if terminated else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
-            say_once(f"{self.env.spec.id} {ENDS_AT_GOALS}")
+            say_once(
+                f"{self.env.spec.id} ends episodes at their goal, but has no "
+                "compute_terminated(achieved_goal, desired_goal, info): relabelled episodes go on "
+                "at theirs."
+            )
 
     def _check_finite(self) -> None:
         """Raises RuntimeError for the first number that is not finite."""

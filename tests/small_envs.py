@@ -7,13 +7,9 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy import ndarray
 
-from envs.wrappers import KEYS, Obs, Step
+from envs.wrappers import KEYS, Obs, Step, as_obs
 
 Reset = tuple[Any, dict]  # an observation and its info
-
-
-def as_obs(observation: ndarray, achieved_goal: ndarray, desired_goal: ndarray) -> Obs:
-    return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
 class Walk(gym.Env):

@@ -159,10 +159,12 @@ class Grid:
         product = itertools.product(args.alpha, args.learning_rate, seeds)
         self.runs = [Run(*setting) for setting in product]
         self.missing = [run for run in self.runs if not self.is_complete(run)]
-        edited = [run for run in self.runs if run not in self.missing and self.is_edited(run)]
+        complete = [self.record(run) for run in self.runs if run not in self.missing]
+        name = "script_sha256"
+        edited = sum(about["versions"].get(name) != self.versions[name] for about in complete)
         if edited:
             say(
-                f"{Path(script).name} was edited after {len(edited)} of these runs were trained: "
+                f"{Path(script).name} was edited after {edited} of these runs were trained: "
                 "it is another program."
             )
 
@@ -172,11 +174,6 @@ class Grid:
             return json.loads((run.folder(self.args) / "args.json").read_text())
         except (FileNotFoundError, ValueError):
             return None
-
-    def is_edited(self, run: Run) -> bool:
-        """Whether the script is another text than the one that trained the run."""
-        name = "script_sha256"
-        return self.record(run)["versions"].get(name) != self.versions[name]
 
     def is_complete(self, run: Run) -> bool:
         """Whether a run is trained to its end. BadInput if its folder has another one."""
@@ -191,9 +188,7 @@ class Grid:
             if found.get(name) != value:
                 raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
         metrics = folder / "metrics.csv"
-        if not metrics.exists():
-            return False
-        *_, last = metrics.read_text().splitlines()
+        last = metrics.read_text().splitlines()[-1] if metrics.exists() else ""
         return last.startswith(f"{found['total_timesteps']},")
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:

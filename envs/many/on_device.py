@@ -17,7 +17,7 @@ from torch import Tensor
 from envs.messages import BadInput
 from envs.tasks.continuous_seek import ContinuousSeek
 from envs.vector_env import available_cores, make_vector
-from envs.wrappers import KEYS
+from envs.wrappers import KEYS, as_obs
 from envs.wrappers import Obs as NumpyObs
 
 Obs = dict[str, Tensor]  # observation, achieved_goal, desired_goal: (run, env, dim)
@@ -148,11 +148,7 @@ class Seeks:
 
     def _observe(self) -> Obs:
         copies = self.task.obs_dim // self.task.goal_dim  # 2 if the achieved goal is observed too
-        return {
-            "observation": self.state.repeat(1, 1, copies),
-            "achieved_goal": self.state,
-            "desired_goal": self.goal,
-        }
+        return as_obs(self.state.repeat(1, 1, copies), self.state, self.goal)
 
 
 class Simulators:

@@ -16,7 +16,7 @@ from envs.batch_env import BatchEnv
 from envs.drawing import draw_bits
 from envs.messages import BadInput
 from envs.tasks.sizes import SIZES
-from envs.wrappers import KEYS, Obs
+from envs.wrappers import KEYS, Obs, as_obs
 
 
 class BitFlip(BatchEnv):
@@ -56,11 +56,7 @@ class BitFlip(BatchEnv):
 
     def observe(self, state: ndarray, goal: ndarray) -> Obs:
         """Observations, (n, d) each, of states and goals."""
-        return {
-            "observation": state.copy(),
-            "achieved_goal": state.copy(),
-            "desired_goal": goal.copy(),
-        }
+        return as_obs(state.copy(), state.copy(), goal.copy())
 
     def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether all bits are equal: (..., d), (..., d) -> (...)."""

@@ -16,6 +16,7 @@ package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below,
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -26,22 +27,15 @@ from numpy import ndarray
 
 from envs.drawing import find_backend
 from envs.rewards import negative_distance_gradient
-from envs.wrappers import Obs
+from envs.wrappers import Obs, as_obs
 
 # The package prints it when imported: news of Adroit, absent here
 notifications.pop("gymnasium_robotics", None)
 import gymnasium_robotics  # noqa: E402
-from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv  # noqa: E402
+from gymnasium_robotics.envs.fetch import MujocoFetchEnv  # noqa: E402
 from gymnasium_robotics.envs.shadow_dexterous_hand import (  # noqa: E402
-    manipulate_block,
-    manipulate_block_touch_sensors,
-    manipulate_egg,
-    manipulate_egg_touch_sensors,
-    manipulate_pen,
-    manipulate_pen_touch_sensors,
+    MujocoManipulateEnv,
+    MujocoManipulateTouchSensorsEnv,
     reach,
 )
 from gymnasium_robotics.utils import mujoco_utils  # noqa: E402
@@ -126,11 +120,7 @@ class FastHand(SharedModel):
             achieved_goal,
             *self._get_touch(),
         ]
-        return {
-            "observation": np.concatenate(parts),
-            "achieved_goal": achieved_goal,
-            "desired_goal": self.goal.copy(),
-        }
+        return as_obs(np.concatenate(parts), achieved_goal, self.goal.copy())
 
     def _get_touch(self) -> tuple[ndarray, ...]:
         return ()
@@ -276,58 +266,54 @@ def turn_slope(achieved: ndarray, desired: ndarray) -> ndarray:
     return (turn * desired).sum(-1, keepdims=True) * d_psi
 
 
-CLASSES = {  # of the package -> what goes before it
+PARTS = {  # of the package -> what goes before the classes that derive from it
     reach.MujocoHandReachEnv: Reach,
-    manipulate_block.MujocoHandBlockEnv: Manipulate,
-    manipulate_egg.MujocoHandEggEnv: Manipulate,
-    manipulate_pen.MujocoHandPenEnv: Manipulate,
-    manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv: ManipulateTouch,
-    manipulate_egg_touch_sensors.MujocoHandEggTouchSensorsEnv: ManipulateTouch,
-    manipulate_pen_touch_sensors.MujocoHandPenTouchSensorsEnv: ManipulateTouch,
-    MujocoFetchReachEnv: DistanceReward,
-    MujocoFetchPushEnv: DistanceReward,
-    MujocoFetchSlideEnv: DistanceReward,
-    MujocoFetchPickAndPlaceEnv: DistanceReward,
+    MujocoManipulateTouchSensorsEnv: ManipulateTouch,
+    MujocoManipulateEnv: Manipulate,
+    MujocoFetchEnv: DistanceReward,
 }
-for packages, part in CLASSES.items():  # each under its own name here too
-    name = packages.__name__
-    globals()[name] = type(name, (part, packages), {"__module__": __name__})
 
 
-def get_joint_qpos(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
-    """A joint's position: (7,) where it is free, (4,) for a ball, else (1,)."""
-    return data.joint(name).qpos.copy()
+@functools.cache
+def ours(entry_point: str) -> str:
+    """Makes our class, of the same name, in place of one of the package's; its entry point."""
+    cls = gym.envs.registration.load_env_creator(entry_point)
+    name = cls.__name__
+    part = next(part for base, part in PARTS.items() if issubclass(cls, base))
+    globals()[name] = type(name, (part, cls), {"__module__": __name__})
+    return f"{__name__}:{name}"
 
 
-def get_joint_qvel(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
-    """A joint's velocity: (6,) where it is free, (3,) for a ball, else (1,)."""
-    return data.joint(name).qvel.copy()
+def joint_functions(quantity: str) -> tuple[Callable[..., ndarray], Callable[..., None]]:
+    """To get and to set a joint's qpos or qvel.
 
+    A position has the shape (7,) where the joint is free, (4,) for a ball, else (1,); a velocity
+    (6,), (3,) or (1,).
+    """
 
-def set_joint_qpos(
-    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
-) -> None:
-    """Sets a joint's position, in the shape of `get_joint_qpos` or as one number."""
-    data.joint(name).qpos[:] = value
+    def get(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
+        return getattr(data.joint(name), quantity).copy()
 
+    def put(model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float) -> None:
+        getattr(data.joint(name), quantity)[:] = value
 
-def set_joint_qvel(
-    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
-) -> None:
-    """Sets a joint's velocity, in the shape of `get_joint_qvel` or as one number."""
-    data.joint(name).qvel[:] = value
+    return get, put
 
 
 def register() -> None:
-    """Makes `gym.make` build the classes of this file under the package's names.
+    """Makes `gym.make` build our classes under the package's names.
 
     The package's own functions of joints fail from MuJoCo 4 on: they look a joint's type up in a
     tuple of enumeration members, which an integer no longer equals from the right. All of its
     environments get ours. Calling this again changes nothing.
     """
-    for function in (get_joint_qpos, get_joint_qvel, set_joint_qpos, set_joint_qvel):
-        setattr(mujoco_utils, function.__name__, function)
+    for quantity in ("qpos", "qvel"):
+        get, put = joint_functions(quantity)
+        setattr(mujoco_utils, f"get_joint_{quantity}", get)
+        setattr(mujoco_utils, f"set_joint_{quantity}", put)
     gym.register_envs(gymnasium_robotics)
-    ours = {f"{cls.__module__}:{cls.__name__}": f"{__name__}:{cls.__name__}" for cls in CLASSES}
+    families = ("gymnasium_robotics.envs.fetch.", "gymnasium_robotics.envs.shadow_dexterous_hand.")
     for spec in gym.registry.values():
-        spec.entry_point = ours.get(spec.entry_point, spec.entry_point)
+        entry_point = str(spec.entry_point)
+        if entry_point.startswith(families) and ":MujocoPy" not in entry_point:
+            spec.entry_point = ours(entry_point)

@@ -237,7 +237,7 @@ PAIR = np.float32([1, np.nan])
         ("observation", PAIR, "its 'observation' has numbers that are not finite", NAN),
         ("achieved_goal", PAIR, "its 'achieved_goal' has numbers that are not finite", NAN),
         ("desired_goal", PAIR, "its 'desired_goal' has numbers that are not finite", NAN),
-        ("reward", np.nan, "a step's reward is nan", NAN),
+        ("reward", np.nan, "the reward of a step is nan", NAN),
         ("desired_goal", np.ones(2), "goal changes within", "goal changes within an episode"),
     ],
 )
@@ -311,12 +311,12 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
         (
             "Spoiled-v0",
             {"entry": "reward", "value": np.zeros(1)},
-            r"a step's reward is an array of shape \(1,\)",
+            r"the reward of a step is an array of shape \(1,\)",
         ),
         (
             "Spoiled-v0",
             {"entry": "is_success", "value": np.zeros(2)},
-            r"'is_success' in a step's info is an array of shape \(2,\)",
+            r"the is_success of a step is an array of shape \(2,\)",
         ),
         ("NanAtGoal-v0", {}, "compute_reward gives nan for .* or for a goal that is reached"),
         ("ChangesGoals-v0", {}, "its compute_reward changes the goals it is given"),
