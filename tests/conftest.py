@@ -73,6 +73,15 @@ def vector_of(
     return make_vector(partial(make, env_id, **how), num_envs, seed, num_threads)
 
 
+def printed_by(program: str, **variables: str) -> str:
+    """What a Python program prints; it must be silent on standard error."""
+    environ = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    command = [sys.executable, "-W", "default", "-c", program]
+    result = subprocess.run(command, env=environ, text=True, capture_output=True, check=True)
+    assert result.stderr == ""
+    return result.stdout
+
+
 def run_script(
     script: str,
     *flags: Any,

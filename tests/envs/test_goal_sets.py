@@ -119,23 +119,6 @@ def test_noisy_seeks_goals_lie_around_gaussian_cluster_centres():
     np.testing.assert_allclose(single[:, 1:].std(0), (10**2 + 2**2 + 1 / 12) ** 0.5, rtol=0.05)
 
 
-def test_noisy_seeks_number_of_clusters_is_geometric():
-    """With clusters of hardly any width, each cluster that got a goal is one cell."""
-
-    class Narrow(np.random.Generator):
-        def normal(self, loc: float, scale: float, size: tuple[int, int]) -> np.ndarray:
-            return np.zeros(size) if scale == 2 else super().normal(loc, 100 * scale, size)
-
-        def integers(self, low: int, high: int) -> int:
-            return high - 1  # always n_max goals
-
-    slots = slots_of(NoisySeek(3000).draw(1500, Narrow(np.random.PCG64(0)))[1])
-    clusters = slots[..., 0].sum(1)
-    # A share too small for a goal now and then
-    assert clusters.mean() == pytest.approx(1 / 0.15, rel=0.08)
-    assert (clusters == 1).mean() == pytest.approx(0.15, abs=0.04)
-
-
 # Rewards
 
 

@@ -1,27 +1,18 @@
 """Making environments by name."""
 
-import os
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import printed_by
 from gymnasium.utils.env_checker import check_env
 
 import envs
 
 
-@pytest.fixture(autouse=True)
-def fresh_resolve():
-    """`resolve` prints only once a process, so each test starts with an empty cache."""
-    envs.resolve.cache_clear()
-
-
 def test_hand_reach_v2_runs_v3_and_says_so_in_one_line(capsys: pytest.CaptureFixture):
+    envs.resolve.cache_clear()  # it is said once a process
     assert envs.make("HandReach-v3").spec.id == "HandReach-v3"
     assert capsys.readouterr() == ("", "")
     assert envs.make("HandReach-v2").spec.id == "HandReach-v3"
@@ -110,29 +101,18 @@ def test_rewards_are_computed_over_any_leading_axes(env_id: str):
     assert all(env.compute_reward(a, d, {}) == reward for a, d, reward in rows)
 
 
-def run(program: str, cwd: Path) -> str:
-    """What a Python program prints on standard output; it must be silent on standard error."""
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "default", "-c", program]
-    result = subprocess.run(
-        command, cwd=cwd, env=environ, capture_output=True, text=True, check=True
-    )
-    assert result.stderr == ""
-    return result.stdout
-
-
-def test_gymnasium_makes_our_tasks_in_any_program_by_the_name_of_the_module(tmp_path: Path):
+def test_gymnasium_makes_our_tasks_in_any_program_by_the_name_of_the_module():
     program = (
         "import gymnasium\n"
         "for name in ('ContinuousSeek7-v0', 'ContinuousSeek-v0', 'BitFlip20-v0'):\n"
         "    print(gymnasium.make(f'envs:{name}').action_space.shape)"
     )
-    assert run(program, tmp_path) == "(7,)\n(5,)\n()\n"
+    assert printed_by(program) == "(7,)\n(5,)\n()\n"
 
 
-def test_importing_envs_and_making_a_task_loads_neither_pytorch_nor_mujoco(tmp_path: Path):
+def test_importing_envs_and_making_a_task_loads_neither_pytorch_nor_mujoco():
     program = (
         "import sys, envs; envs.inspect_task(lambda: envs.make('ContinuousSeek5-v0'))\n"
         "print({'torch', 'mujoco', 'gymnasium_robotics'} & sys.modules.keys())"
     )
-    assert run(program, tmp_path) == "set()\n"
+    assert printed_by(program) == "set()\n"

@@ -1,15 +1,12 @@
 """Films of episodes."""
 
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import imageio
 import numpy as np
 import pytest
-from conftest import ROOT, Corridor
+from conftest import Corridor, printed_by
 
 import envs
 from envs import Video
@@ -52,7 +49,5 @@ def test_an_environment_that_cannot_be_rendered_is_refused_at_once(monkeypatch: 
 @pytest.mark.parametrize(("backend", "printed"), [("osmesa", "loaded\n"), ("egl", "")])
 def test_triton_is_loaded_before_osmesa_and_only_there(tmp_path: Path, backend: str, printed: str):
     (tmp_path / "triton.py").write_text("print('loaded')\n")
-    variables = os.environ | {"MUJOCO_GL": backend, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, ROOT / "envs" / "drawing.py"]
-    result = subprocess.run(command, env=variables, text=True, capture_output=True, check=True)
-    assert result.stdout == printed
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import envs.drawing"
+    assert printed_by(program, MUJOCO_GL=backend) == printed
