@@ -1,4 +1,4 @@
-"""What a script must know of an environment before it trains on it, found out by some steps."""
+"""What a script must know about an environment before it trains on it, from a few steps of play."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -282,7 +282,7 @@ def notes_on(
     low: float,
     high: float,
 ) -> Iterator[str]:
-    """Sentences on what a user may not know, or may want to mend in the environment.
+    """What a user may not know about the environment, or may want to fix in it, in sentences.
 
     Args:
         play: as the environment gave it.

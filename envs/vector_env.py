@@ -27,7 +27,7 @@ ENDS = 5  # at goals before it is said: one may be a crash that happens there
 class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
 
-    The caller resets episodes; none starts by itself. Observations are float32, in new arrays at
+    The caller resets episodes; none starts on its own. Observations are float32, in new arrays at
     each call.
 
     Attributes:
@@ -195,9 +195,8 @@ class CopiesVectorEnv(VectorEnv):
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
         self.tells_success = True  # until an info does not
-        self.goal_ends = 0  # successful steps that terminated; nan once one did not
-        if env.has_wrapper_attr("compute_terminated"):
-            self.goal_ends = np.nan
+        # Successful steps that terminated; nan once one did not, and where a function says so
+        self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -284,7 +283,7 @@ class CopiesVectorEnv(VectorEnv):
         self._store(i, obs)
 
     def _notice_end(self, terminated: bool) -> None:
-        """Says it where every successful step ends its episode, and somebody relabels goals."""
+        """Tells the user if every successful step ends its episode, and goals are relabelled."""
         self.goal_ends += 1 if terminated else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
             say_once(

@@ -201,7 +201,7 @@ class Grid:
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         begin = time.time()
-        seconds = 0.0  # of a group, unknown as yet
+        seconds = 0.0  # that a group takes, not known yet
         self.say_complete()
         for first in range(0, len(self.missing), group_size):
             group = self.missing[first : first + group_size]

@@ -91,38 +91,30 @@ class DeviceTask(NamedTuple):
 
 def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
     """Raises BadInput for an environment with another kind of reward."""
-    env = make_env()
-    is_seek = type(env.unwrapped) is ContinuousSeek
+    envs = make_vector(make_env, 1, seed=0)
+    env = envs.unwrapped
+    is_seek = type(env) is ContinuousSeek
     norm = 2
-    threshold = getattr(env.unwrapped, "distance_threshold", 1.0)
+    threshold = getattr(env, "distance_threshold", 1.0)
     if is_seek:
         norm = math.inf
         threshold = ContinuousSeek.TOLERANCE
-    spaces = env.observation_space
-    task = DeviceTask(
-        make_env,
-        obs_dim=spaces["observation"].shape[0],
-        goal_dim=spaces["desired_goal"].shape[0],
-        action_dim=env.action_space.shape[0],
-        max_steps=env.spec.max_episode_steps,
-        norm=norm,
-        threshold=threshold,
-        is_seek=is_seek,
-    )
+    sizes = (envs.obs_dim, envs.goal_dim, envs.action_dim, envs.max_episode_steps)
+    task = DeviceTask(make_env, *sizes, norm, threshold, is_seek)
     rng = np.random.default_rng(0)
     goal, direction = rng.normal(size=(2, 1000, task.goal_dim))
     distance = np.linspace(0, 3 * task.threshold, 1000)[:, None]
     achieved_goal = goal + distance * direction
     reward = task.reward(torch.tensor(achieved_goal), torch.tensor(goal))
     try:
-        expected = env.unwrapped.compute_reward(achieved_goal, goal, {})
+        expected = env.compute_reward(achieved_goal, goal, {})
     except Exception:  # an environment may fail in any way of its own
         expected = None
-    env.close()
+    envs.close()
     if not np.array_equal(reward, expected):
         raise BadInput(
-            f"{env.spec.id} cannot be one of many runs: its reward is not 0 within a distance of "
-            "the goal and -1 beyond it. ddpg_her_reengage.py takes other rewards."
+            f"{envs.env.spec.id} cannot be one of many runs: its reward is not 0 within a distance "
+            "of the goal and -1 beyond it. ddpg_her_reengage.py takes other rewards."
         )
     return task
 

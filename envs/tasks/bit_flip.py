@@ -15,7 +15,7 @@ from numpy.random import Generator
 from envs.batch_env import BatchEnv
 from envs.drawing import draw_bits
 from envs.messages import BadInput
-from envs.tasks.sizes import SIZES
+from envs.tasks.sizes import register_sizes
 from envs.wrappers import KEYS, Obs, as_obs
 
 
@@ -79,10 +79,7 @@ def limit_by_bits(env: gym.Env) -> gym.Env:
     return gym.wrappers.TimeLimit(env, int(env.action_space.n))
 
 
-for bits in SIZES:
-    gym.register(
-        f"BitFlip{bits}-v0", f"{__name__}:BitFlip", max_episode_steps=bits, kwargs={"d": bits}
-    )
+register_sizes("BitFlip{}-v0", f"{__name__}:BitFlip", "d", steps=None)
 gym.register(
     "BitFlip-v0",
     f"{__name__}:BitFlip",

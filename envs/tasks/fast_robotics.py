@@ -1,7 +1,7 @@
 """Gymnasium-Robotics' Fetch and Shadow hand environments: same numbers, less time and memory.
 
-`register()` mends what MuJoCo 4 breaks in the package, for all of its environments, and points the
-package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below, where
+`register()` repairs what MuJoCo 4 breaks in the package, for all of its environments, and puts the
+parts below in front of the classes behind its names (HandReach-v3, FetchPushDense-v4, ...). Then
 
 - the hands look joints and sites up once, not by name at every step; what they return is the
   package's to the bit;
@@ -304,7 +304,7 @@ def register() -> None:
     """Makes `gym.make` build our classes under the package's names.
 
     The package's own functions of joints fail from MuJoCo 4 on: they look a joint's type up in a
-    tuple of enumeration members, which an integer no longer equals from the right. All of its
+    tuple of enumeration members, to which an integer no longer compares equal. All of its
     environments get ours. Calling this again changes nothing.
     """
     for quantity in ("qpos", "qvel"):

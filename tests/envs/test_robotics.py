@@ -78,7 +78,8 @@ def test_every_current_fetch_and_hand_name_makes_one_of_our_classes():
     assert type(ours("HandReach-v3")) is robotics.MujocoHandReachEnv
 
 
-def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version():
+@pytest.mark.parametrize("quantity, sizes", [("qpos", (7, 4, 1, 1)), ("qvel", (6, 3, 1, 1))])
+def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version(quantity, sizes):
     model = mujoco.MjModel.from_xml_string(
         """<mujoco><worldbody>
         <body><joint name="free" type="free"/><geom size="1"/></body>
@@ -87,23 +88,16 @@ def test_joints_of_every_kind_are_read_and_set_whatever_mujocos_version():
         </worldbody></mujoco>"""
     )
     data = mujoco.MjData(model)
-    utils = mujoco_utils  # the package's module, whose functions are ours
-    for name, positions, velocities in [
-        ("free", slice(0, 7), slice(0, 6)),
-        ("ball", slice(7, 11), slice(6, 9)),
-        ("slide", slice(11, 12), slice(9, 10)),
-        ("hinge", slice(12, 13), slice(10, 11)),
-    ]:
-        data.qpos[:], data.qvel[:] = np.arange(13), np.arange(11)
-        qpos = utils.get_joint_qpos(model, data, name)
-        qvel = utils.get_joint_qvel(model, data, name)
-        assert np.array_equal(qpos, np.arange(13)[positions])
-        assert np.array_equal(qvel, np.arange(11)[velocities])
-        utils.set_joint_qpos(model, data, name, qpos + 100)
-        utils.set_joint_qvel(model, data, name, qvel + 100)
-        assert np.array_equal(np.flatnonzero(data.qpos >= 100), np.arange(13)[positions])
-        assert np.array_equal(np.flatnonzero(data.qvel >= 100), np.arange(11)[velocities])
-        assert not (qpos >= 100).any()  # a copy
+    get = getattr(mujoco_utils, f"get_joint_{quantity}")  # the package's module, our functions
+    put = getattr(mujoco_utils, f"set_joint_{quantity}")
+    numbers = getattr(data, quantity)
+    places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    for name, place in zip(("free", "ball", "slide", "hinge"), places, strict=True):
+        numbers[:] = np.arange(sum(sizes))
+        value = get(model, data, name)
+        put(model, data, name, value + 100)
+        assert np.array_equal(np.flatnonzero(numbers >= 100), place)
+        assert np.array_equal(value, place)  # a copy
 
 
 @pytest.mark.parametrize(
