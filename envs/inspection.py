@@ -141,12 +141,10 @@ def check_numbers(env: gym.Env, reward: Any, info: dict[str, Any]) -> None:
     success = {key: info.get(key) for key in ("is_success", "success")}
     for key, value in {"reward": reward, **success}.items():
         if np.ndim(value) > 0:
-            raise BadInput(
-                f"{env.spec.id} cannot be used: the {key} of a step is an array of shape "
-                f"{np.shape(value)}, not a single value."
-            )
+            shape = np.shape(value)
+            raise unusable(env, f"the {key} of a step is an array of shape {shape}, not one value")
     if not np.isfinite(reward):
-        raise BadInput(f"{env.spec.id} cannot be used: the reward of a step is {reward}.")
+        raise unusable(env, f"the reward of a step is {reward}")
 
 
 def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
@@ -155,14 +153,13 @@ def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
         found = np.asarray(obs[key])
         shape = env.observation_space[key].shape
         if found.shape != shape:
-            raise BadInput(
-                f"{env.spec.id} cannot be used: its '{key}' has the shape {found.shape}, and its "
-                f"space {shape}."
-            )
+            raise unusable(env, f"its '{key}' has the shape {found.shape}, and its space {shape}")
         if not np.isfinite(found).all():
-            raise BadInput(
-                f"{env.spec.id} cannot be used: its '{key}' has numbers that are not finite."
-            )
+            raise unusable(env, f"its '{key}' has numbers that are not finite")
+
+
+def unusable(env: gym.Env, reason: str) -> BadInput:
+    return BadInput(f"{env.spec.id} cannot be used: {reason}.")
 
 
 def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray:
@@ -189,18 +186,13 @@ def computed_rewards(
         BadInput: it needs an info, changes the goals, or gives something else than a finite number
             for each row.
     """
-    name = env.spec.id
     rewards = without_info(env, compute_reward, play, desired_goal)
     if rewards.shape != play.reward.shape:
-        raise BadInput(
-            f"{name} cannot be used: its compute_reward gives an array of shape {rewards.shape} "
-            f"for {len(play.reward)} pairs of goals."
-        )
+        pairs = f"{len(play.reward)} pairs of goals"
+        raise unusable(env, f"its compute_reward gives the shape {rewards.shape} for {pairs}")
     if not np.isfinite(rewards).all():
-        raise BadInput(
-            f"{name} cannot be used: its compute_reward gives {rewards.min()} for the goals of a "
-            "step, or for a goal that is reached."
-        )
+        where = "the goals of a step, or for a goal that is reached"
+        raise unusable(env, f"its compute_reward gives {rewards.min()} for {where}")
     return rewards
 
 
@@ -226,9 +218,7 @@ def without_info(
             f"step's info ({in_one_line(error)}), and a relabelled transition has none."
         ) from error
     if not np.array_equal(given, goals):
-        raise BadInput(
-            f"{env.spec.id} cannot be used: its {function.name} changes the goals it is given."
-        )
+        raise unusable(env, f"its {function.name} changes the goals it is given")
     return result
 
 

@@ -114,7 +114,7 @@ class VectorEnv:
 
     def close(self) -> None:
         """Ends threads and environments."""
-        raise NotImplementedError
+        self.env.close()
 
     def _function(self, name: str) -> GoalFunction:
         if name not in self.functions:
@@ -155,9 +155,6 @@ class BatchVectorEnv(VectorEnv):
         terminated = np.zeros(self.num_envs, bool)  # such an environment never terminates
         truncated = self.t == self.max_episode_steps
         return obs, reward, terminated, truncated, success
-
-    def close(self) -> None:
-        self.env.close()
 
 
 class CopiesVectorEnv(VectorEnv):
