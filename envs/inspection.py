@@ -14,7 +14,7 @@ from envs.wrappers import KEYS, has_reward_gradient
 
 STEPS = 100  # of play at least, and two episodes, but no more than
 MOST_STEPS = 1000
-HOLD = 25  # each end of the actions is held for so long: it leads farther, into a wall perhaps
+HOLD = 25  # steps for which an extreme action is held: it leads farther, perhaps into a wall
 
 
 class Task(NamedTuple):
@@ -106,7 +106,7 @@ def check_goals(env: gym.Env) -> None:
 
 
 def play_steps(env: gym.Env) -> Play:
-    """Plays at random, and each end of the actions; BadInput where a step is not as it must be."""
+    """Plays random and extreme actions. BadInput if a step is not as it must be."""
     rng = np.random.default_rng(0)
     steps = []
     episodes = 0
@@ -131,7 +131,7 @@ def play_steps(env: gym.Env) -> Play:
 
 
 def in_float32(play: Play) -> Play:
-    """The same with the numbers that a script stores."""
+    """The same play in the numbers that a script stores."""
     *vectors, terminated, infos = play
     return Play(*(numbers.astype(np.float32) for numbers in vectors), terminated, infos)
 
@@ -163,7 +163,7 @@ def unusable(env: gym.Env, reason: str) -> BadInput:
 
 
 def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray:
-    """A uniform action, or, by turns, an end of all of them that is held for HOLD steps."""
+    """A uniform action, or an extreme one that is held for HOLD steps, by turns."""
     phase = step // HOLD % 4
     if isinstance(space, gym.spaces.Discrete):
         ends = (0, space.n - 1)

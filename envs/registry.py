@@ -35,12 +35,12 @@ def resolve(env_id: str) -> str:
         say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
         env_id = successor
     module, _, name = env_id.rpartition(":")
-    if name.startswith(robotics.NAMES):
+    if name.startswith(robotics.NAMES) and not is_settled(name):
         robotics.register()
     try:
         if module:
             importlib.import_module(module)
-    except ModuleNotFoundError as error:  # anything else is a bug there, and raised as it is
+    except ModuleNotFoundError as error:  # anything else is a bug in it, and is raised as it is
         raise BadInput(
             f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
             "is it installed, or its folder in PYTHONPATH?"
@@ -50,6 +50,12 @@ def resolve(env_id: str) -> str:
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
+
+
+def is_settled(name: str) -> bool:
+    """Whether a name is registered, and not to a class of Gymnasium-Robotics that we replace."""
+    spec = gym.registry.get(name)
+    return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
 
 def folder_name(env_id: str) -> str:

@@ -28,8 +28,8 @@ class GoalFunction:
     """A function of an environment's goals, such as compute_reward, over the rows of a batch.
 
     The environment's outermost wrapper that has the function decides. It is called once a batch
-    where it can do that; the first batch of two or more rows finds out. Otherwise it is called row
-    by row, which is slow. It never gets an `info`: relabelled transitions have none.
+    if it can do that, which the first batch of two or more rows shows; otherwise row by row, which
+    is slow. It never gets an `info`: relabelled transitions have none.
 
     Raises:
         AttributeError: the environment has no such function.

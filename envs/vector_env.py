@@ -191,7 +191,7 @@ class CopiesVectorEnv(VectorEnv):
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
-        self.tells_success = True  # until an info does not
+        self.tells_success = True  # until an info says nothing about it
         # Successful steps that terminated; nan once one did not, and where a function says so
         self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
         self.success_reward = None  # not known yet; asked for where infos do not tell

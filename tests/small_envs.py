@@ -70,7 +70,7 @@ class ZeroOne(Walk):
 
 
 class Keyless(Walk):
-    """Says nothing of success, and ends by a crash where x > 1."""
+    """Says nothing about success, and ends with a crash where x > 1."""
 
     def step(self, action: ndarray) -> Step:
         obs, reward, *_ = super().step(action)
@@ -78,7 +78,7 @@ class Keyless(Walk):
 
 
 class KeylessDense(Keyless):
-    """The same with the distance for a reward, which it calls sparse all the same."""
+    """The same with the distance as its reward, which it calls sparse all the same."""
 
     reward_type = "sparse"
 
@@ -108,7 +108,7 @@ class EndsOnSuccess(Walk):
 
 
 class ScalarReward(Walk):
-    """Its reward function broadcasts: it gives one number for any number of goals."""
+    """Its reward function gives one number for any number of goals."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> float:
         return 0.0 if np.linalg.norm(achieved_goal - desired_goal) <= 0.5 else -1.0
@@ -228,7 +228,7 @@ class ChangesGoals(Walk):
 
 
 class Unreachable(Keyless):
-    """Says nothing of success, and rewards nothing."""
+    """Says nothing about success, and rewards nothing."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         return -np.ones(achieved_goal.shape[:-1], np.float32)
@@ -244,7 +244,7 @@ class NanAtGoal(Walk):
 
 
 class EndsNeedInfo(EndsOnSuccess):
-    """Where it ends, only a step knows."""
+    """Only a step knows where it ends."""
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> bool:
         return info["is_success"]
@@ -254,7 +254,7 @@ class EndsAtGoal(Walk):
     """Ends where the goal is reached, and has no function that says so.
 
     Args:
-        below: it ends for goals below this one alone, as by a crash that happens there.
+        below: it ends for goals below this one only, as if by a crash that happens there.
     """
 
     def __init__(self, below: float = 9.0, render_mode: str | None = None):

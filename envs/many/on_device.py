@@ -56,7 +56,7 @@ class Streams:
 
 
 def shift_right(x: Tensor, n: int) -> Tensor:
-    """Of an int64 as if it had no sign."""
+    """Shifts an int64 as if it were unsigned."""
     return (x >> n) & (2 ** (64 - n) - 1)
 
 

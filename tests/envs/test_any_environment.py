@@ -1,4 +1,4 @@
-"""Other people's environments: each kind works, or one sentence says why not."""
+"""Other people's environments: each kind works, or one sentence says why it does not."""
 
 from collections.abc import Callable
 from functools import partial
