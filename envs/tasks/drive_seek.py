@@ -67,9 +67,9 @@ class DriveSeek(GoalSetEnv):
         """Observations of states (n, 3) and goal sets (n, 3 n_max)."""
         position = state[:, :2]
         angle = state[:, 2]
-        obs = np.concatenate([position, direction(angle)], 1).astype(np.float32)
-        cell = np.rint(position).clip(-self.reach, self.reach).astype(np.float32)
-        return as_obs(obs, cell, goal.copy())
+        obs = np.concatenate([position, direction(angle)], 1)
+        cell = np.rint(position).clip(-self.reach, self.reach)
+        return as_obs(obs.astype(np.float32), cell.astype(np.float32), goal.copy())
 
 
 def direction(angle: ndarray) -> ndarray:
