@@ -83,7 +83,7 @@ def draw_walk(
         from_start = np.hypot(x - start[0], y - start[1])
         trail = np.minimum(trail, from_line - pixel)
         trail = np.minimum(trail, from_start - 2.5 * pixel)
-    frame = np.abs(from_goal - 4 * tolerance) - 1.5 * pixel  # finds the goal for the eye
+    frame = np.abs(from_goal - 4 * tolerance) - 1.5 * pixel  # makes a small goal easy to spot
     goal_colour = GREEN if is_reached else ORANGE
     paint(image, trail / pixel, GREY)
     paint(image, frame / pixel, goal_colour)

@@ -1,7 +1,6 @@
-"""What a script must know of an environment before it trains on it, found out by some steps."""
+"""What a script must know about an environment before it trains on it, from a few steps of play."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -15,7 +14,7 @@ from envs.wrappers import KEYS, has_reward_gradient
 
 STEPS = 100  # of play at least, and two episodes, but no more than
 MOST_STEPS = 1000
-HOLD = 25  # each end of the actions is held for so long: it leads farther, into a wall perhaps
+HOLD = 25  # steps for which an extreme action is held: it leads farther, perhaps into a wall
 
 
 class Task(NamedTuple):
@@ -58,12 +57,13 @@ class Play(NamedTuple):
     infos: tuple[dict[str, Any], ...]
 
 
-def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
+def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     """Plays some steps in an environment of its own, and calls what a script will call.
+
+    A run's own random streams are not touched.
 
     Args:
         make_env: makes one, such as `functools.partial(envs.make, env_id)`.
-        seed: of the random steps; a run's own random streams are not touched.
 
     Raises:
         BadInput: the environment cannot be trained on. What the environment itself raises is a
@@ -72,13 +72,12 @@ def inspect_task(make_env: Callable[[], gym.Env], seed: int = 0) -> Task:
     env = make_env()
     try:
         check_goals(env)
-        exact = play_steps(env, seed)
+        exact = play_steps(env)
         play = in_float32(exact)
         compute_reward = GoalFunction(env, "compute_reward")
-        rewards_for = partial(computed_rewards, compute_reward, env, play)
-        rewards = rewards_for(play.desired_goal)
-        elsewhere = rewards_for(other_goals(play))
-        at_itself = rewards_for(play.achieved_goal)
+        rewards = computed_rewards(env, compute_reward, play, play.desired_goal)
+        elsewhere = computed_rewards(env, compute_reward, play, other_goals(play))
+        at_itself = computed_rewards(env, compute_reward, play, play.achieved_goal)
         kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
         notes = notes_on(env, exact, compute_reward, rewards, *kind)
         return Task(
@@ -106,19 +105,18 @@ def check_goals(env: gym.Env) -> None:
         raise BadInput(f"{env.spec.id} {CHANGES_GOALS} Leave reset_target out.")
 
 
-def play_steps(env: gym.Env, seed: int) -> Play:
-    """Plays at random, and each end of the actions; BadInput where a step is not as it must be."""
-    rng = np.random.default_rng(seed)
+def play_steps(env: gym.Env) -> Play:
+    """Plays random and extreme actions. BadInput if a step is not as it must be."""
+    rng = np.random.default_rng(0)
     steps = []
     episodes = 0
-    obs, _ = env.reset(seed=seed)
-    check_observation(env, obs)
-    goal = np.array(obs["desired_goal"])
+    done = True
     while len(steps) < STEPS or (episodes < 2 and len(steps) < MOST_STEPS):
-        action = random_action(env.action_space, rng)
-        phase = len(steps) // HOLD % 4
-        if phase >= 2:
-            action = end_of_actions(env.action_space, upper=phase == 2)
+        if done:
+            obs, _ = env.reset(seed=len(steps))
+            check_observation(env, obs)
+            goal = np.array(obs["desired_goal"])
+        action = action_of_play(env.action_space, len(steps), rng)
         obs, reward, terminated, truncated, info = env.step(action)
         check_observation(env, obs)
         check_numbers(env, reward, info)
@@ -126,36 +124,27 @@ def play_steps(env: gym.Env, seed: int) -> Play:
         steps.append((*vectors, float(reward), terminated, info))
         if not np.array_equal(obs["desired_goal"], goal):
             raise BadInput(f"{env.spec.id} {CHANGES_GOALS}")
-        if terminated or truncated:
-            episodes += 1
-            obs, _ = env.reset(seed=seed + len(steps))
-            check_observation(env, obs)
-            goal = np.array(obs["desired_goal"])
+        done = terminated or truncated
+        episodes += done
     *columns, infos = zip(*steps, strict=True)
     return Play(*map(np.array, columns), infos)
 
 
 def in_float32(play: Play) -> Play:
-    """The same with the numbers that a script stores."""
+    """The same play in the numbers that a script stores."""
     *vectors, terminated, infos = play
     return Play(*(numbers.astype(np.float32) for numbers in vectors), terminated, infos)
 
 
 def check_numbers(env: gym.Env, reward: Any, info: dict[str, Any]) -> None:
     """Raises BadInput where a step's reward or success is not one finite number."""
-    name = env.spec.id
-    if np.ndim(reward) > 0:
-        shape = np.shape(reward)
-        raise BadInput(f"{name} cannot be used: a step's reward is an array of shape {shape}.")
+    success = {key: info.get(key) for key in ("is_success", "success")}
+    for key, value in {"reward": reward, **success}.items():
+        if np.ndim(value) > 0:
+            shape = np.shape(value)
+            raise unusable(env, f"the {key} of a step is an array of shape {shape}, not one value")
     if not np.isfinite(reward):
-        raise BadInput(f"{name} cannot be used: a step's reward is {reward}.")
-    for key in ("is_success", "success"):
-        if np.ndim(info.get(key)) > 0:
-            shape = np.shape(info[key])
-            raise BadInput(
-                f"{name} cannot be used: '{key}' in a step's info is an array of shape {shape}, "
-                "not one truth value."
-            )
+        raise unusable(env, f"the reward of a step is {reward}")
 
 
 def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
@@ -164,35 +153,32 @@ def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
         found = np.asarray(obs[key])
         shape = env.observation_space[key].shape
         if found.shape != shape:
-            raise BadInput(
-                f"{env.spec.id} cannot be used: its '{key}' has the shape {found.shape}, and its "
-                f"space {shape}."
-            )
+            raise unusable(env, f"its '{key}' has the shape {found.shape}, and its space {shape}")
         if not np.isfinite(found).all():
-            raise BadInput(
-                f"{env.spec.id} cannot be used: its '{key}' has numbers that are not finite."
-            )
+            raise unusable(env, f"its '{key}' has numbers that are not finite")
 
 
-def random_action(space: gym.Space, rng: np.random.Generator) -> ndarray:
-    """A uniform action, drawn by `rng` and not by the space's own generator."""
+def unusable(env: gym.Env, reason: str) -> BadInput:
+    return BadInput(f"{env.spec.id} cannot be used: {reason}.")
+
+
+def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray:
+    """A uniform action, or an extreme one that is held for HOLD steps, by turns."""
+    phase = step // HOLD % 4
     if isinstance(space, gym.spaces.Discrete):
-        return rng.integers(space.n)
-    return rng.uniform(-1, 1, space.shape).astype(np.float32)
-
-
-def end_of_actions(space: gym.Space, upper: bool) -> ndarray:
-    """The upper or lower end of every number of an action."""
-    if isinstance(space, gym.spaces.Discrete):
-        return space.n - 1 if upper else np.int64(0)
-    return np.full(space.shape, 1.0 if upper else -1.0, np.float32)
+        ends = (0, space.n - 1)
+        action = rng.integers(space.n)
+    else:
+        ends = (np.full(space.shape, end, np.float32) for end in (-1, 1))
+        action = rng.uniform(-1, 1, space.shape).astype(np.float32)
+    if phase < 2:
+        return action
+    low, high = ends
+    return high if phase == 2 else low
 
 
 def computed_rewards(
-    compute_reward: GoalFunction,
-    env: gym.Env,
-    play: Play,
-    desired_goal: ndarray,
+    env: gym.Env, compute_reward: GoalFunction, play: Play, desired_goal: ndarray
 ) -> ndarray:
     """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
 
@@ -200,40 +186,40 @@ def computed_rewards(
         BadInput: it needs an info, changes the goals, or gives something else than a finite number
             for each row.
     """
-    name = env.spec.id
-    goals = np.stack([play.achieved_goal, desired_goal])
-    given = goals.copy()
-    try:
-        rewards = compute_reward(*given)
-    except Exception as error:
-        if not works_with_info(compute_reward, play):
-            raise
-        raise BadInput(
-            f"{name} cannot be learned from in hindsight: its compute_reward needs a step's info "
-            f"({in_one_line(error)}), and a relabelled transition has none."
-        ) from error
-    if not np.array_equal(given, goals):
-        raise BadInput(f"{name} cannot be used: its compute_reward changes the goals it is given.")
+    rewards = without_info(env, compute_reward, play, desired_goal)
     if rewards.shape != play.reward.shape:
-        raise BadInput(
-            f"{name} cannot be used: its compute_reward gives an array of shape {rewards.shape} "
-            f"for {len(play.reward)} pairs of goals."
-        )
+        pairs = f"{len(play.reward)} pairs of goals"
+        raise unusable(env, f"its compute_reward gives the shape {rewards.shape} for {pairs}")
     if not np.isfinite(rewards).all():
-        raise BadInput(
-            f"{name} cannot be used: its compute_reward gives {rewards.min()} for the goals of a "
-            "step, or for a goal that is reached."
-        )
+        where = "the goals of a step, or for a goal that is reached"
+        raise unusable(env, f"its compute_reward gives {rewards.min()} for {where}")
     return rewards
 
 
-def works_with_info(function: GoalFunction, play: Play) -> bool:
-    """Whether a function of goals that fails without an info succeeds with the step's own."""
+def without_info(
+    env: gym.Env, function: GoalFunction, play: Play, desired_goal: ndarray
+) -> ndarray:
+    """What a function gives for the achieved goal of each step and (n, goal_dim): (n, ...).
+
+    Raises:
+        BadInput: it needs an info, or changes the goals.
+    """
+    goals = np.stack([play.achieved_goal, desired_goal])
+    given = goals.copy()
     try:
-        function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
-    except Exception:  # it fails in the same way, or in another
-        return False
-    return True
+        result = function(*given)
+    except Exception as error:
+        try:
+            function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
+        except Exception:  # it fails in the same way, or in another
+            raise error from None
+        raise BadInput(
+            f"{env.spec.id} cannot be learned from in hindsight: its {function.name} needs a "
+            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
+        ) from error
+    if not np.array_equal(given, goals):
+        raise unusable(env, f"its {function.name} changes the goals it is given")
+    return result
 
 
 def other_goals(play: Play) -> ndarray:
@@ -270,17 +256,10 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
     try:
-        at_itself = compute_terminated(play.achieved_goal, play.achieved_goal.copy())
-        elsewhere = compute_terminated(play.achieved_goal, other_goals(play))
+        at_itself = without_info(env, compute_terminated, play, play.achieved_goal)
+        elsewhere = without_info(env, compute_terminated, play, other_goals(play))
     except NotImplementedError:  # an abstract method
         return False
-    except Exception as error:
-        if not works_with_info(compute_terminated, play):
-            raise
-        raise BadInput(
-            f"{env.spec.id} cannot be learned from in hindsight: its compute_terminated needs a "
-            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
-        ) from error
     return bool(np.any(at_itself & ~elsewhere))
 
 
@@ -293,7 +272,7 @@ def notes_on(
     low: float,
     high: float,
 ) -> Iterator[str]:
-    """Sentences on what a user may not know, or may want to mend in the environment.
+    """What a user may not know about the environment, or may want to fix in it, in sentences.
 
     Args:
         play: as the environment gave it.

@@ -37,8 +37,14 @@ def resolve(env_id: str) -> str:
     module, _, name = env_id.rpartition(":")
     if name.startswith(robotics.NAMES) and not is_settled(name):
         robotics.register()
-    if module:
-        import_package(module, env_id)
+    try:
+        if module:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:  # anything else is a bug in it, and is raised as it is
+        raise BadInput(
+            f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
+            "is it installed, or its folder in PYTHONPATH?"
+        ) from error
     try:
         gym.spec(name)
     except (gym.error.Error, ModuleNotFoundError) as error:
@@ -60,20 +66,6 @@ def folder_name(env_id: str) -> str:
 def is_own_task(env: gym.Env) -> bool:
     """Whether an environment is one of `envs.tasks`, the Fetch and hand environments included."""
     return type(env.unwrapped).__module__.startswith("envs.tasks.")
-
-
-def import_package(module: str, env_id: str) -> None:
-    """Imports what stands before the colon of a name; BadInput if it, or what it needs, is missing.
-
-    Whatever else goes wrong in it is a bug there, and is raised as it is.
-    """
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise BadInput(
-            f"No environment '{env_id}': importing '{module}' failed ({in_one_line(error)}); "
-            "is it installed, or its folder in PYTHONPATH?"
-        ) from error
 
 
 def make(
@@ -127,7 +119,11 @@ def make(
         ) from error
     try:
         check_goals(env, env_id)
-        check_time_limit(env, env_id)
+        if env.spec.max_episode_steps is None:
+            raise BadInput(
+                f"{env_id} has no registered time limit: --max-episode-steps must say after how "
+                "many steps an episode ends at the latest."
+            )
         check_actions(env, env_id, action_space)
         if render_mode == "human":
             check_window(env, env_id)
@@ -158,15 +154,6 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         raise BadInput(
             f"{env_id} is not a goal environment: it has no "
             "compute_reward(achieved_goal, desired_goal, info)."
-        )
-
-
-def check_time_limit(env: gym.Env, env_id: str) -> None:
-    """Raises BadInput for an environment whose episodes may last forever."""
-    if env.spec.max_episode_steps is None:
-        raise BadInput(
-            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
-            "steps an episode ends at the latest."
         )
 
 
@@ -208,13 +195,8 @@ def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
         env = count_from_zero(env)
     elif np.any(env.action_space.low != -1.0) or np.any(env.action_space.high != 1.0):
         env = rescale_actions(env)
-    spaces = env.observation_space.spaces
-    if not all(is_float_vector(spaces[key]) for key in KEYS):
-        env = FlattenGoals(env)
+    for key in KEYS:
+        space = env.observation_space[key]
+        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+            env = FlattenGoals(env)
     return append_achieved_goal(env) if observe_achieved_goal else env
-
-
-def is_float_vector(space: gym.Space) -> bool:
-    """Whether a space needs no conversion."""
-    is_box = isinstance(space, gym.spaces.Box)
-    return is_box and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)

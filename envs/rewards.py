@@ -28,14 +28,15 @@ class GoalFunction:
     """A function of an environment's goals, such as compute_reward, over the rows of a batch.
 
     The environment's outermost wrapper that has the function decides. It is called once a batch
-    where it can do that; the first batch of two or more rows finds out. Otherwise it is called row
-    by row, which is slow. It never gets an `info`: relabelled transitions have none.
+    if it can do that, which the first batch of two or more rows shows; otherwise row by row, which
+    is slow. It never gets an `info`: relabelled transitions have none.
 
     Raises:
         AttributeError: the environment has no such function.
     """
 
     def __init__(self, env: gym.Env, name: str):
+        self.name = name
         self.function = env.get_wrapper_attr(name)
         self.takes_batches = None  # not known yet
 

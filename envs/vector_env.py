@@ -21,17 +21,13 @@ from envs.wrappers import KEYS, Obs
 MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
-ENDS_AT_GOALS = (
-    "ends episodes at their goal, but has no compute_terminated(achieved_goal, desired_goal, "
-    "info): relabelled episodes go on at theirs."
-)
 ENDS = 5  # at goals before it is said: one may be a crash that happens there
 
 
 class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
 
-    The caller resets episodes; none starts by itself. Observations are float32, in new arrays at
+    The caller resets episodes; none starts on its own. Observations are float32, in new arrays at
     each call.
 
     Attributes:
@@ -118,7 +114,7 @@ class VectorEnv:
 
     def close(self) -> None:
         """Ends threads and environments."""
-        raise NotImplementedError
+        self.env.close()
 
     def _function(self, name: str) -> GoalFunction:
         if name not in self.functions:
@@ -136,7 +132,6 @@ class BatchVectorEnv(VectorEnv):
         self.rng = np.random.default_rng(child)
         self.streams = [self.rng]
         self.t = np.zeros(num_envs, np.int64)
-        self.terminated = np.zeros(num_envs, bool)  # such an environment never terminates
         self.state, self.goal = self.unwrapped.draw(num_envs, self.rng)
 
     def reset(self, which: ndarray | None = None) -> Obs:
@@ -157,11 +152,9 @@ class BatchVectorEnv(VectorEnv):
         reward = env.compute_reward(achieved_goal, self.goal, {})
         reward = np.where(active, reward, 0).astype(np.float32)
         success = env.is_success(achieved_goal, self.goal).astype(float)
+        terminated = np.zeros(self.num_envs, bool)  # such an environment never terminates
         truncated = self.t == self.max_episode_steps
-        return obs, reward, self.terminated.copy(), truncated, success
-
-    def close(self) -> None:
-        self.env.close()
+        return obs, reward, terminated, truncated, success
 
 
 class CopiesVectorEnv(VectorEnv):
@@ -198,10 +191,9 @@ class CopiesVectorEnv(VectorEnv):
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
-        self.tells_success = True  # until an info does not
-        self.goal_ends = 0  # successful steps that terminated; nan once one did not
-        if env.has_wrapper_attr("compute_terminated"):
-            self.goal_ends = np.nan
+        self.tells_success = True  # until an info says nothing about it
+        # Successful steps that terminated; nan once one did not, and where a function says so
+        self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
         self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
@@ -217,15 +209,16 @@ class CopiesVectorEnv(VectorEnv):
         if self.is_own_task:
             for copy, stream in zip(self.envs, self.streams, strict=True):
                 copy.unwrapped.np_random = stream
-        chunks = np.array_split(np.arange(self.num_envs), num_threads)
-        self.chunks = [chunk for chunk in chunks if len(chunk) > 0]
-        self.pool = None
-        if len(self.chunks) > 1:
-            self.pool = ThreadPoolExecutor(len(self.chunks))
+        self.num_threads = min(num_threads, self.num_envs)
+        self.pool = ThreadPoolExecutor(self.num_threads)
 
     def reset(self, which: ndarray | None = None) -> Obs:
         which = np.ones(self.num_envs, bool) if which is None else which
         self._spread(self._reset_one, which)
+        self.terminated[which] = False
+        self.truncated[which] = False
+        self.success[which] = 0
+        self.t[which] = 0
         self._check_finite()
         return self._observe()
 
@@ -248,30 +241,26 @@ class CopiesVectorEnv(VectorEnv):
         )
 
     def close(self) -> None:
-        if self.pool is not None:
-            self.pool.shutdown()
+        self.pool.shutdown()
         for env in self.envs:
             env.close()
 
     def _spread(self, work: Callable[[int], None], which: ndarray) -> None:
-        """Calls `work` with each index that the mask names, a chunk of indices in each thread."""
+        """Calls `work` with each index that the mask names, a share of them in each thread."""
 
-        def work_off(chunk: ndarray) -> None:
-            for i in chunk[which[chunk]]:
+        def work_off(share: ndarray) -> None:
+            for i in share:
                 work(i)
 
-        if self.pool is None:
-            work_off(self.chunks[0])
+        indices = np.flatnonzero(which)
+        if self.num_threads == 1:
+            work_off(indices)
         else:
-            list(self.pool.map(work_off, self.chunks))
+            list(self.pool.map(work_off, np.array_split(indices, self.num_threads)))
 
     def _reset_one(self, i: int) -> None:
         seed = None if self.is_own_task else int(self.streams[i].integers(2**31))
         obs, _ = self.envs[i].reset(seed=seed)
-        self.terminated[i] = False
-        self.truncated[i] = False
-        self.success[i] = False
-        self.t[i] = 0
         self._store(i, obs)
 
     def _step_one(self, i: int, action: ndarray) -> None:
@@ -291,10 +280,14 @@ class CopiesVectorEnv(VectorEnv):
         self._store(i, obs)
 
     def _notice_end(self, terminated: bool) -> None:
-        """Says it where every successful step ends its episode, and somebody relabels goals."""
+        """Tells the user if every successful step ends its episode, and goals are relabelled."""
         self.goal_ends += 1 if terminated else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
-            say_once(f"{self.env.spec.id} {ENDS_AT_GOALS}")
+            say_once(
+                f"{self.env.spec.id} ends episodes at their goal, but has no "
+                "compute_terminated(achieved_goal, desired_goal, info): relabelled episodes go on "
+                "at theirs."
+            )
 
     def _check_finite(self) -> None:
         """Raises RuntimeError for the first number that is not finite."""

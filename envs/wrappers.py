@@ -1,6 +1,7 @@
 """What stands between an environment and the scripts: vectors of numbers, actions from 0."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +11,11 @@ from numpy import ndarray
 KEYS = ("observation", "achieved_goal", "desired_goal")
 Obs = dict[str, ndarray]  # an entry for each of them
 Step = tuple[Obs, float, bool, bool, dict]  # of one environment, as in Gymnasium
+
+
+def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str, Any]:
+    """Its entries under their names."""
+    return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
 def is_vector(space: gym.Space) -> bool:
@@ -52,20 +58,18 @@ class FlattenGoals(gym.ObservationWrapper):
         for name in names:
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
-                setattr(self, name, self._of_vectors(function))
+                setattr(self, name, partial(self._of_vectors, function))
 
     def observation(self, observation: dict[str, Any]) -> Obs:
         return {key: as_vector(observation[key]) for key in KEYS}
 
-    def _of_vectors(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function for goals (..., dim) float32."""
-
-        def of_vectors(achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> Any:
-            achieved = as_element(achieved_goal, self.achieved_space)
-            desired = as_element(desired_goal, self.goal_space)
-            return function(achieved, desired, info)
-
-        return of_vectors
+    def _of_vectors(
+        self, function: Callable, achieved_goal: ndarray, desired_goal: ndarray, info: Any
+    ) -> Any:
+        """What a function of the environment's goals gives for goals (..., dim) float32."""
+        achieved = as_element(achieved_goal, self.achieved_space)
+        desired = as_element(desired_goal, self.goal_space)
+        return function(achieved, desired, info)
 
 
 def as_vector(element: Any) -> ndarray:

@@ -9,7 +9,8 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import small_envs  # noqa: F401  (registers them)
+import small_envs
+from gymnasium.spaces import Box, Dict, Discrete
 from numpy import ndarray
 from specs import MANY, SCRIPTS  # noqa: F401  (for other files' imports)
 
@@ -19,34 +20,27 @@ from envs.wrappers import KEYS, Obs, Step
 ROOT = Path(__file__).resolve().parent.parent
 
 
-class Corridor(gym.Env):
+class Corridor(small_envs.Walk):
     """Walk along a line from 0 to a goal at 1, 2 or 3, at most 2 a step.
 
     Reaching 3, a pit, ends the episode. Success can be lost again, and comes with an early end only
     where the goal is the pit. Five steps at most.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
-
     def __init__(self, discrete: bool = False, render_mode: str | None = None):
-        self.render_mode = render_mode
-        line = gym.spaces.Box(-20.0, 20.0, (1,), np.float32)
-        self.observation_space = gym.spaces.Dict(dict.fromkeys(KEYS, line))
-        self.action_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float32)
-        if discrete:
-            self.action_space = gym.spaces.Discrete(2)
+        super().__init__(render_mode=render_mode)
+        self.observation_space = Dict(dict.fromkeys(KEYS, Box(-20.0, 20.0, (1,))))
+        self.action_space = Discrete(2) if discrete else Box(-2.0, 2.0, (1,))
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Obs, dict]:
-        super().reset(seed=seed)
+        gym.Env.reset(self, seed=seed)
         self.position = np.zeros(1, np.float32)
         self.goal = self.np_random.integers(1, 4, 1).astype(np.float32)
-        return self._observe(), {}
+        return self.observe(), {}
 
     def step(self, action: ndarray) -> Step:
-        self.position = self.position + np.asarray(action, np.float32)
-        reward = float(self.compute_reward(self.position, self.goal, {}))
-        is_in_pit = bool(self.position[0] >= 3)
-        return self._observe(), reward, is_in_pit, False, {"is_success": reward == 0}
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, bool(self.position[0] >= 3), truncated, info
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         is_off = np.abs(achieved_goal - desired_goal)[..., 0] >= 0.5
@@ -56,9 +50,6 @@ class Corridor(gym.Env):
         image = np.zeros((16, 64, 3), np.uint8)
         image[:, int(np.clip(32 + 8 * self.position[0], 0, 63))] = 255
         return image
-
-    def _observe(self) -> Obs:
-        return dict(zip(KEYS, (self.position, self.position, self.goal), strict=True))
 
 
 gym.register("Corridor-v0", Corridor, max_episode_steps=5)
@@ -74,6 +65,15 @@ def vector_of(
 ) -> VectorEnv:
     """Copies of an environment that is made in this way, see `envs.make`."""
     return make_vector(partial(make, env_id, **how), num_envs, seed, num_threads)
+
+
+def printed_by(program: str, **variables: str) -> str:
+    """What a Python program prints; it must be silent on standard error."""
+    environ = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    command = [sys.executable, "-W", "default", "-c", program]
+    result = subprocess.run(command, env=environ, text=True, capture_output=True, check=True)
+    assert result.stderr == ""
+    return result.stdout
 
 
 def run_script(script: str, *flags: Any, cwd: Path) -> subprocess.CompletedProcess[str]:

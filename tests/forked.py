@@ -9,6 +9,7 @@ from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from conftest import ROOT
 
@@ -38,14 +39,8 @@ CONTEXT.set_forkserver_preload(["forked", "torch._dynamo"])
 def start_server() -> None:
     """Starts the process that all others fork from, with this one's paths."""
     changed = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    forkserver.ensure_running()
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    with mock.patch.dict(os.environ, changed):
+        forkserver.ensure_running()
 
 
 class Ended(NamedTuple):

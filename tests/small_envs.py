@@ -6,16 +6,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy import ndarray
-from numpy.random import Generator
 
-from envs.batch_env import BatchEnv
-from envs.wrappers import KEYS, Obs, Step
+from envs.wrappers import KEYS, Obs, Step, as_obs
 
 Reset = tuple[Any, dict]  # an observation and its info
-
-
-def as_obs(observation: ndarray, achieved_goal: ndarray, desired_goal: ndarray) -> Obs:
-    return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
 class Walk(gym.Env):
@@ -76,7 +70,7 @@ class ZeroOne(Walk):
 
 
 class Keyless(Walk):
-    """Says nothing of success, and ends by a crash where x > 1."""
+    """Says nothing about success, and ends with a crash where x > 1."""
 
     def step(self, action: ndarray) -> Step:
         obs, reward, *_ = super().step(action)
@@ -84,7 +78,9 @@ class Keyless(Walk):
 
 
 class KeylessDense(Keyless):
-    """The same with the distance for a reward."""
+    """The same with the distance as its reward, which it calls sparse all the same."""
+
+    reward_type = "sparse"
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
@@ -112,46 +108,27 @@ class EndsOnSuccess(Walk):
 
 
 class ScalarReward(Walk):
-    """Its reward function broadcasts: it gives one number for any number of goals."""
+    """Its reward function gives one number for any number of goals."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> float:
         return 0.0 if np.linalg.norm(achieved_goal - desired_goal) <= 0.5 else -1.0
 
 
 class BatchesOnly(Walk):
-    """Its reward function takes (n, 2), and nothing with fewer axes."""
+    """Its reward function takes (n, 2), and from outside nothing with fewer axes."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        distance = np.linalg.norm(achieved_goal - desired_goal, axis=1)
-        return -(distance > 0.5).astype(np.float32)
-
-    def step(self, action: ndarray) -> Step:
-        self.position = self.position + np.asarray(action, np.float32)
-        reward = self.compute_reward(self.position[None], self.goal[None], {})
-        reward = float(reward[0])
-        return self.observe(), reward, False, False, {"is_success": reward == 0}
+        if desired_goal is not self.goal and desired_goal.ndim != 2:
+            raise IndexError("goals have two axes")
+        return super().compute_reward(achieved_goal, desired_goal, info)
 
 
 class NeedsInfo(Walk):
-    """Its reward function needs what only a step knows."""
-
-    def step(self, action: ndarray) -> Step:
-        self.position = self.position + np.asarray(action, np.float32)
-        info = {"is_success": False, "speed": 1.0}
-        reward = float(self.compute_reward(self.position, self.goal, info))
-        return self.observe(), reward, False, False, info
+    """From outside, its reward function needs what only a step knows."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        return super().compute_reward(achieved_goal, desired_goal, info) * info["speed"]
-
-
-class BrokenReward(Walk):
-    """Its reward function fails as soon as goals come from outside."""
-
-    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        if desired_goal is not self.goal:
-            raise OSError("the table of rewards is missing")
-        return super().compute_reward(achieved_goal, desired_goal, info)
+        reward = super().compute_reward(achieved_goal, desired_goal, info)
+        return reward if desired_goal is self.goal else info["is_success"] - 1
 
 
 class CostOfActions(Walk):
@@ -187,37 +164,29 @@ class InPlace(Walk):
         return self.observe(), reward, False, False, {"is_success": reward == 0}
 
 
-class WrongShape(Walk):
-    """Observes more than its space says."""
+class Spoiled(Walk):
+    """One thing that a step gives is replaced, as by a simulator that diverges after some steps.
 
-    def observe(self) -> Obs:
-        return as_obs(np.zeros(3, np.float32), self.position, self.goal)
+    Args:
+        entry: of the observation, "reward" or "is_success".
+        value: what is given instead.
+        after: the number of steps before that.
+    """
 
-
-class TurnsNan(Walk):
-    """Its simulator diverges after some steps: NaN in an entry of the observation or the reward."""
-
-    def __init__(self, entry: str, after: int, render_mode: str | None = None):
+    def __init__(self, entry: str, value: Any, after: int = 0, render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
         self.entry = entry
+        self.value = value
         self.steps_left = after
 
     def step(self, action: ndarray) -> Step:
-        obs, reward, *rest = super().step(action)
+        obs, reward, *ends, info = super().step(action)
+        given = {**obs, "reward": reward, **info}
         self.steps_left -= 1
-        if self.steps_left < 0 and self.entry == "reward":
-            reward = np.nan
-        elif self.steps_left < 0:
-            obs[self.entry] = np.float32([1, np.nan])
-        return obs, reward, *rest
-
-
-class VectorReward(Walk):
-    """A step's reward is an array of one number."""
-
-    def step(self, action: ndarray) -> Step:
-        obs, reward, *rest = super().step(action)
-        return obs, np.array([reward]), *rest
+        if self.steps_left < 0:
+            given[self.entry] = self.value
+        obs = {key: given[key] for key in KEYS}
+        return obs, given["reward"], *ends, {"is_success": given["is_success"]}
 
 
 class FarAway(Walk):
@@ -258,25 +227,8 @@ class ChangesGoals(Walk):
         return super().compute_reward(achieved_goal, desired_goal, info)
 
 
-class NextGoal(Walk):
-    """Sets another goal within an episode."""
-
-    def step(self, action: ndarray) -> Step:
-        self.goal = self.goal + np.float32(0.25)
-        return super().step(action)
-
-
-class LateGoal(Walk):
-    """The same in a corner alone, where one action leads that is held for long."""
-
-    def step(self, action: ndarray) -> Step:
-        if self.position[0] > 6 and self.position[1] < -6:
-            self.goal = self.goal + np.float32(0.25)
-        return super().step(action)
-
-
 class Unreachable(Keyless):
-    """Says nothing of success, and rewards nothing."""
+    """Says nothing about success, and rewards nothing."""
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         return -np.ones(achieved_goal.shape[:-1], np.float32)
@@ -291,16 +243,8 @@ class NanAtGoal(Walk):
             return -(distance > 0.5).astype(np.float32) * (distance / distance)
 
 
-class ManyKeys(Walk):
-    """Says for each direction whether it is a success."""
-
-    def step(self, action: ndarray) -> Step:
-        *step, _ = super().step(action)
-        return *step, {"is_success": np.abs(self.position - self.goal) < 0.5}
-
-
 class EndsNeedInfo(EndsOnSuccess):
-    """Where it ends, only a step knows."""
+    """Only a step knows where it ends."""
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> bool:
         return info["is_success"]
@@ -310,7 +254,7 @@ class EndsAtGoal(Walk):
     """Ends where the goal is reached, and has no function that says so.
 
     Args:
-        below: it ends for goals below this one alone, as by a crash that happens there.
+        below: it ends for goals below this one only, as if by a crash that happens there.
     """
 
     def __init__(self, below: float = 9.0, render_mode: str | None = None):
@@ -323,66 +267,23 @@ class EndsAtGoal(Walk):
         return obs, reward, ends, truncated, info
 
 
-class Image(Walk):
-    """Observes pixels."""
+class OtherSpace(Walk):
+    """One entry of its observation has another space."""
 
-    def __init__(self, render_mode: str | None = None):
+    def __init__(self, key: str, shape: tuple[int, ...], render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
         spaces = self.observation_space.spaces
-        pixels = Box(0, 255, (8, 8, 3), np.uint8)
-        self.observation_space = Dict({**spaces, "observation": pixels})
-
-
-class TwoSizes(Walk):
-    """Its achieved goal has another shape than its desired one."""
-
-    def __init__(self, render_mode: str | None = None):
-        super().__init__(render_mode=render_mode)
-        spaces = self.observation_space.spaces
-        self.observation_space = Dict({**spaces, "achieved_goal": Box(-20, 20, (3,))})
+        self.observation_space = Dict({**spaces, key: Box(0, 255, shape, np.uint8)})
 
 
 class NoGoals(gym.Env):
-    """Its observation is a position, and it has no goals."""
+    """Its observation is a vector."""
+
+    observation_space = Box(-20.0, 20.0, (2,))
+    action_space = Box(-1.0, 1.0, (2,))
 
     def __init__(self, render_mode: str | None = None):
         self.render_mode = render_mode
-        self.observation_space = Box(-20.0, 20.0, (2,))
-        self.action_space = Box(-1.0, 1.0, (2,))
-
-    def reset(
-        self, *, seed: int | None = None, options: dict | None = None
-    ) -> tuple[ndarray, dict]:
-        super().reset(seed=seed)
-        self.position = np.zeros(2, np.float32)
-        return self.position, {}
-
-    def step(self, action: ndarray) -> Step:
-        self.position = self.position + np.asarray(action, np.float32)
-        return self.position, 0.0, False, False, {}
-
-
-class Goals(gym.Wrapper):
-    """Makes a goal environment of one that is none."""
-
-    def __init__(self, env: gym.Env):
-        super().__init__(env)
-        self.observation_space = Dict(dict.fromkeys(KEYS, env.observation_space))
-
-    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
-        obs, info = self.env.reset(seed=seed)
-        self.goal = self.env.unwrapped.np_random.uniform(-2, 2, 2).astype(np.float32)
-        return as_obs(obs, obs, self.goal), info
-
-    def step(self, action: ndarray) -> Step:
-        obs, _, terminated, truncated, info = self.env.step(action)
-        reward = float(self.compute_reward(obs, self.goal, info))
-        obs = as_obs(obs, obs, self.goal)
-        return obs, reward, terminated, truncated, info
-
-    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        distance = np.linalg.norm(achieved_goal - desired_goal, axis=-1)
-        return -(distance > 0.5).astype(np.float32)
 
 
 class TenfoldReward(gym.Wrapper):
@@ -396,109 +297,48 @@ class TenfoldReward(gym.Wrapper):
         return 10 * self.env.unwrapped.compute_reward(achieved_goal, desired_goal, info)
 
 
-class DistanceReward(TenfoldReward):
-    """Puts a dense reward above one that calls itself sparse."""
-
-    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
-
-
 class Sites(gym.Env):
     """Go round a table of sites; the goal is a site's number, and rewards are looked up in it.
 
     Args:
-        kind: "discrete" (a number), "box" (a vector of one integer).
+        kind: of the space that holds a number.
     """
 
     TABLE = np.float32([[0, 0], [1, 0], [1, 1], [0, 1], [0, 2]])
+    SPACES = {
+        "Discrete": Discrete(5),
+        "Box": Box(0, 4, (1,), np.int64),
+        "MultiDiscrete": MultiDiscrete([5]),
+        "MultiBinary": MultiBinary(1),  # the first two sites
+    }
 
-    def __init__(self, kind: str = "discrete", render_mode: str | None = None):
+    def __init__(self, kind: str, render_mode: str | None = None):
         self.render_mode = render_mode
-        self.shape = () if kind == "discrete" else (1,)
-        space = Discrete(5) if kind == "discrete" else Box(0, 4, (1,), np.int64)
-        self.observation_space = Dict(dict.fromkeys(KEYS, space))
+        self.space = self.SPACES[kind]
+        self.sites = 2 if kind == "MultiBinary" else 5
+        self.observation_space = Dict(dict.fromkeys(KEYS, self.space))
         self.action_space = Discrete(2, start=3)  # 3: stay, 4: on to the next one
 
     def reset(self, *, seed: Any = None, **options: Any) -> Reset:
         super().reset(seed=seed)
-        self.site, self.goal = self.np_random.integers(5, size=2)
+        self.site, self.goal = self.np_random.integers(self.sites, size=2)
         return self.observe(), {}
 
     def step(self, action: int) -> Step:
         assert action in (3, 4)
-        self.site = (self.site + action - 3) % 5
+        self.site = (self.site + action - 3) % self.sites
         obs = self.observe()
         reward = float(self.compute_reward(obs["achieved_goal"], obs["desired_goal"], {}))
         return obs, reward, False, False, {"is_success": reward == 0}
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         way = self.TABLE[achieved_goal] - self.TABLE[desired_goal]
-        distance = np.linalg.norm(way, axis=-1)
-        reward = -(distance > 0.1).astype(np.float32)
-        return reward if self.shape == () else reward[..., 0]
+        reward = -(np.linalg.norm(way, axis=-1) > 0.1).astype(np.float32)
+        return reward[..., 0] if self.space.shape else reward
 
     def observe(self) -> Obs:
         numbers = self.site, self.site, self.goal
-        values = [np.full(self.shape, number, np.int64) for number in numbers]
-        return as_obs(*values)
-
-
-class Bits(gym.Env):
-    """Flip bits; the spaces are MultiBinary or MultiDiscrete, and the reward is bit arithmetic."""
-
-    def __init__(self, kind: str = "binary", render_mode: str | None = None):
-        self.render_mode = render_mode
-        space = MultiBinary(4) if kind == "binary" else MultiDiscrete([2, 2, 2, 2])
-        self.observation_space = Dict(dict.fromkeys(KEYS, space))
-        self.action_space = Discrete(4)
-
-    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
-        super().reset(seed=seed)
-        dtype = self.observation_space["observation"].dtype
-        self.state, self.goal = self.np_random.integers(2, size=(2, 4)).astype(dtype)
-        return self.observe(), {}
-
-    def step(self, action: int) -> Step:
-        self.state[action] ^= 1
-        reward = float(self.compute_reward(self.state, self.goal, {}))
-        return self.observe(), reward, False, False, {"is_success": reward == 0}
-
-    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        differs = achieved_goal ^ desired_goal  # floats have no such operation
-        return -(differs.any(-1)).astype(np.float32)
-
-    def observe(self) -> Obs:
-        values = self.state.copy(), self.state.copy(), self.goal.copy()
-        return as_obs(*values)
-
-
-class WideBatch(BatchEnv):
-    """Walk along a line by arithmetic, with actions in [-2, 2]."""
-
-    def __init__(self, render_mode: str | None = None):
-        self.render_mode = render_mode
-        self.observation_space = Dict(dict.fromkeys(KEYS, Box(-99, 99, (1,))))
-        self.action_space = Box(-2.0, 2.0, (1,))
-
-    def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
-        goal = rng.integers(-3, 4, (n, 1)).astype(np.float32)
-        return np.zeros_like(goal), goal
-
-    def advance(self, state: ndarray, action: ndarray, rng: Generator) -> ndarray:
-        return state + action
-
-    def observe(self, state: ndarray, goal: ndarray) -> Obs:
-        return as_obs(state.copy(), state.copy(), goal.copy())
-
-    def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
-        return np.abs(achieved_goal - desired_goal)[..., 0] < 0.5
-
-    def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
-        return self.is_success(achieved_goal, desired_goal).astype(np.float32) - 1
-
-
-def made_by_a_wrapper(render_mode: str | None = None) -> gym.Env:
-    return Goals(NoGoals(render_mode))
+        return as_obs(*(np.full(self.space.shape, n, self.space.dtype) for n in numbers))
 
 
 def with_another_reward(render_mode: str | None = None) -> gym.Env:
@@ -509,5 +349,4 @@ for cls in list(vars().values()):
     if isinstance(cls, type) and cls.__module__ == __name__ and issubclass(cls, gym.Env):
         gym.register(f"{cls.__name__}-v0", cls, max_episode_steps=8)
 gym.register("Endless-v0", Walk)
-gym.register("MadeByAWrapper-v0", made_by_a_wrapper, max_episode_steps=8)
 gym.register("WithAnotherReward-v0", with_another_reward, max_episode_steps=8)

@@ -159,25 +159,21 @@ class Grid:
         product = itertools.product(args.alpha, args.learning_rate, seeds)
         self.runs = [Run(*setting) for setting in product]
         self.missing = [run for run in self.runs if not self.is_complete(run)]
-        edited = [run for run in self.runs if run not in self.missing and self.is_edited(run)]
+        complete = [self.record(run) for run in self.runs if run not in self.missing]
+        name = "script_sha256"
+        edited = sum(about["versions"].get(name) != self.versions[name] for about in complete)
         if edited:
             say(
-                f"{Path(script).name} was edited after {len(edited)} of these runs were trained: "
+                f"{Path(script).name} was edited after {edited} of these runs were trained: "
                 "it is another program."
             )
 
     def record(self, run: Run) -> dict[str, Any] | None:
         """What a run's args.json says; None if there is none, or half of one."""
         try:
-            found = json.loads((run.folder(self.args) / "args.json").read_text())
-            return found if "script" in found["versions"] else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return json.loads((run.folder(self.args) / "args.json").read_text())
+        except (FileNotFoundError, ValueError):
             return None
-
-    def is_edited(self, run: Run) -> bool:
-        """Whether the script is another text than the one that trained the run."""
-        name = "script_sha256"
-        return self.record(run)["versions"].get(name) != self.versions[name]
 
     def is_complete(self, run: Run) -> bool:
         """Whether a run is trained to its end. BadInput if its folder has another one."""
@@ -191,10 +187,8 @@ class Grid:
         for name, value in run.settings(self.args).items():
             if found.get(name) != value:
                 raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
-        try:
-            *_, last = (folder / "metrics.csv").read_text().splitlines()
-        except (FileNotFoundError, ValueError):
-            return False
+        metrics = folder / "metrics.csv"
+        last = metrics.read_text().splitlines()[-1] if metrics.exists() else ""
         return last.startswith(f"{found['total_timesteps']},")
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
@@ -207,7 +201,7 @@ class Grid:
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         begin = time.time()
-        seconds = 0.0  # of a group, unknown as yet
+        seconds = 0.0  # that a group takes, not known yet
         self.say_complete()
         for first in range(0, len(self.missing), group_size):
             group = self.missing[first : first + group_size]

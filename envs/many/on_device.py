@@ -17,7 +17,7 @@ from torch import Tensor
 from envs.messages import BadInput
 from envs.tasks.continuous_seek import ContinuousSeek
 from envs.vector_env import available_cores, make_vector
-from envs.wrappers import KEYS
+from envs.wrappers import KEYS, as_obs
 from envs.wrappers import Obs as NumpyObs
 
 Obs = dict[str, Tensor]  # observation, achieved_goal, desired_goal: (run, env, dim)
@@ -56,7 +56,7 @@ class Streams:
 
 
 def shift_right(x: Tensor, n: int) -> Tensor:
-    """Of an int64 as if it had no sign."""
+    """Shifts an int64 as if it were unsigned."""
     return (x >> n) & (2 ** (64 - n) - 1)
 
 
@@ -91,38 +91,30 @@ class DeviceTask(NamedTuple):
 
 def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
     """Raises BadInput for an environment with another kind of reward."""
-    env = make_env()
-    is_seek = type(env.unwrapped) is ContinuousSeek
+    envs = make_vector(make_env, 1, seed=0)
+    env = envs.unwrapped
+    is_seek = type(env) is ContinuousSeek
     norm = 2
-    threshold = getattr(env.unwrapped, "distance_threshold", 1.0)
+    threshold = getattr(env, "distance_threshold", 1.0)
     if is_seek:
         norm = math.inf
         threshold = ContinuousSeek.TOLERANCE
-    spaces = env.observation_space
-    task = DeviceTask(
-        make_env,
-        obs_dim=spaces["observation"].shape[0],
-        goal_dim=spaces["desired_goal"].shape[0],
-        action_dim=env.action_space.shape[0],
-        max_steps=env.spec.max_episode_steps,
-        norm=norm,
-        threshold=threshold,
-        is_seek=is_seek,
-    )
+    sizes = (envs.obs_dim, envs.goal_dim, envs.action_dim, envs.max_episode_steps)
+    task = DeviceTask(make_env, *sizes, norm, threshold, is_seek)
     rng = np.random.default_rng(0)
     goal, direction = rng.normal(size=(2, 1000, task.goal_dim))
     distance = np.linspace(0, 3 * task.threshold, 1000)[:, None]
     achieved_goal = goal + distance * direction
     reward = task.reward(torch.tensor(achieved_goal), torch.tensor(goal))
     try:
-        expected = env.unwrapped.compute_reward(achieved_goal, goal, {})
+        expected = env.compute_reward(achieved_goal, goal, {})
     except Exception:  # an environment may fail in any way of its own
         expected = None
-    env.close()
+    envs.close()
     if not np.array_equal(reward, expected):
         raise BadInput(
-            f"{env.spec.id} cannot be one of many runs: its reward is not 0 within a distance of "
-            "the goal and -1 beyond it. ddpg_her_reengage.py takes other rewards."
+            f"{envs.env.spec.id} cannot be one of many runs: its reward is not 0 within a distance "
+            "of the goal and -1 beyond it. ddpg_her_reengage.py takes other rewards."
         )
     return task
 
@@ -148,11 +140,7 @@ class Seeks:
 
     def _observe(self) -> Obs:
         copies = self.task.obs_dim // self.task.goal_dim  # 2 if the achieved goal is observed too
-        return {
-            "observation": self.state.repeat(1, 1, copies),
-            "achieved_goal": self.state,
-            "desired_goal": self.goal,
-        }
+        return as_obs(self.state.repeat(1, 1, copies), self.state, self.goal)
 
 
 class Simulators:

@@ -15,8 +15,8 @@ from numpy.random import Generator
 from envs.batch_env import BatchEnv
 from envs.drawing import draw_bits
 from envs.messages import BadInput
-from envs.tasks.sizes import SIZES
-from envs.wrappers import KEYS, Obs
+from envs.tasks.sizes import register_sizes
+from envs.wrappers import KEYS, Obs, as_obs
 
 
 class BitFlip(BatchEnv):
@@ -56,11 +56,7 @@ class BitFlip(BatchEnv):
 
     def observe(self, state: ndarray, goal: ndarray) -> Obs:
         """Observations, (n, d) each, of states and goals."""
-        return {
-            "observation": state.copy(),
-            "achieved_goal": state.copy(),
-            "desired_goal": goal.copy(),
-        }
+        return as_obs(state.copy(), state.copy(), goal.copy())
 
     def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether all bits are equal: (..., d), (..., d) -> (...)."""
@@ -83,10 +79,7 @@ def limit_by_bits(env: gym.Env) -> gym.Env:
     return gym.wrappers.TimeLimit(env, int(env.action_space.n))
 
 
-for bits in SIZES:
-    gym.register(
-        f"BitFlip{bits}-v0", f"{__name__}:BitFlip", max_episode_steps=bits, kwargs={"d": bits}
-    )
+register_sizes("BitFlip{}-v0", f"{__name__}:BitFlip", "d", steps=None)
 gym.register(
     "BitFlip-v0",
     f"{__name__}:BitFlip",

@@ -14,7 +14,7 @@ from envs.drawing import draw_walk
 from envs.messages import BadInput
 from envs.rewards import negative_distance, negative_distance_gradient
 from envs.tasks.sizes import register_sizes
-from envs.wrappers import KEYS, Obs, Step
+from envs.wrappers import KEYS, Obs, Step, as_obs
 
 
 class ContinuousSeek(gym.Env):
@@ -106,11 +106,7 @@ class ContinuousSeek(gym.Env):
         return off <= self.TOLERANCE
 
     def _observe(self) -> Obs:
-        return {
-            "observation": self.state.copy(),
-            "achieved_goal": self.state.copy(),
-            "desired_goal": self.goal.copy(),
-        }
+        return as_obs(self.state.copy(), self.state.copy(), self.goal.copy())
 
 
 for pattern, kind in (("ContinuousSeek{}-v0", "sparse"), ("ContinuousSeek{}Dense-v0", "dense")):

@@ -5,14 +5,14 @@ The paper's "Multi-ReenGAGE", experiments and appendix.
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 from numpy import ndarray
 from numpy.random import Generator
 
 from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
 from envs.tasks.sizes import register_sizes
-from envs.wrappers import Obs
+from envs.wrappers import Obs, as_obs
 
 
 class DriveSeek(GoalSetEnv):
@@ -38,20 +38,10 @@ class DriveSeek(GoalSetEnv):
         self.cells = np.stack(grid, -1).reshape(-1, 2)  # (441, 2), sorted
         if not 1 <= n_max <= len(self.cells):
             raise BadInput(f"DriveSeek needs n_max from 1 to {len(self.cells)}, not {n_max}.")
-        self.n_max = n_max
-        self.render_mode = render_mode
         edge = self.reach + 0.5
         high = np.float32([edge, edge, 1, 1])
-        slot_low = np.float32([0, -self.reach, -self.reach])
-        slot_high = np.float32([1, self.reach, self.reach])
-        goals = Box(np.tile(slot_low, n_max), np.tile(slot_high, n_max))
-        self.observation_space = Dict(
-            {
-                "observation": Box(-high, high),
-                "achieved_goal": Box(-self.reach, self.reach, (2,)),
-                "desired_goal": goals,
-            }
-        )
+        cell = Box(-self.reach, self.reach, (2,))
+        super().__init__(n_max, Box(-high, high), cell, render_mode)
         self.action_space = Box(-1.0, 1.0, (1,), np.float32)
 
     def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
@@ -78,12 +68,8 @@ class DriveSeek(GoalSetEnv):
         position = state[:, :2]
         angle = state[:, 2]
         obs = np.concatenate([position, direction(angle)], 1)
-        rounded = np.rint(position).clip(-self.reach, self.reach)
-        return {
-            "observation": obs.astype(np.float32),
-            "achieved_goal": rounded.astype(np.float32),
-            "desired_goal": goal.copy(),
-        }
+        cell = np.rint(position).clip(-self.reach, self.reach)
+        return as_obs(obs.astype(np.float32), cell.astype(np.float32), goal.copy())
 
 
 def direction(angle: ndarray) -> ndarray:

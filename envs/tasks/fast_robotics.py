@@ -1,7 +1,7 @@
 """Gymnasium-Robotics' Fetch and Shadow hand environments: same numbers, less time and memory.
 
-`register()` mends what MuJoCo 4 breaks in the package, for all of its environments, and points the
-package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below, where
+`register()` repairs what MuJoCo 4 breaks in the package, for all of its environments, and puts the
+parts below in front of the classes behind its names (HandReach-v3, FetchPushDense-v4, ...). Then
 
 - the hands look joints and sites up once, not by name at every step; what they return is the
   package's to the bit;
@@ -16,6 +16,7 @@ package's own names (HandReach-v3, FetchPushDense-v4, ...) at the classes below,
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -26,22 +27,15 @@ from numpy import ndarray
 
 from envs.drawing import find_backend
 from envs.rewards import negative_distance_gradient
-from envs.wrappers import Obs
+from envs.wrappers import Obs, as_obs
 
 # The package prints it when imported: news of Adroit, absent here
 notifications.pop("gymnasium_robotics", None)
 import gymnasium_robotics  # noqa: E402
-from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.push import MujocoFetchPushEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.reach import MujocoFetchReachEnv  # noqa: E402
-from gymnasium_robotics.envs.fetch.slide import MujocoFetchSlideEnv  # noqa: E402
+from gymnasium_robotics.envs.fetch import MujocoFetchEnv  # noqa: E402
 from gymnasium_robotics.envs.shadow_dexterous_hand import (  # noqa: E402
-    manipulate_block,
-    manipulate_block_touch_sensors,
-    manipulate_egg,
-    manipulate_egg_touch_sensors,
-    manipulate_pen,
-    manipulate_pen_touch_sensors,
+    MujocoManipulateEnv,
+    MujocoManipulateTouchSensorsEnv,
     reach,
 )
 from gymnasium_robotics.utils import mujoco_utils  # noqa: E402
@@ -88,8 +82,8 @@ class SharedModel:
         return super().render()
 
 
-class DistanceReward:
-    """The gradient of the dense reward -||achieved - desired||."""
+class DistanceReward(SharedModel):
+    """The gradient of the dense reward -||achieved - desired||, as Fetch and HandReach have it."""
 
     def compute_reward_gradient(
         self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
@@ -105,7 +99,7 @@ class FastHand(SharedModel):
         joint_ids = self._model_names.joint_name2id
         joints = [joint_ids[name] for name in joint_ids if name.startswith("robot")]
         self.robot_qpos = self.model.jnt_qposadr[joints]
-        self.robot_qvel = self.model.jnt_dofadr[joints]
+        self.observed_qvel = self.model.jnt_dofadr[joints]
         self.ctrl_low, self.ctrl_high = self.model.actuator_ctrlrange.T.copy()
         self.ctrl_center = (self.ctrl_high + self.ctrl_low) / 2.0
         self.ctrl_half_range = (self.ctrl_high - self.ctrl_low) / 2.0
@@ -118,8 +112,21 @@ class FastHand(SharedModel):
             ctrl = self.ctrl_center + action * self.ctrl_half_range
             self.data.ctrl[:] = np.minimum(np.maximum(ctrl, self.ctrl_low), self.ctrl_high)
 
+    def _get_obs(self) -> Obs:
+        achieved_goal = self._get_achieved_goal()
+        parts = [
+            self.data.qpos[self.robot_qpos],
+            self.data.qvel[self.observed_qvel],
+            achieved_goal,
+            *self._get_touch(),
+        ]
+        return as_obs(np.concatenate(parts), achieved_goal, self.goal.copy())
 
-class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
+    def _get_touch(self) -> tuple[ndarray, ...]:
+        return ()
+
+
+class Reach(FastHand, DistanceReward):
     """HandReach: bring the thumb and one finger together.
 
     A goal is five fingertip positions (15,), in metres.
@@ -133,16 +140,6 @@ class HandReach(FastHand, DistanceReward, reach.MujocoHandReachEnv):
     def _get_achieved_goal(self) -> ndarray:
         return self.data.site_xpos[self.fingertips].ravel()
 
-    def _get_obs(self) -> Obs:
-        achieved_goal = self._get_achieved_goal()
-        qpos = self.data.qpos[self.robot_qpos]
-        qvel = self.data.qvel[self.robot_qvel]
-        return {
-            "observation": np.concatenate((qpos, qvel, achieved_goal)),
-            "achieved_goal": achieved_goal,
-            "desired_goal": self.goal.copy(),
-        }
-
 
 class Manipulate(FastHand):
     """HandManipulate: bring an object into a pose.
@@ -155,29 +152,11 @@ class Manipulate(FastHand):
         qpos = self.model.jnt_qposadr[joint]
         qvel = self.model.jnt_dofadr[joint]
         self.object_qpos = slice(qpos, qpos + 7)
-        self.object_qvel = slice(qvel, qvel + 6)
         super()._env_setup(initial_qpos)
+        self.observed_qvel = np.append(self.observed_qvel, range(qvel, qvel + 6))
 
     def _get_achieved_goal(self) -> ndarray:
         return self.data.qpos[self.object_qpos].copy()
-
-    def _get_obs(self) -> Obs:
-        achieved_goal = self._get_achieved_goal()
-        parts = [
-            self.data.qpos[self.robot_qpos],
-            self.data.qvel[self.robot_qvel],
-            self.data.qvel[self.object_qvel],
-            achieved_goal,
-            *self._get_touch(),
-        ]
-        return {
-            "observation": np.concatenate(parts),
-            "achieved_goal": achieved_goal,
-            "desired_goal": self.goal.copy(),
-        }
-
-    def _get_touch(self) -> tuple[ndarray, ...]:
-        return ()
 
     def _goal_distance(self, goal_a: ndarray, goal_b: ndarray) -> tuple[ndarray, ndarray]:
         """Distances in position (metres) and rotation (radians, up to 2 pi).
@@ -287,100 +266,54 @@ def turn_slope(achieved: ndarray, desired: ndarray) -> ndarray:
     return (turn * desired).sum(-1, keepdims=True) * d_psi
 
 
-class HandBlock(Manipulate, manipulate_block.MujocoHandBlockEnv):
-    """HandManipulateBlock."""
+PARTS = {  # of the package -> what goes before the classes that derive from it
+    reach.MujocoHandReachEnv: Reach,
+    MujocoManipulateTouchSensorsEnv: ManipulateTouch,
+    MujocoManipulateEnv: Manipulate,
+    MujocoFetchEnv: DistanceReward,
+}
 
 
-class HandEgg(Manipulate, manipulate_egg.MujocoHandEggEnv):
-    """HandManipulateEgg."""
+@functools.cache
+def ours(entry_point: str) -> str:
+    """Makes our class, of the same name, in place of one of the package's; its entry point."""
+    cls = gym.envs.registration.load_env_creator(entry_point)
+    name = cls.__name__
+    part = next(part for base, part in PARTS.items() if issubclass(cls, base))
+    globals()[name] = type(name, (part, cls), {"__module__": __name__})
+    return f"{__name__}:{name}"
 
 
-class HandPen(Manipulate, manipulate_pen.MujocoHandPenEnv):
-    """HandManipulatePen."""
+def joint_functions(quantity: str) -> tuple[Callable[..., ndarray], Callable[..., None]]:
+    """To get and to set a joint's qpos or qvel.
 
+    A position has the shape (7,) where the joint is free, (4,) for a ball, else (1,); a velocity
+    (6,), (3,) or (1,).
+    """
 
-class HandBlockTouch(
-    ManipulateTouch, manipulate_block_touch_sensors.MujocoHandBlockTouchSensorsEnv
-):
-    """HandManipulateBlock with touch sensors."""
+    def get(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
+        return getattr(data.joint(name), quantity).copy()
 
+    def put(model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float) -> None:
+        getattr(data.joint(name), quantity)[:] = value
 
-class HandEggTouch(ManipulateTouch, manipulate_egg_touch_sensors.MujocoHandEggTouchSensorsEnv):
-    """HandManipulateEgg with touch sensors."""
-
-
-class HandPenTouch(ManipulateTouch, manipulate_pen_touch_sensors.MujocoHandPenTouchSensorsEnv):
-    """HandManipulatePen with touch sensors."""
-
-
-class FetchReach(SharedModel, DistanceReward, MujocoFetchReachEnv):
-    """FetchReach."""
-
-
-class FetchPush(SharedModel, DistanceReward, MujocoFetchPushEnv):
-    """FetchPush."""
-
-
-class FetchSlide(SharedModel, DistanceReward, MujocoFetchSlideEnv):
-    """FetchSlide."""
-
-
-class FetchPickAndPlace(SharedModel, DistanceReward, MujocoFetchPickAndPlaceEnv):
-    """FetchPickAndPlace."""
-
-
-CLASSES = (
-    HandReach,
-    HandBlock,
-    HandEgg,
-    HandPen,
-    HandBlockTouch,
-    HandEggTouch,
-    HandPenTouch,
-    FetchReach,
-    FetchPush,
-    FetchSlide,
-    FetchPickAndPlace,
-)
-
-
-def get_joint_qpos(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
-    """A joint's position: (7,) where it is free, (4,) for a ball, else (1,)."""
-    return data.joint(name).qpos.copy()
-
-
-def get_joint_qvel(model: mujoco.MjModel, data: mujoco.MjData, name: str) -> ndarray:
-    """A joint's velocity: (6,) where it is free, (3,) for a ball, else (1,)."""
-    return data.joint(name).qvel.copy()
-
-
-def set_joint_qpos(
-    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
-) -> None:
-    """Sets a joint's position, in the shape of `get_joint_qpos` or as one number."""
-    data.joint(name).qpos[:] = value
-
-
-def set_joint_qvel(
-    model: mujoco.MjModel, data: mujoco.MjData, name: str, value: ndarray | float
-) -> None:
-    """Sets a joint's velocity, in the shape of `get_joint_qvel` or as one number."""
-    data.joint(name).qvel[:] = value
+    return get, put
 
 
 def register() -> None:
-    """Makes `gym.make` build the classes of this file under the package's names.
+    """Makes `gym.make` build our classes under the package's names.
 
     The package's own functions of joints fail from MuJoCo 4 on: they look a joint's type up in a
-    tuple of enumeration members, which an integer no longer equals from the right. All of its
+    tuple of enumeration members, to which an integer no longer compares equal. All of its
     environments get ours. Calling this again changes nothing.
     """
-    for function in (get_joint_qpos, get_joint_qvel, set_joint_qpos, set_joint_qvel):
-        setattr(mujoco_utils, function.__name__, function)
+    for quantity in ("qpos", "qvel"):
+        get, put = joint_functions(quantity)
+        setattr(mujoco_utils, f"get_joint_{quantity}", get)
+        setattr(mujoco_utils, f"set_joint_{quantity}", put)
     gym.register_envs(gymnasium_robotics)
-    ours = {}
-    for cls in CLASSES:
-        packages = cls.__bases__[-1]
-        ours[f"{packages.__module__}:{packages.__name__}"] = f"{__name__}:{cls.__name__}"
+    families = ("gymnasium_robotics.envs.fetch.", "gymnasium_robotics.envs.shadow_dexterous_hand.")
     for spec in gym.registry.values():
-        spec.entry_point = ours.get(spec.entry_point, spec.entry_point)
+        entry_point = str(spec.entry_point)
+        if entry_point.startswith(families) and ":MujocoPy" not in entry_point:
+            spec.entry_point = ours(entry_point)

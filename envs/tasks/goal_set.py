@@ -7,10 +7,12 @@ other slots zero.
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
 from envs.batch_env import BatchEnv
 from envs.drawing import draw_goal_set
+from envs.wrappers import as_obs
 
 
 def pack(cells: ndarray, n_max: int) -> ndarray:
@@ -24,11 +26,25 @@ def pack(cells: ndarray, n_max: int) -> ndarray:
 class GoalSetEnv(BatchEnv):
     """Reward 1 where the rounded position is one of the goals, else 0; Eqs. (13), (14) and (18).
 
-    What an environment adds: its spaces, `reach` (cells from -reach to reach are drawn), and what
-    `BatchEnv` asks for.
+    What an environment adds: its action space, `reach` (cells from -reach to reach are drawn), and
+    what `BatchEnv` asks for.
+
+    Args:
+        n_max: slots for goals.
+        observation: its space.
+        cell: the space of achieved goals, and of each goal.
+        render_mode: Gymnasium's.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
+
+    def __init__(self, n_max: int, observation: Box, cell: Box, render_mode: str | None):
+        self.n_max = n_max
+        self.render_mode = render_mode
+        low = np.append(0, cell.low).astype(np.float32)  # of a slot
+        high = np.append(1, cell.high).astype(np.float32)
+        goals = Box(np.tile(low, n_max), np.tile(high, n_max))
+        self.observation_space = Dict(as_obs(observation, cell, goals))
 
     def compute_item_rewards(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """R_item of each slot, 1 where a present goal is the achieved one.

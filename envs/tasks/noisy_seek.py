@@ -5,14 +5,14 @@ The paper's "Multi-ReenGAGE", experiments and appendix.
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict
+from gymnasium.spaces import Box
 from numpy import ndarray
 from numpy.random import Generator
 
 from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
 from envs.tasks.sizes import register_sizes
-from envs.wrappers import Obs
+from envs.wrappers import Obs, as_obs
 
 
 class NoisySeek(GoalSetEnv):
@@ -33,19 +33,8 @@ class NoisySeek(GoalSetEnv):
     def __init__(self, n_max: int = 200, render_mode: str | None = None):
         if n_max < 1:
             raise BadInput(f"NoisySeek needs n_max of at least 1, not {n_max}.")
-        self.n_max = n_max
-        self.render_mode = render_mode
         anywhere = Box(-np.inf, np.inf, (2,))
-        slot_low = np.float32([0, -np.inf, -np.inf])
-        slot_high = np.float32([1, np.inf, np.inf])
-        goals = Box(np.tile(slot_low, n_max), np.tile(slot_high, n_max))
-        self.observation_space = Dict(
-            {
-                "observation": anywhere,
-                "achieved_goal": anywhere,
-                "desired_goal": goals,
-            }
-        )
+        super().__init__(n_max, anywhere, anywhere, render_mode)
         self.action_space = Box(-1.0, 1.0, (2,), np.float32)
 
     def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
@@ -75,11 +64,9 @@ class NoisySeek(GoalSetEnv):
 
     def observe(self, state: ndarray, goal: ndarray) -> Obs:
         """Observations of states (n, 2) and goal sets (n, 3 n_max)."""
-        return {
-            "observation": state.astype(np.float32),
-            "achieved_goal": np.rint(state).astype(np.float32),
-            "desired_goal": goal.copy(),
-        }
+        position = state.astype(np.float32)
+        rounded = np.rint(state).astype(np.float32)
+        return as_obs(position, rounded, goal.copy())
 
 
 register_sizes("NoisySeek{}-v0", f"{__name__}:NoisySeek", "n_max", 40)

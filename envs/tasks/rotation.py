@@ -14,7 +14,7 @@ from numpy.random import Generator
 from envs.batch_env import BatchEnv
 from envs.messages import BadInput
 from envs.tasks.sizes import register_sizes
-from envs.wrappers import Obs
+from envs.wrappers import Obs, as_obs
 
 
 def random_rotation(d: int, rng: Generator) -> ndarray:
@@ -61,9 +61,7 @@ class Rotation(BatchEnv):
         state_dim = d if reward_type == "dense" else 2 * d
         goal = Box(-np.inf, np.inf, (d,))
         state = Box(-np.inf, np.inf, (state_dim,))
-        self.observation_space = Dict(
-            {"observation": state, "achieved_goal": goal, "desired_goal": goal}
-        )
+        self.observation_space = Dict(as_obs(state, goal, goal))
         self.action_space = Box(-1.0, 1.0, (d,), np.float32)
 
     def draw(self, n: int, rng: Generator) -> tuple[ndarray, ndarray]:
@@ -91,11 +89,7 @@ class Rotation(BatchEnv):
     def observe(self, state: ndarray, goal: ndarray) -> Obs:
         """Observations of states (n, d) or (n, 2 d) and goals (n, d)."""
         state = state.astype(np.float32)
-        return {
-            "observation": state,
-            "achieved_goal": state[:, : self.d].copy(),
-            "desired_goal": goal.astype(np.float32),
-        }
+        return as_obs(state, state[:, : self.d].copy(), goal.astype(np.float32))
 
     def is_success(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """These tasks have no success, only a return: (..., d), (..., d) -> (...)."""

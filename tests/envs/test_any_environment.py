@@ -1,7 +1,5 @@
-"""Other people's environments: each kind works, or one sentence says why not."""
+"""Other people's environments: each kind works, or one sentence says why it does not."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -9,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import small_envs
-from conftest import ROOT, vector_of
+from conftest import printed_by, vector_of
 from gymnasium.spaces import Box, Discrete
 from numpy import ndarray
 
@@ -17,7 +15,7 @@ import envs
 from envs import Task, inspect_task, make_vector
 from envs.messages import BadInput, say_once
 from envs.registry import check_actions
-from envs.vector_env import BatchVectorEnv, CopiesVectorEnv
+from envs.vector_env import BatchVectorEnv
 from envs.video import watch
 from envs.wrappers import FlattenGoals, as_element, has_reward_gradient
 
@@ -30,8 +28,7 @@ def assert_refused(complaint: str, function: Callable, *args, **how) -> None:
     """A call raises BadInput: one sentence that matches `complaint`."""
     with pytest.raises(BadInput, match=complaint) as error:
         function(*args, **how)
-    text = str(error.value)
-    assert len(text.splitlines()) == 1 and text.endswith((".", "?", "`?", "environments")), text
+    assert len(str(error.value).splitlines()) == 1
 
 
 # Making
@@ -50,12 +47,26 @@ def assert_refused(complaint: str, function: Callable, *args, **how) -> None:
             {"env_kwargs": {"colour": "red"}},
             "unexpected keyword argument 'colour'",
         ),
-        ("Image-v0", {}, r"'observation' is Box\(0, 255, \(8, 8, 3\), uint8\), and only vectors"),
+        (
+            "OtherSpace-v0",
+            {"env_kwargs": {"key": "observation", "shape": (8, 8, 3)}},
+            r"'observation' is Box\(0, 255, \(8, 8, 3\), uint8\), and only vectors",
+        ),
         ("NoGoals-v0", {}, "is not a goal environment: its observation is a Box"),
         ("Endless-v0", {}, "no registered time limit: --max-episode-steps"),
         ("Walk-v0", {"action_space": Discrete}, "has a Box action space, not a Discrete"),
         ("no_such_module:Walk-v0", {}, "importing 'no_such_module' failed .*PYTHONPATH"),
         ("small_envs:Run-v0", {}, "No environment 'small_envs:Run-v0'"),
+        ("Nowhere-v0", {}, "No environment 'Nowhere-v0'"),
+        ("HandReach", {}, "No environment 'HandReach'"),
+        ("no name at all", {}, "No environment 'no name at all'"),
+        ("ContinuousSeek05-v0", {}, "No environment 'ContinuousSeek05-v0'"),
+        ("ContinuousSeek-v0", {"env_kwargs": {"d": 0}}, "ContinuousSeek needs d >= 1"),
+        ("ContinuousSeek-v0", {"env_kwargs": {"reward_type": "no"}}, "a sparse or dense reward"),
+        ("ContinuousSeek-v0", {"env_kwargs": {"d": "x"}}, "made with {'d': 'x'}: TypeError"),
+        ("DriveSeek-v0", {"env_kwargs": {"n_max": 442}}, "from 1 to 441, not 442"),
+        ("NoisySeek-v0", {"env_kwargs": {"n_max": 0}}, "at least 1, not 0"),
+        ("RotationDense1-v0", {}, "Rotation needs d >= 2"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_one_sentence(env_id: str, how: dict, complaint: str):
@@ -117,15 +128,6 @@ def test_the_ends_of_rescaled_actions_lie_in_the_environments_box(dtype: str):
     assert inspected("StrictActions-v0", **how).notes == ()  # the ends were tried
 
 
-def test_what_only_a_wrapper_makes_a_goal_environment_is_one():
-    vector = vector_of("MadeByAWrapper-v0", 3, 0)
-    obs = vector.reset()
-    assert vector.goal_dim == 2
-    near = vector.compute_reward(obs["desired_goal"], obs["desired_goal"])
-    far = vector.compute_reward(obs["desired_goal"] + 1, obs["desired_goal"])
-    assert near.tolist() == [0, 0, 0] and far.tolist() == [-1, -1, -1]
-
-
 def test_the_outermost_wrappers_reward_counts():
     vector = vector_of("WithAnotherReward-v0", 2, 0)
     obs = vector.reset()
@@ -135,16 +137,22 @@ def test_the_outermost_wrappers_reward_counts():
     assert (task.reward_low, task.reward_high) == (-10, 0)
 
 
-@pytest.mark.parametrize("kind", ["discrete", "box"])
+@pytest.mark.parametrize("kind", small_envs.Sites.SPACES)
 def test_integer_goals_become_vectors_and_still_index_the_environments_table(kind: str):
     how = {"action_space": Discrete, "env_kwargs": {"kind": kind}}
     vector = vector_of("Sites-v0", 6, 0, **how)
-    obs = vector.reset()
-    assert vector.goal_dim == vector.obs_dim == 1
+    before = vector.reset()
+    assert vector.action_space == Discrete(2)  # whatever the environment's first action is
+    actions = np.arange(6) % 2
+    obs, rewards, *_, success = vector.step(actions)
+    sites = 2 if kind == "MultiBinary" else 5
+    assert np.array_equal(obs["observation"][:, 0], (before["observation"][:, 0] + actions) % sites)
     assert all(value.dtype == np.float32 and value.shape == (6, 1) for value in obs.values())
-    rewards = vector.compute_reward(obs["achieved_goal"], obs["desired_goal"])
     same = (obs["achieved_goal"] == obs["desired_goal"])[:, 0]
-    assert np.array_equal(rewards, np.where(same, 0, -1)) and rewards.dtype == np.float32
+    assert 0 < same.sum() < 6 and np.array_equal(success, same)
+    assert np.array_equal(rewards, np.where(same, 0, -1))
+    again = vector.compute_reward(obs["achieved_goal"], obs["desired_goal"])
+    assert np.array_equal(rewards, again) and again.dtype == np.float32
     assert inspected("Sites-v0", **how)[:3] == (False, -1, 0)
 
 
@@ -152,38 +160,15 @@ def test_a_discrete_goal_may_be_the_key_of_a_dictionary():
     assert {3: "here"}[as_element(np.float32([3]), Discrete(5))] == "here"
 
 
-@pytest.mark.parametrize("kind", ["binary", "discrete"])
-def test_multi_binary_and_multi_discrete_spaces_become_vectors(kind: str):
-    how = {"action_space": Discrete, "env_kwargs": {"kind": kind}}
-    vector = vector_of("Bits-v0", 20, 0, **how)
-    obs = vector.reset()
-    assert obs["observation"].shape == (20, 4) and obs["observation"].dtype == np.float32
-    for _ in range(4):  # flip the first wrong bit; bit 0 where none is
-        wrong = np.abs(obs["observation"] - obs["desired_goal"]).argmax(1)
-        obs, reward, *_, success = vector.step(wrong)
-        is_equal = (obs["observation"] == obs["desired_goal"]).all(1)
-        again = vector.compute_reward(obs["achieved_goal"], obs["desired_goal"])
-        assert np.array_equal(reward, is_equal - 1.0) and np.array_equal(reward, again)
-        assert np.array_equal(success, is_equal)
-    assert 0 < success.sum() < 20
-    assert inspected("Bits-v0", **how)[:3] == (False, -1, 0)
-
-
-def test_discrete_actions_count_from_zero_whatever_the_environments_first_one_is():
-    vector = vector_of("Sites-v0", 2, 0, action_space=Discrete)
-    assert vector.action_space == Discrete(2)
-    before = vector.reset()["observation"][:, 0]
-    after = vector.step(np.array([0, 1]))[0]["observation"][:, 0]
-    assert after.tolist() == [before[0], (before[1] + 1) % 5]
-
-
 def test_arithmetic_on_a_batch_does_not_bypass_what_its_wrappers_do():
-    vector = vector_of("WideBatch-v0", 2, 0)
-    assert vector.action_space == Box(-1.0, 1.0, (1,)) and isinstance(vector, CopiesVectorEnv)
-    vector.reset()
-    obs = vector.step(np.float32([[1.0], [-0.25]]))[0]
-    assert obs["observation"].tolist() == [[2.0], [-0.5]]
-    assert isinstance(vector_of("NoisySeek3-v0", 2, 0), BatchVectorEnv)
+    def make_env() -> gym.Env:
+        return small_envs.TenfoldReward(envs.make("RotationDense3-v0"))
+
+    vector = make_vector(make_env, 2, 0)
+    goal = vector.reset()["desired_goal"]
+    obs, reward, *_ = vector.step(np.zeros((2, 3), np.float32))
+    np.testing.assert_allclose(reward, 10 * (obs["achieved_goal"] * goal).sum(1), rtol=1e-6)
+    assert isinstance(vector_of("RotationDense3-v0", 2, 0), BatchVectorEnv)
 
 
 def test_only_the_projects_own_tasks_have_cheap_copies():
@@ -205,7 +190,7 @@ def test_only_the_projects_own_tasks_have_cheap_copies():
         ("RotationSparse3-v0", False, 0, None),  # many values, but 0 in every second step
         ("RotationDense3-v0", True, None, None),
         ("ContinuousSeek2Dense-v0", True, None, 0),
-        ("KeylessDense-v0", True, None, 0),  # has no reward_type that would say so
+        ("KeylessDense-v0", True, None, 0),  # calls itself sparse
         ("FetchPushDense-v4", True, None, 0),
     ],
 )
@@ -215,53 +200,56 @@ def test_the_kind_of_reward_is_found_out(env_id: str, is_dense: bool, low: float
     assert low in (None, task.reward_low) and high in (None, task.reward_high)
 
 
-def test_a_low_reward_other_than_minus_one_is_told():
-    assert any("c-low is 0" in note for note in inspected("ZeroOne-v0").notes)
+@pytest.mark.parametrize(
+    "env_id, note",
+    [
+        ("ZeroOne-v0", "so --c-low is 0 if it is not given"),
+        ("CostOfActions-v0", "relabelled transitions lack the part outside of it"),
+        ("FarAway-v0", "its goals reach 3e+07, where float32"),
+        ("ScalarReward-v0", "takes one pair of goals at a time"),
+        ("ZeroOne-v0", "no compute_terminated"),
+    ],
+)
+def test_what_a_user_may_not_know_is_told(env_id: str, note: str):
+    assert any(note in told for told in inspected(env_id).notes)
     assert inspected("Walk-v0").notes == ()
 
 
 def test_a_gradient_of_the_reward_is_found_unless_another_reward_lies_above_it():
-    assert inspected("ContinuousSeek2Dense-v0").has_reward_gradient
-    assert not inspected("KeylessDense-v0").has_reward_gradient
     env = gym.make("ContinuousSeek2Dense-v0")
     assert has_reward_gradient(FlattenGoals(env))
     assert not has_reward_gradient(FlattenGoals(small_envs.TenfoldReward(env)))
-
-
-def test_what_a_dense_reward_is_put_above_does_not_say_its_kind():
-    def make_env() -> gym.Env:
-        return small_envs.DistanceReward(envs.make("FetchReach-v4"))
-
-    assert make_env().unwrapped.reward_type == "sparse" and inspect_task(make_env).is_dense
 
 
 def test_an_array_that_an_environment_changes_in_place_is_not_taken_for_later_steps():
     assert inspected("InPlace-v0") == inspected("Walk-v0")
 
 
-def test_a_goal_that_moves_only_in_later_steps_ends_the_run():
-    assert inspected("LateGoal-v0").notes == ()  # the look does not get there
-    vector = vector_of("LateGoal-v0", 3, 0)
-    vector.reset()
-    with pytest.raises(RuntimeError, match="LateGoal-v0 .*goal changes within an episode"):
-        for _ in range(8):
-            vector.step(np.float32([[1, -1]] * 3))
+NAN = "gave nan in its {} at step 2 of an episode"
+PAIR = np.float32([1, np.nan])
 
 
-def test_a_maze_that_moves_its_goal_once_it_is_reached_is_refused_before_training():
-    how = {"env_kwargs": {"continuing_task": True, "reset_target": True}}
-    assert_refused("goal changes.*reset_target", inspected, "PointMaze_UMaze-v3", **how)
-
-
-@pytest.mark.parametrize("entry", ["observation", "achieved_goal", "desired_goal", "reward"])
-def test_a_number_that_is_not_finite_is_named_in_the_look_and_in_training(entry: str):
+@pytest.mark.parametrize(
+    "entry, value, refused, raised",
+    [
+        ("observation", PAIR, "its 'observation' has numbers that are not finite", NAN),
+        ("achieved_goal", PAIR, "its 'achieved_goal' has numbers that are not finite", NAN),
+        ("desired_goal", PAIR, "its 'desired_goal' has numbers that are not finite", NAN),
+        ("reward", np.nan, "the reward of a step is nan", NAN),
+        ("desired_goal", np.ones(2), "goal changes within", "goal changes within an episode"),
+    ],
+)
+def test_what_a_simulator_spoils_after_a_while_is_named_in_the_look_and_in_training(
+    entry: str, value: np.ndarray, refused: str, raised: str
+):
     def make_env(after: int) -> gym.Env:
-        return envs.make("TurnsNan-v0", env_kwargs={"entry": entry, "after": after})
+        how = {"entry": entry, "value": value, "after": after}
+        return envs.make("Spoiled-v0", env_kwargs=how)
 
-    assert_refused(f"{entry}.*(nan|not finite)", inspect_task, partial(make_env, 20))
+    assert_refused(refused, inspect_task, partial(make_env, 20))
     inspect_task(partial(make_env, 200))
     vector = make_vector(partial(make_env, 9), 2, 0)
-    with pytest.raises(RuntimeError, match=f"TurnsNan-v0 gave nan in its {entry} at step 2 "):
+    with pytest.raises(RuntimeError, match=f"Spoiled-v0 .*{raised.format(entry)}"):
         for step in range(12):
             if step % 8 == 0:
                 vector.reset()
@@ -277,11 +265,6 @@ def test_a_relabelled_reward_that_is_not_finite_is_named():
         vector.compute_reward(goals, np.float32([[0, 0], [3, 4]]))
 
 
-def test_goals_that_float32_cannot_tell_apart_are_told_and_not_the_reward():
-    (note,) = inspected("FarAway-v0").notes
-    assert "its goals reach 3e+07, where float32" in note
-
-
 def test_an_episode_of_one_step_should_terminate(monkeypatch: pytest.MonkeyPatch):
     def notes() -> str:
         return " ".join(inspected("Walk-v0", max_episode_steps=1).notes)
@@ -292,15 +275,13 @@ def test_an_episode_of_one_step_should_terminate(monkeypatch: pytest.MonkeyPatch
     assert "terminated" not in notes()
 
 
-def test_an_end_at_a_positive_reward_is_asked_for():
-    assert any("compute_terminated" in note for note in inspected("ZeroOne-v0").notes)
-    for env_id in ("RotationSparse3-v0", "PointMaze_UMaze-v3", "HandReach-v3"):
-        assert not any("compute_terminated" in note for note in inspected(env_id).notes)
+@pytest.mark.parametrize("env_id", ["RotationSparse3-v0", "PointMaze_UMaze-v3", "HandReach-v3"])
+def test_no_end_is_asked_of_environments_that_say_theirs(env_id: str):
+    assert not any("compute_terminated" in note for note in inspected(env_id).notes)
 
 
-def test_a_reward_for_single_goals_is_called_row_by_row_and_said_to_be_slow():
+def test_a_reward_for_single_goals_is_called_row_by_row():
     env_id = "ScalarReward-v0"
-    assert any("slow" in note for note in inspected(env_id).notes)
     rng = np.random.default_rng(0)
     for n in (1, 2, 7):
         achieved, desired = rng.uniform(-0.5, 0.5, (2, n, 2)).astype(np.float32)
@@ -315,22 +296,39 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
 
 
 @pytest.mark.parametrize(
-    "env_id, complaint",
+    "env_id, how, complaint",
     [
-        ("NeedsInfo-v0", "compute_reward needs a step's info .KeyError: 'speed'."),
-        ("TwoSizes-v0", r"achieved goal has the shape \(3,\), its desired goal \(2,\)"),
-        ("DriveSeek5-v0", r"achieved goal has the shape \(2,\), its desired goal \(15,\)"),
-        ("WrongShape-v0", r"its 'observation' has the shape \(3,\), and its space \(2,\)"),
-        ("VectorReward-v0", r"a step's reward is an array of shape \(1,\)"),
-        ("NanAtGoal-v0", "compute_reward gives nan for the goals .* or for a goal that is reached"),
-        ("ManyKeys-v0", r"'is_success' in a step's info is an array of shape \(2,\)"),
-        ("EndsNeedInfo-v0", "compute_terminated needs a step's info .KeyError: 'is_success'."),
-        ("ChangesGoals-v0", "its compute_reward changes the goals it is given"),
-        ("NextGoal-v0", "its desired goal changes within an episode"),
+        ("NeedsInfo-v0", {}, "compute_reward needs a step's info .KeyError: 'is_success'."),
+        ("EndsNeedInfo-v0", {}, "compute_terminated needs a step's info .KeyError: 'is_success'."),
+        ("DriveSeek5-v0", {}, r"achieved goal has the shape \(2,\), its desired goal \(15,\)"),
+        (
+            "Spoiled-v0",
+            {"entry": "observation", "value": np.zeros(3)},
+            r"its 'observation' has the shape \(3,\), and its space \(2,\)",
+        ),
+        (
+            "Spoiled-v0",
+            {"entry": "reward", "value": np.zeros(1)},
+            r"the reward of a step is an array of shape \(1,\)",
+        ),
+        (
+            "Spoiled-v0",
+            {"entry": "is_success", "value": np.zeros(2)},
+            r"the is_success of a step is an array of shape \(2,\)",
+        ),
+        ("NanAtGoal-v0", {}, "compute_reward gives nan for .* or for a goal that is reached"),
+        ("ChangesGoals-v0", {}, "its compute_reward changes the goals it is given"),
+        (
+            "PointMaze_UMaze-v3",
+            {"continuing_task": True, "reset_target": True},
+            "goal changes.*reset_target",
+        ),
     ],
 )
-def test_what_cannot_be_learned_from_in_hindsight_is_refused(env_id: str, complaint: str):
-    assert_refused(complaint, inspected, env_id)
+def test_what_cannot_be_learned_from_in_hindsight_is_refused(
+    env_id: str, how: dict, complaint: str
+):
+    assert_refused(complaint, inspected, env_id, env_kwargs=how)
 
 
 @pytest.mark.parametrize("method", ["reset", "step", "compute_reward"])
@@ -342,10 +340,6 @@ def test_what_an_environment_raises_in_the_look_keeps_its_traceback(method: str,
     with pytest.raises(ValueError, match="^lost the connection$") as error:
         inspected("Walk-v0")
     assert not isinstance(error.value, BadInput) and error.traceback[-1].name == "fail"
-
-
-def test_a_part_of_the_reward_outside_of_compute_reward_is_told():
-    assert any("outside" in note for note in inspected("CostOfActions-v0").notes)
 
 
 @pytest.mark.parametrize(
@@ -409,18 +403,19 @@ def test_a_crash_is_no_success_and_a_reward_at_its_upper_value_is():
     assert crashed and success.tolist() == (distance <= 0.5).tolist() == [False, True]
 
 
-def test_success_of_a_dense_reward_without_a_key_is_unknown():
-    vector = vector_of("KeylessDense-v0", 2, 0)
+@pytest.mark.parametrize(
+    "env_id, how",
+    [
+        ("KeylessDense-v0", {}),
+        ("Unreachable-v0", {}),
+        ("Spoiled-v0", {"entry": "is_success", "value": np.nan}),
+    ],
+)
+def test_success_is_unknown_where_neither_a_key_nor_the_reward_says_it(env_id: str, how: dict):
+    vector = vector_of(env_id, 2, 0, env_kwargs=how)
     vector.reset()
     assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
-    assert any("unknown" in note for note in inspected("KeylessDense-v0").notes)
-
-
-def test_success_is_unknown_where_no_reward_says_it():
-    vector = vector_of("Unreachable-v0", 2, 0)
-    vector.reset()
-    assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
-    assert any("unknown" in note for note in inspected("Unreachable-v0").notes)
+    assert how or any("unknown" in note for note in inspected(env_id).notes)
 
 
 def test_the_key_success_counts_too():
@@ -468,14 +463,6 @@ def test_a_vector_goes_on_from_a_state_dict_as_the_one_that_it_was_taken_from(en
         assert all(map(np.array_equal, episode(second), episode_of_first))
 
 
-def test_inspecting_and_playing_do_not_touch_numpys_global_randomness():
-    np.random.seed(0)
-    before = np.random.get_state()[1].copy()
-    inspected("ContinuousSeek2-v0")
-    vector_of("SystemRandomness-v0", 2, 0).reset()
-    assert np.array_equal(np.random.get_state()[1], before)
-
-
 # MuJoCo
 
 
@@ -483,30 +470,25 @@ def test_mujoco_that_cannot_be_loaded_is_one_sentence():
     program = (
         "import envs\ntry: envs.make('HandReach-v3')\nexcept ValueError as error: print(error)"
     )
-    environ = {"MUJOCO_GL": "nonsense", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    assert "MuJoCo cannot be loaded (MUJOCO_GL is 'nonsense'" in result.stdout
-    assert result.stderr == "" and len(result.stdout.splitlines()) == 1
+    printed = printed_by(program, MUJOCO_GL="nonsense")
+    assert "MuJoCo cannot be loaded (MUJOCO_GL is 'nonsense'" in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_the_number_of_threads_of_a_simulator_can_be_limited():
-    assert len(vector_of("FetchReach-v4", 4, 0, num_threads=1).chunks) == 1
-    assert len(vector_of("FetchReach-v4", 4, 0, num_threads=3).chunks) == 3
-    assert len(vector_of("PointMaze_UMaze-v3", 4, 0, num_threads=3).chunks) == 3
-    assert len(vector_of("Walk-v0", 4, 0, num_threads=3).chunks) == 1  # it holds the lock
+    assert vector_of("FetchReach-v4", 4, 0, num_threads=1).num_threads == 1
+    assert vector_of("PointMaze_UMaze-v3", 4, 0, num_threads=3).num_threads == 3
+    assert vector_of("Walk-v0", 4, 0, num_threads=3).num_threads == 1  # it holds the lock
 
 
 def test_their_classes_do_not_replace_ours_when_the_package_is_imported_first():
     program = (
+        "from farama_notifications import notifications; notifications.clear()\n"
         "import gymnasium_robotics, envs\n"
-        "print(type(envs.make('HandReach-v3').unwrapped).__module__)\n"
-        "print(type(envs.make('gymnasium_robotics:FetchPush-v4').unwrapped).__module__)"
+        "for name in ('HandReach-v3', 'gymnasium_robotics:FetchPush-v4'):\n"
+        "    print(type(envs.make(name).unwrapped).__module__)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
-    )
-    assert result.stdout.split() == ["envs.tasks.fast_robotics"] * 2
+    assert printed_by(program).split() == ["envs.tasks.fast_robotics"] * 2
 
 
 def test_a_human_can_watch_what_only_draws_pictures(monkeypatch: pytest.MonkeyPatch):

@@ -20,9 +20,8 @@ def started(state: list[int], goal: list[int]) -> BitFlip:
 def test_state_and_goal_are_uniform_random_bits_drawn_by_the_seed():
     env = BitFlip(3)
     starts = [env.reset(seed=0)[0]] + [env.reset()[0] for _ in range(4000)]
-    codes = [
-        int(obs["observation"] @ [1, 2, 4] + obs["desired_goal"] @ [8, 16, 32]) for obs in starts
-    ]
+    bits = np.array([[*obs["observation"], *obs["desired_goal"]] for obs in starts], int)
+    codes = bits @ 2 ** np.arange(6)
     assert chisquare(np.bincount(codes, minlength=64)).pvalue > 1e-4
     again = env.reset(seed=0)[0]
     assert all(np.array_equal(again[key], starts[0][key]) for key in again)
@@ -40,14 +39,6 @@ def test_the_reward_is_0_at_the_goal_and_minus_1_elsewhere_and_the_episode_goes_
     env = started([0, 1], [1, 1])
     assert env.step(0)[1:] == (0.0, False, False, {"is_success": True})
     assert env.step(1)[1:] == (-1.0, False, False, {"is_success": False})
-
-
-def test_rewards_are_computed_over_any_leading_axes():
-    pairs = np.random.default_rng(0).integers(2, size=(2, 5, 6, 2)).astype(np.float32)
-    rewards = BitFlip(2).compute_reward(*pairs, {})
-    assert rewards.shape == (5, 6)
-    for index in np.ndindex(5, 6):
-        assert rewards[index] == (0 if (pairs[0][index] == pairs[1][index]).all() else -1)
 
 
 def test_a_batch_of_episodes_equals_single_environments_step_by_step():
@@ -68,15 +59,6 @@ def test_a_batch_of_episodes_equals_single_environments_step_by_step():
             assert (reward[i], success[i]) == (expected_reward, info["is_success"])
         assert not terminated.any()
     assert steps == 6 and truncated.all()
-
-
-def test_batches_are_decided_by_the_seed_and_their_episodes_differ():
-    def goals(seed: int) -> np.ndarray:
-        batch = vector_of("BitFlip40-v0", 16, seed, action_space=Discrete)
-        return np.concatenate([batch.reset()["desired_goal"], batch.reset()["desired_goal"]])
-
-    assert np.array_equal(goals(1), goals(1)) and not np.array_equal(goals(1), goals(2))
-    assert len(np.unique(goals(1), axis=0)) == 32
 
 
 def test_an_ended_batch_stands_still_and_reset_starts_anew_only_what_the_mask_names():
