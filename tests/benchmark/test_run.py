@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from envs.run import flags
 TOOLS = ROOT / "benchmark" / "tools"
 RUNNER = TOOLS / "run.py"
 SLURM = TOOLS / "slurm.sh"
+ONE_NODE = Path(__file__).parent / "slurm_one_node.sh"
 TRAINING = Path(__file__).parent / "training.py"
 SCRIPTS = sorted({*(ROOT / "benchmark").glob("*/*.sh")} - {SLURM})
 LONG = "--total-timesteps 1000"
@@ -262,3 +263,42 @@ def test_a_slurm_job_near_its_time_limit_queues_itself_again_and_goes_on(tmp_pat
     subprocess.run([str(SLURM), "list.sh"], cwd=tmp_path, env=environ, check=True)
     assert steps_of(tmp_path / "runs/a") == list(range(1001))
     assert not (tmp_path / "runs/no").exists()
+
+
+@pytest.fixture
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment variables of a shell that uses a fresh SLURM of one node."""
+    if os.geteuid() != 0 or not all(
+        shutil.which(name) for name in ("slurmctld", "slurmd", "munged")
+    ):
+        pytest.skip("needs root, and Debian's slurm-wlm and munge")
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([str(ONE_NODE), "start", str(folder)], check=True, timeout=60)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
+    subprocess.run([str(ONE_NODE), "stop", str(folder)], timeout=60)
+
+
+def test_a_real_slurm_runs_the_lines_and_a_requeued_job_resumes(
+    tmp_path: Path, slurm: dict[str, str]
+):
+    prepare(tmp_path, "--run-dir runs/a", f"--run-dir runs/b {LONG}", quick=False)
+    (tmp_path / "runs").mkdir()
+
+    def call(*command: str) -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, env=slurm, text=True, capture_output=True, check=True
+        ).stdout
+
+    call("sbatch", "--array=1-2", "--time=0:10:00", str(SLURM), "list.sh")
+    wait_until(lambda: has_begun(tmp_path / "runs/b"))
+    wait_until(lambda: len(call("squeue", "-h", "-r").splitlines()) == 1)  # a is through
+    job = call("squeue", "-h", "-r", "-o", "%i").strip()
+    call("scontrol", "requeue", job)
+    wait_until(lambda: "stopped at step" in next(tmp_path.glob("slurm-*_2.log")).read_text())
+    (tmp_path / "quick").touch()
+    wait_until(lambda: call("squeue", "-h", "-o", "%T").strip() == "PENDING")
+    call("scontrol", "update", f"JobId={job}", "StartTime=now")  # else it waits two minutes
+    wait_until(lambda: not call("squeue", "-h"))
+    assert steps_of(tmp_path / "runs/a") == list(range(21))
+    assert steps_of(tmp_path / "runs/b") == list(range(1001))
