@@ -60,10 +60,10 @@ def close(found: list[Tensor], expected: list[Tensor], limit: float = CLOSE) -> 
 
 
 @contextlib.contextmanager
-def compiled(script: ModuleType, name: str) -> Iterator[None]:
-    """A function of a script in its compiled form."""
+def compiled(script: ModuleType, name: str, mode: str | None = None) -> Iterator[None]:
+    """A function of a script in its compiled form; "reduce-overhead" replays CUDA graphs."""
     function = getattr(script, name)
-    setattr(script, name, run.compiled(function))
+    setattr(script, name, run.compiled(function, mode))
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         yield
@@ -71,8 +71,8 @@ def compiled(script: ModuleType, name: str) -> Iterator[None]:
     assert not said.getvalue(), said.getvalue()  # why it was not compiled
 
 
-def check_plain(device: torch.device, size: int) -> str:
-    """The gradient of Eq. (9) at d = 20, compiled, beside the script's own."""
+def make_plain(device: torch.device, size: int) -> tuple[plain.Agent, plain.Batch, plain.Args]:
+    """What an update at d = 20 takes."""
     torch.manual_seed(1)
     args = plain.Args(hidden_dims=(size, size), c_low=-1.0)
     dims = dict(obs=40, goal=20, action=20, next_obs=40, next_achieved_goal=20)
@@ -80,11 +80,35 @@ def check_plain(device: torch.device, size: int) -> str:
     zeros = torch.zeros(size, device=device)
     batch = plain.Batch(**batch, reward=zeros - 1, terminated=zeros)
     agent = plain.Agent(SimpleNamespace(obs_dim=40, goal_dim=20, action_dim=20), args, device)
-    inputs = plain.reengage_critic_loss, agent.critic_params, agent, batch, args, None
+    return agent, batch, args
+
+
+def check_plain(device: torch.device, size: int, mode: str | None = None) -> str:
+    """The gradient of Eq. (9) at d = 20, compiled, beside the script's own."""
+    agent, *inputs = make_plain(device, size)
+    inputs = plain.reengage_critic_loss, agent.critic_params, agent, *inputs, None
     expected, _ = plain.gradient(*inputs)
-    with compiled(plain, "gradient"):
-        found, _ = plain.gradient(*inputs)
+    with compiled(plain, "gradient", mode):
+        for _ in range(4):  # a CUDA graph is warmed up, captured, and then replayed
+            found, _ = plain.gradient(*inputs)
     return close(found, expected)
+
+
+def speed_of_plain(device: torch.device, size: int, updates: int, mode: str) -> str:
+    """Updates per second of one batch, without a buffer or an environment."""
+    inputs = make_plain(device, size)
+    if mode == "eager":
+        how = contextlib.nullcontext()
+    else:
+        how = compiled(plain, "gradient", mode)
+    with how:
+        for _ in range(4):
+            plain.update(*inputs, None)["losses/value"].item()  # waits for the device
+        begin = time.perf_counter()
+        for _ in range(updates):
+            curves = plain.update(*inputs, None)
+        curves["losses/value"].item()
+    return f"{updates / (time.perf_counter() - begin):.0f} updates/s"
 
 
 def check_multi(device: torch.device, size: int) -> str:
@@ -154,12 +178,21 @@ def main() -> None:
     print(torch.cuda.get_device_name() if has_gpu else "CPU", "torch", torch.__version__)
     size = 16 if args.small else 256
     line("term, compiled", partial(check_plain, device, size))
+    line("term, compiled, CUDA graphs", partial(check_plain, device, size, "reduce-overhead"))
     line("Multi-ReenGAGE, compiled", partial(check_multi, device, size))
     # The first two episodes of a CUDA graph are its warm-up; the third is captured, and replayed
     for name, episodes in (("an episode", 1), ("CUDA graphs", 4)):
         line(f"many, {name}, beside the CPU", partial(check_many, device, size, episodes))
     many_compiled = compiled(many, "gradient_rows")
     line("many, compiled", partial(many_compiled(check_many), device, size, 4))
+
+    updates = 5 if args.small else 500
+    for name, mode in (
+        ("as it is", "eager"),
+        ("compiled", "default"),
+        ("compiled, CUDA graphs", "reduce-overhead"),
+    ):
+        line(f"update, {name}", partial(speed_of_plain, device, size, updates, mode))
 
     episodes = 2 if args.small else 100
     for runs in (2,) if args.small else (8, 40, 160):

@@ -16,10 +16,10 @@ def test_every_line_but_those_that_need_a_compiler_works_on_a_cpu_without_one(
     environ["OMP_NUM_THREADS"] = "1"
     ended = subprocess.run(command, env=environ, text=True, capture_output=True, timeout=600)
     first, *lines = ended.stdout.splitlines()
-    assert first.startswith("CPU torch ") and len(lines) == 15, ended.stderr
+    assert first.startswith("CPU torch ") and len(lines) == 19, ended.stderr
     for line in lines:
         needs_compiler = "compile" in line.partition("FAILED")[0]
         assert ("FAILED" in line) == needs_compiler, line
     assert sum("equal to 0e+00" in line for line in lines) == 2  # both on the CPU
     assert sum("steps/s" in line for line in lines) == 4
-    assert ended.returncode == 1 and ended.stderr.startswith("failed: term, compiled, Multi-")
+    assert ended.returncode == 1 and ended.stderr.startswith("failed: term, compiled, ")
