@@ -171,8 +171,9 @@ class Grid:
     def record(self, run: Run) -> dict[str, Any] | None:
         """What a run's args.json says; None if there is none, or half of one."""
         try:
-            return json.loads((run.folder(self.args) / "args.json").read_text())
-        except (FileNotFoundError, ValueError):
+            found = json.loads((run.folder(self.args) / "args.json").read_text())
+            return found if "script" in found["versions"] else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def is_complete(self, run: Run) -> bool:
@@ -188,7 +189,8 @@ class Grid:
             if found.get(name) != value:
                 raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
         metrics = folder / "metrics.csv"
-        last = metrics.read_text().splitlines()[-1] if metrics.exists() else ""
+        text = metrics.read_text() if metrics.exists() else ""
+        last = text.rstrip().rpartition("\n")[2]
         return last.startswith(f"{found['total_timesteps']},")
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:

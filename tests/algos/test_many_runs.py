@@ -120,6 +120,9 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     record = done.with_name("args.json")
     (cut_off / "args.json").write_bytes(record.read_bytes()[:50])
     (cut_off / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
+    without_versions = cut_off.with_name("2")
+    without_versions.mkdir()
+    (without_versions / "args.json").write_text("{}")
     grid = [*SMALL, "--seeds", 2, "--alpha", 0.1, 0.5]
     second = forked.run(MANY, *grid, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
