@@ -8,6 +8,7 @@ methods bit_flip_d20/auto0.1, ...
 
 import csv
 import glob
+import io
 import json
 import re
 from collections import namedtuple
@@ -139,15 +140,23 @@ def write_experiment(path: Path, rows: list[dict[str, str]], settings: dict) -> 
     evaluation, and of {method: {seed: settings}}. A metric that a run does not have stays empty."""
     columns = list({name: None for row in rows for name in row})
     columns.sort(key=lambda name: name == "wall_time")  # the last one
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: (row["method"], int(row["seed"]))))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows, key=lambda row: (row["method"], int(row["seed"]))))
     methods = []
     for method, seeds in sorted(settings.items()):
         lines = [f'"{seed}": {json.dumps(seeds[seed])}' for seed in sorted(seeds, key=int)]
         methods.append(json.dumps(method) + ": {\n" + ",\n".join(lines) + "\n}")
-    path.with_suffix(".json").write_text("{\n" + ",\n".join(methods) + "\n}\n")
+    replace_file(path, text.getvalue())
+    replace_file(path.with_suffix(".json"), "{\n" + ",\n".join(methods) + "\n}\n")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """A full disk leaves the old file as it is."""
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    unfinished.write_text(text, newline="")
+    unfinished.replace(path)
 
 
 # The tables of experiments/, and curves

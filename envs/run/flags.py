@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar, get_a
 import torch
 import tyro
 
-from envs.messages import BadInput, say
+from envs.messages import BadInput, say, say_once
 from envs.registry import resolve
 from envs.run.models import load_model
 from envs.vector_env import VectorEnv
@@ -123,11 +123,13 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     Raises:
         BadInput: one sentence on what cannot be.
     """
-    seen = peek("env_id", "evaluate", "resume")
+    seen = peek("env_id", "evaluate", "resume", "run_dir")
     if seen.resume == "" or seen.evaluate == "":
         raise BadInput("--resume and --evaluate need a path.")
     if seen.resume and seen.evaluate:
         raise BadInput("--resume trains and --evaluate plays: give one of them.")
+    if seen.resume and seen.run_dir is not None:
+        raise BadInput("--resume already names the run's folder: leave out --run-dir.")
     applied = {}
     if seen.resume:
         defaults, _ = read_run(Path(seen.resume), cls)
@@ -167,7 +169,7 @@ def has_wandb() -> bool:
 def check_one_process(script: str) -> None:
     """Raises BadInput if torchrun started a script that does not support it."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise BadInput(f"{script}.py is one process: use ddpg_her_reengage_torchrun.py.")
+        raise BadInput(f"{script}.py does not support torchrun: use ddpg_her_reengage_torchrun.py.")
 
 
 def peek(*names: str) -> argparse.Namespace:
@@ -303,7 +305,7 @@ def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:
             raise BadInput(f"{place} was saved with {flag(name)}, which {script_of(cls)}.py lacks.")
     new = [flag(name) for name in names if name not in saved and name not in OF_THE_RUN]
     if new:
-        say(f"{place} does not say {', '.join(new)}: the defaults apply.")
+        say_once(f"{place} does not say {', '.join(new)}: the defaults apply.")
     args = cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()})
     try:
         check_ranges(args)

@@ -85,7 +85,7 @@ class RunFolder:
             raise BadInput(f"{self.path} exists and is not a run's folder: give another --run-dir.")
         saved, before = read_run(self.path, type(self.args))
         saved.resume = self.args.resume
-        saved.run_dir = "" if self.args.resume else self.args.run_dir
+        saved.run_dir = self.args.run_dir
         may_change = {"total_timesteps"} if self.args.resume else set()
         place = self.args.resume or self.path
         check_unchanged(self.args, saved, place, may_change)
@@ -98,9 +98,8 @@ class RunFolder:
         if self.last_step() < total:
             self.say_changes(before, self.versions.keys())
         else:
-            self.say(f"{self.path} is complete: {total} steps.")
             self.say_changes(before, {"script_sha256"})
-            sys.exit(0)
+            self.exit_as_complete()
 
     def last_step(self) -> int:
         """The last step in metrics.csv; 0 if there is none."""
@@ -120,6 +119,10 @@ class RunFolder:
                 )
             elif was != now:
                 self.say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
+
+    def exit_as_complete(self) -> NoReturn:
+        self.say(f"{self.path} is complete: {self.args.total_timesteps} steps.")
+        sys.exit(0)
 
     # Begin, go on, end
 
@@ -150,6 +153,8 @@ class RunFolder:
         elif self.args.resume and self.last_step() > 0:
             raise BadInput(f"There is no checkpoint in {self.path}.")
         step = self.count.global_step
+        if step >= self.args.total_timesteps:  # its metrics.csv is gone
+            self.exit_as_complete()
         self.clock = (time.time(), step)
         self.bar = tqdm(
             total=self.args.total_timesteps,

@@ -149,7 +149,7 @@ COMBINATIONS = [
     (PLAIN, "--resume run --evaluate good.pt", "--resume trains and --evaluate plays"),
     (SAC, "--resume run", "The run in run is of ddpg_her.py, not of sac_her_reengage.py."),
     (PLAIN, "--resume run --batch-size 8", "--batch-size 8 does not go with run, where it is 16."),
-    (PLAIN, "--resume run --run-dir x", "--run-dir 'x' does not go with run, where it is ''."),
+    (PLAIN, "--resume run --run-dir x", "--resume already names the run's folder: leave out"),
     (PLAIN, "--resume run --total-timesteps 29", "is less than the 30 of the run in run."),
     (TORCHRUN, "", "Start this script by torchrun, as its docstring says."),
 ]
@@ -365,7 +365,7 @@ def test_a_single_process_script_is_refused_under_torchrun(
 ):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("RANK", "0")
-    assert_refused(refuse(PLAIN, ""), "is one process: use ddpg_her_reengage_torchrun.py.")
+    assert_refused(refuse(PLAIN, ""), "use ddpg_her_reengage_torchrun.py.")
 
 
 def test_a_model_that_imports_a_package_plays_when_the_command_names_it(

@@ -302,8 +302,8 @@ def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path:
     ended = forked.run(own, *flags, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-2:] == [
-        f"{tmp_path / 'run'} is complete: 30 steps.",
         "my_idea.py was edited since this run began: it is another program.",
+        f"{tmp_path / 'run'} is complete: 30 steps.",
     ]
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
