@@ -6,7 +6,7 @@ gradient term to it.
     actor,  Eq. (5):  -Q(s, pi(s, g), g)
 
     python algos/ddpg_her.py --env-id ContinuousSeek5-v0    success 0.97 after 2 minutes
-    python algos/ddpg_her.py --env-id HandReach-v3          success 0.5 after 45 minutes
+    python algos/ddpg_her.py --env-id HandReach-v3          success 0.5 after 20 minutes
 
 PAPER_SETTINGS apply automatically; flags override them. Deviations from the paper: in robotics
 a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torchrun.py); elsewhere

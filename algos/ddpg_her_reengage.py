@@ -7,7 +7,7 @@ Its diff against `ddpg_her.py` is the method, and `--alpha auto`, which is not t
     dense, Eq. (8):   the same with dR(s', g)/dg in the target's gradient, and no row left out
 
     python algos/ddpg_her_reengage.py --env-id ContinuousSeek5-v0    success 0.99 after 3 minutes
-    python algos/ddpg_her_reengage.py --env-id HandReach-v3          success 0.5 after half an hour
+    python algos/ddpg_her_reengage.py --env-id HandReach-v3          success 0.5 after 15 minutes
 
 PAPER_SETTINGS apply automatically; flags override them. Deviations from the paper: in robotics
 a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torchrun.py); elsewhere
