@@ -17,8 +17,8 @@ from specs import ALL_SCRIPTS, EXPERIMENT, FINISHED, ROOT, UNKNOWN
 SOURCES = {script: (ROOT / "algos" / f"{script}.py").read_text() for script in ALL_SCRIPTS}
 PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
 
-MOST_LINES = {TORCHRUN: 740}  # the plain script and what ranks share
-LINES = 660
+MOST_LINES = {TORCHRUN: 730}  # the plain script and what ranks share
+LINES = 655
 
 # The names that may stand for different code in different scripts, and why
 MAY_DIFFER = {
