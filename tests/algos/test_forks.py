@@ -295,7 +295,7 @@ def test_a_run_from_before_a_flag_goes_on_and_says_what_applies(tmp_path: Path):
 
 def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path: Path):
     own = make_fork(tmp_path, {})
-    flags = [*forked.SMALL["ddpg_her_reengage"], "--total-timesteps", 30]
+    flags = [*forked.SMALL["ddpg_her_reengage"], "--total-timesteps", 30, "--no-save-checkpoint"]
     assert forked.run(own, *flags, cwd=tmp_path).returncode == 0
     own.write_text(own.read_text() + "\n")
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
