@@ -128,7 +128,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         raise BadInput("--resume and --evaluate need a path.")
     if seen.resume and seen.evaluate:
         raise BadInput("--resume trains and --evaluate plays: give one of them.")
-    if seen.resume and seen.run_dir is not None:
+    if seen.resume and seen.run_dir:
         raise BadInput("--resume already names the run's folder: leave out --run-dir.")
     applied = {}
     if seen.resume:
