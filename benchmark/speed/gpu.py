@@ -65,9 +65,11 @@ def compiled(script: ModuleType, name: str, mode: str | None = None) -> Iterator
     function = getattr(script, name)
     setattr(script, name, run.compiled(function, mode))
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        yield
-    setattr(script, name, function)
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        setattr(script, name, function)  # the next line measures it as it is
     assert not said.getvalue(), said.getvalue()  # why it was not compiled
 
 

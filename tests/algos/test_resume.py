@@ -413,3 +413,13 @@ def test_copies_that_end_at_different_times_go_on_without_their_unfinished_episo
     steps = [int(row["global_step"]) for row in rows_of(folder)]
     assert steps == [0, 30, 60, 90, 120]
     assert files.load(folder / "checkpoint.pt", "checkpoint")["count"]["global_step"] == 120
+
+
+def test_a_complete_run_that_lost_its_metrics_says_so_and_writes_nothing(tmp_path: Path):
+    assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
+    (tmp_path / "run" / "metrics.csv").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
