@@ -32,7 +32,10 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 
 
 @dataclass
-class EnvironmentArgs:
+class Args(run.RunArgs):
+    """Flags; those that every script has are in `run.RunArgs`."""
+
+    # Environment
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0 (d to 100), a name from Gymnasium-Robotics, your own, or module:name"""
     seed: run.Seed = 1
@@ -50,9 +53,7 @@ class EnvironmentArgs:
     eval_episodes: run.CountOrZero = 50
     """episodes per evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
-
-@dataclass
-class LearningArgs:
+    # Learning
     learning_rate: run.Positive = 1e-3
     """of Adam, for actor and critic (paper: table 2)"""
     buffer_size: run.Count = 1_000_000
@@ -86,18 +87,11 @@ class LearningArgs:
     simultaneous_updates: bool = False
     """the actor's gradient is taken before the critic's step, not after it (paper: in robotics)"""
 
-
-@dataclass
-class MethodArgs:
+    # Method
     her_k: run.Count = 4
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
     """which achieved goal of the same episode replaces the goal: a later, the last, any, or none"""
-
-
-@dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
-    """Every flag; those of RunArgs are the same in all scripts."""
 
 
 ROBOTICS = dict(

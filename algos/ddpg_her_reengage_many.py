@@ -33,7 +33,10 @@ from envs.many.on_device import DeviceTask, Obs, Streams, below, inspect_for_dev
 
 
 @dataclass
-class EnvironmentArgs:
+class Args(GridArgs):
+    """Flags; which runs there are, and where they train, is in `GridArgs`."""
+
+    # Environment
     env_id: str = "ContinuousSeek5-v0"
     """ContinuousSeek<d>-v0, or a simulated task with the reward -1, and 0 near the goal"""
     total_timesteps: run.Count = 12_000
@@ -49,9 +52,7 @@ class EnvironmentArgs:
     eval_episodes: run.CountOrZero = 50
     """episodes per evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
 
-
-@dataclass
-class LearningArgs:
+    # Learning
     buffer_size: run.Count = 1_000_000
     """transitions that a replay buffer holds; the oldest episodes are overwritten (paper: 1e6)"""
     batch_size: run.Count = 256
@@ -83,9 +84,7 @@ class LearningArgs:
     simultaneous_updates: bool = False
     """the actor's gradient is taken before the critic's step, not after it (paper: in robotics)"""
 
-
-@dataclass
-class MethodArgs:
+    # Method
     alpha_ratio: run.Positive = 0.1
     """with --alpha auto: the weighted gradient loss as a fraction of the value loss"""
     alpha_warmup: run.Count = 1000
@@ -96,11 +95,6 @@ class MethodArgs:
     """with --normalize: the gradient with respect to the raw goal (paper: both, figure 11)"""
     her_k: run.Count = 4
     """relabelled goals, later ones of the episode, for one original goal (paper: 4)"""
-
-
-@dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, GridArgs):
-    """Every flag; those of GridArgs say which runs there are, and where they train."""
 
 
 ROBOTICS = dict(

@@ -33,7 +33,10 @@ from envs import VectorEnv, Video, make, make_eval_envs, make_vector, run
 
 
 @dataclass
-class EnvironmentArgs:
+class Args(run.RunArgs):
+    """Flags; those that every script has are in `run.RunArgs`."""
+
+    # Environment
     env_id: str = "DriveSeek-v0"
     """DriveSeek-v0, NoisySeek-v0, or with another n_max DriveSeek<n_max>-v0, NoisySeek<n_max>-v0"""
     seed: run.Seed = 1
@@ -47,9 +50,7 @@ class EnvironmentArgs:
     eval_episodes: run.CountOrZero = 100
     """episodes per evaluation, without noise; 0: by their length (paper: 100)"""
 
-
-@dataclass
-class LearningArgs:
+    # Learning
     learning_rate: run.Positive = 1e-3
     """of Adam, for actor and critic (paper: 1e-3)"""
     buffer_size: run.Count = 1_000_000
@@ -73,9 +74,7 @@ class LearningArgs:
     hidden_dim: run.Width = 400
     """width of the hidden layers: two in the encoder, one in each head (paper: 400)"""
 
-
-@dataclass
-class MethodArgs:
+    # Method
     alpha: run.NonNegative | Literal["auto"] = 10.0
     """weight of the gradient term, a mean over batch and gates; 0 is DDPG (paper: 5 to 100)"""
     alpha_ratio: run.Positive = 3.0
@@ -86,11 +85,6 @@ class MethodArgs:
     """with --alpha auto: weight of a new loss in the running means of both losses"""
     policy_gates: bool = True
     """the target's gradient also passes through the target policy's gates, as Eq. (19) has it"""
-
-
-@dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
-    """Every flag; those of RunArgs are the same in all scripts."""
 
 
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier

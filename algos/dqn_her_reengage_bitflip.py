@@ -37,7 +37,10 @@ from envs import Task, VectorEnv, Video, inspect_task, make, make_eval_envs, mak
 
 
 @dataclass
-class EnvironmentArgs:
+class Args(run.RunArgs):
+    """Flags; those that every script has are in `run.RunArgs`."""
+
+    # Environment
     env_id: str = "BitFlip20-v0"
     """BitFlip<d>-v0 (d up to 100), or your own with discrete actions and a sparse reward"""
     seed: run.Seed = 1
@@ -51,9 +54,7 @@ class EnvironmentArgs:
     eval_episodes: run.CountOrZero = 50
     """episodes per evaluation, without noise; 0: by their length (paper: 50)"""
 
-
-@dataclass
-class LearningArgs:
+    # Learning
     learning_rate: run.Positive = 1e-3
     """of Adam (paper: 1e-3)"""
     buffer_size: run.Count = 1_000_000
@@ -73,9 +74,7 @@ class LearningArgs:
     hidden_dims: tuple[run.Width, ...] = (256,)
     """widths of the hidden layers (paper: 256)"""
 
-
-@dataclass
-class MethodArgs:
+    # Method
     alpha: run.NonNegative | Literal["auto"] = 1.0
     """weight of the gradient term, a mean over batch and goal dimensions; 0 is DQN+HER"""
     alpha_ratio: run.Positive = 0.3
@@ -94,11 +93,6 @@ class MethodArgs:
     """relabelled goals for one original goal: a fraction k / (k + 1) of each batch (paper: 4)"""
     her_strategy: Literal["future", "final", "episode", "none"] = "future"
     """which achieved goal of the same episode replaces the goal: a later, the last, any, or none"""
-
-
-@dataclass
-class Args(EnvironmentArgs, LearningArgs, MethodArgs, run.RunArgs):
-    """Every flag; those of RunArgs are the same in all scripts."""
 
 
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier

@@ -22,7 +22,7 @@ from envs.many.on_device import below
 
 
 @dataclass
-class Args(many.EnvironmentArgs, many.LearningArgs, many.MethodArgs, many.GridArgs):
+class Args(many.Args):
     """Those of `ddpg_her_reengage_many.py`; a class of this file, which names the runs' script."""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
+import tyro
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -99,7 +100,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     applied = dict(flags.settings_of(env_id, settings, untuned))
     for name in applied.keys() & {"alpha", "learning_rate"}:
         applied[name] = (applied[name],)
-    args = flags.parse_groups(cls, replace(cls(env_id=env_id), **applied), doc)
+    args = tyro.cli(cls, default=replace(cls(env_id=env_id), **applied), description=doc)
     args.env_id = resolve(args.env_id)
     flags.check_ranges(args)
     for name in ("alpha", "learning_rate"):

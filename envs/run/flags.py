@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, TypeVar, get_args, get_type_hints
 
@@ -146,7 +146,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         applied = settings_of(env_id, settings, untuned)
         defaults = replace(cls(env_id=env_id), **applied)
 
-    args = parse_groups(cls, defaults, doc)
+    args = tyro.cli(cls, default=defaults, description=doc)
     args.env_id = resolve(args.env_id)
     check_ranges(args)
     if args.evaluate:
@@ -199,26 +199,6 @@ def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any])
         if re.fullmatch(pattern, name):
             found |= values
     return found or untuned
-
-
-def parse_groups(cls: type[A], defaults: A, doc: str) -> A:
-    """Calls tyro, with a heading in --help for each dataclass that `cls` inherits from."""
-    groups = []
-    values = {}
-    if cls.__annotations__:
-        raise TypeError(f"{', '.join(cls.__annotations__)} of Args belong into one of its groups.")
-    for part in cls.__bases__:
-        title = part.__name__.removesuffix("Args").lower()
-        names = [entry.name for entry in fields(part)]
-        groups.append((title, part))
-        values[title] = part(**{name: getattr(defaults, name) for name in names})
-    together = make_dataclass("Groups", groups)
-    no_prefix = (tyro.conf.OmitArgPrefixes,)
-    parsed = tyro.cli(together, default=together(**values), description=doc, config=no_prefix)
-    flat = {}
-    for part in vars(parsed).values():
-        flat |= vars(part)
-    return cls(**flat)
 
 
 def flag(name: str) -> str:

@@ -22,10 +22,7 @@ LINES = 655
 
 # The names that may stand for different code in different scripts, and why
 MAY_DIFFER = {
-    "Args": "grids of runs lack what a single run is told",
-    "EnvironmentArgs": "algorithms differ in the environments that they take",
-    "LearningArgs": "and in what they can be told about learning",
-    "MethodArgs": "and about the method",
+    "Args": "algorithms differ in the environments that they take and in what they can be told",
     "check_args": "what flags and environment must fulfil together",
     "mlp": "only where the paper trains robots are there initialisations to choose from",
     "Agent": "which networks there are",
@@ -124,7 +121,7 @@ def test_the_gradient_term_changes_one_loss_and_what_hands_it_its_data() -> None
     assert plain.keys() ^ reengage.keys() == losses | its_own
     order = [name for name in reengage if name not in its_own]
     assert list(plain).index("ddpg_critic_loss") == order.index("reengage_critic_loss")
-    assert differing(PLAIN, REENGAGE) == {"MethodArgs", "Agent", "update", "check_args"}
+    assert differing(PLAIN, REENGAGE) == {"Args", "Agent", "update", "check_args"}
 
     gone, new = changes(plain["Agent"].splitlines(), reengage["Agent"].splitlines())
     assert not gone and [line.split(" = ")[0].strip() for line in new] == ["self.auto_alpha"]
@@ -132,7 +129,7 @@ def test_the_gradient_term_changes_one_loss_and_what_hands_it_its_data() -> None
 
 def test_the_gradient_terms_arguments_are_the_only_new_ones() -> None:
     scripts = (PLAIN, REENGAGE)
-    gone, new = changes(*(definitions(script)["MethodArgs"].splitlines() for script in scripts))
+    gone, new = changes(*(definitions(script)["Args"].splitlines() for script in scripts))
     assert not gone
     assert fields(new) == [
         "alpha", "alpha_ratio", "alpha_warmup", "alpha_averaging", "c_low", "raw_goal_gradient",
@@ -178,15 +175,12 @@ def test_torchruns_script_adds_data_parallelism_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("script", FINISHED)
 def test_every_argument_has_a_docstring(script: str) -> None:
-    classes = [node for node in ast.parse(SOURCES[script]).body if isinstance(node, ast.ClassDef)]
-    groups = [node for node in classes if node.name.endswith("Args")]
-    assert groups
-    for group in groups:
-        for node, after in itertools.pairwise([*group.body, ast.Pass()]):
-            if isinstance(node, ast.AnnAssign):
-                name = ast.unparse(node.target)
-                is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-                assert is_text and after.value.value, f"{script}.py: {name} has no docstring"
+    (args,) = ast.parse(definitions(script)["Args"]).body
+    for node, after in itertools.pairwise([*args.body, ast.Pass()]):
+        if isinstance(node, ast.AnnAssign):
+            name = ast.unparse(node.target)
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            assert is_text and after.value.value, f"{script}.py: {name} has no docstring"
 
 
 @pytest.mark.parametrize("script", FINISHED)
