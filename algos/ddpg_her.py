@@ -246,12 +246,6 @@ class Normalizer(nn.Module):
         x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Mean and standard deviation by the sums, once there are any."""
-        if self.sums[0, 0] == 0:
-            return
         count, total, total_of_squares = self.sums
         mean = total / count
         variance = total_of_squares / count - mean.square()

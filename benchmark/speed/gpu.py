@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos import ddpg_multi_reengage as multi
-from benchmark.speed.throughput import after_random_play, run_script
-from envs import make, run
+from benchmark.speed.throughput import run_script
+from envs import VectorEnv, make, make_vector, run
 from envs.many.grid import Run
 from envs.many.on_device import inspect_for_device
 
@@ -117,12 +118,29 @@ def check_multi(device: torch.device, size: int) -> str:
     """Multi-ReenGAGE's gradients on sets of up to 200 goals, compiled, beside the script's own."""
     torch.manual_seed(1)
     args = multi.Args(n_max=200, hidden_dim=size, buffer_size=10_000)
-    agent, buffer = after_random_play(args, device)
-    batch = buffer.sample(size, device)
+    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
+    agent = multi.Agent(envs, args, device)
+    batch = after_random_play(envs, args).sample(size, device)
     expected = multi.gradients(agent, batch, args)
     with compiled(multi, "gradients"):
         found = multi.gradients(agent, batch, args)
     return close(found[0] + found[1], expected[0] + expected[1])
+
+
+def after_random_play(envs: VectorEnv, args: multi.Args) -> multi.GoalSetReplayBuffer:
+    """A buffer with 40 episodes."""
+    rng = np.random.default_rng(1)
+    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
+    for _ in range(40):
+        obs = envs.reset()
+        for _ in range(envs.max_episode_steps):
+            action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
+            next_obs, reward, terminated, truncated, _ = envs.step(action)
+            step = {"state": multi.state_of(obs)[0], "next_state": multi.state_of(next_obs)[0]}
+            step |= {"action": action[0], "reward": reward[0], "terminated": terminated[0]}
+            buffer.add(step, obs["desired_goal"][0], truncated[0])
+            obs = next_obs
+    return buffer
 
 
 def make_group(device: torch.device, runs: int, size: int, precision: str) -> many.Group:

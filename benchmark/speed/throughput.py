@@ -10,11 +10,11 @@ episodes. The contenders run in turns, each time in a fresh process, because oth
 machine comes and goes: compare the medians of one call, and the ratios that are taken round by
 round, never numbers of different calls.
 
-Multi-ReenGAGE has no counterpart there: `multi` compares gradient steps per second at the paper's
-sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads with the padded formulation of
-`padded.py`. `many` compares the updates per second of N runs of `ddpg_her_reengage_many.py`
-together with those of one run of `ddpg_her_reengage.py`. `hand` steps 38 HandReach environments at
-random, beside the package's own class in Gymnasium's SyncVectorEnv, and MuJoCo's physics alone.
+Multi-ReenGAGE has no counterpart there: `multi` measures its gradient steps per second at the
+paper's sizes (DriveSeek, 200 goals, batch 256, width 400) on two threads. `many` compares the
+updates per second of N runs of `ddpg_her_reengage_many.py` together with those of one run of
+`ddpg_her_reengage.py`. `hand` steps 38 HandReach environments at random, beside the package's own
+class in Gymnasium's SyncVectorEnv, and MuJoCo's physics alone.
 """
 
 import argparse
@@ -130,58 +130,6 @@ def stable_baselines3(algorithm: str, steps: int) -> float:
     return (total - start) / (seconds[total] - seconds[start])
 
 
-def padded_multi(steps: int) -> float:
-    """Gradient steps per second of `padded.py` on transitions of random play."""
-    import torch
-
-    from algos.ddpg_multi_reengage import Args
-    from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
-
-    torch.set_num_threads(2)
-    torch.set_flush_denormal(True)
-    cpu = torch.device("cpu")
-    args = Args(n_max=200, buffer_size=10_000)
-    agent, buffer = after_random_play(args, cpu)
-    networks = agent.critic, agent.target_critic, agent.target_actor
-    for step in range(steps + 2):
-        if step == 2:
-            start = time.perf_counter()
-        batch = buffer.sample(256, cpu)
-        agent.critic_optimizer.zero_grad()
-        agent.actor_optimizer.zero_grad()
-        loss = padded_critic_loss(*networks, batch, args)
-        loss.backward(inputs=agent.critic_params)
-        loss = padded_actor_loss(agent.critic, agent.actor, batch, args)
-        loss.backward(inputs=agent.actor_params)
-        agent.critic_optimizer.step()
-        agent.actor_optimizer.step()
-    return steps / (time.perf_counter() - start)
-
-
-def after_random_play(args: Any, device: Any) -> tuple[Any, Any]:
-    """A new agent of `ddpg_multi_reengage.py`, and a buffer with 40 episodes of DriveSeek."""
-    from algos import ddpg_multi_reengage as multi
-    from envs import make, make_vector
-
-    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
-    rng = np.random.default_rng(1)
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
-    obs = envs.reset()
-    for _ in range(40 * envs.max_episode_steps):
-        action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
-        next_obs, reward, terminated, truncated, _ = envs.step(action)
-        step = {
-            "state": multi.state_of(obs)[0],
-            "next_state": multi.state_of(next_obs)[0],
-            "action": action[0],
-            "reward": reward[0],
-            "terminated": terminated[0],
-        }
-        buffer.add(step, obs["desired_goal"][0], truncated[0])
-        obs = envs.reset() if truncated[0] else next_obs
-    return multi.Agent(envs, args, device), buffer
-
-
 def hands(threads: int, steps: int) -> float:
     """Our hands, as `make_vector` steps them."""
     from envs import make, make_vector
@@ -240,9 +188,8 @@ def contenders(algorithm: str, steps: int) -> dict[str, Callable[[], float]]:
     the term, then with it."""
     if algorithm == "multi":
         script = "ddpg_multi_reengage.py"
-        padded = partial(in_fresh_process, padded_multi, max(2, steps // 150))
-        lines = [f"{script} --alpha 0", f"{script} --alpha 10", f"{script} --alpha 10 {MEDIUM}"]
-        return {"padded, alpha 10": padded} | of_scripts(drive, steps, lines)
+        lines = [f"{script} --alpha 10 {MEDIUM}", f"{script} --alpha 0", f"{script} --alpha 10"]
+        return of_scripts(drive, steps, lines)
     if algorithm == "many":
         plain = "ddpg_her_reengage.py --alpha 0.2"
         lines = [f"{MANY} --seeds {runs} --alpha 0.2" for runs in (4, 1, 8)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import vector_of
 from numerics import slopes
-from problems import CPU, N_MAX, STATE_DIM, make_agent, make_args, make_batch, run_update
+from problems import CPU, N_MAX, STATE_DIM
 from torch import Tensor, nn
 
 from algos import ddpg_multi_reengage
@@ -20,7 +20,6 @@ from algos.ddpg_multi_reengage import (
     pack,
     state_of,
 )
-from benchmark.speed.padded import padded_actor_loss, padded_critic_loss
 from envs import run
 from envs.run.files import pack as file_of
 
@@ -45,18 +44,6 @@ def test_absent_goals_leave_no_trace_whatever_their_coordinates():
     assert 0 < len(found[0].row) < 20 * N_MAX
     for ours, theirs in zip(*found, strict=True):
         assert torch.equal(ours, theirs)
-
-
-def test_the_padded_formulation_of_the_benchmark_has_the_same_losses():
-    args = make_args(ddpg_multi_reengage)
-    agent = make_agent(ddpg_multi_reengage, args)
-    batch = make_batch(ddpg_multi_reengage, 1)
-    critics = agent.critic, agent.target_critic
-    critic_loss = padded_critic_loss(*critics, agent.target_actor, batch, args)
-    actor_loss = padded_actor_loss(agent.critic, agent.actor, batch, args)
-    curves = run_update(ddpg_multi_reengage, agent, batch, args)
-    torch.testing.assert_close(critic_loss.detach(), curves["losses/critic"])
-    torch.testing.assert_close(actor_loss.detach(), curves["losses/actor"])
 
 
 def test_encoding_in_pieces_equals_encoding_at_once():
