@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,7 +27,7 @@ from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos import ddpg_multi_reengage as multi
 from benchmark.speed.throughput import run_script
-from envs import VectorEnv, make, make_vector, run
+from envs import make, make_vector, run
 from envs.many.grid import Run
 from envs.many.on_device import inspect_for_device
 
@@ -117,30 +116,20 @@ def speed_of_plain(device: torch.device, size: int, updates: int, mode: str) -> 
 def check_multi(device: torch.device, size: int) -> str:
     """Multi-ReenGAGE's gradients on sets of up to 200 goals, compiled, beside the script's own."""
     torch.manual_seed(1)
-    args = multi.Args(n_max=200, hidden_dim=size, buffer_size=10_000)
-    envs = make_vector(partial(make, "DriveSeek-v0"), 1, seed=1)
+    args = multi.Args(n_max=200, hidden_dim=size)
+    envs = make_vector(partial(make, "DriveSeek-v0"), size, seed=1)
     agent = multi.Agent(envs, args, device)
-    batch = after_random_play(envs, args).sample(size, device)
+    goals = multi.pack(envs.reset()["desired_goal"], device)
+    zeros = torch.zeros(size, device=device)
+    batch = multi.GoalSetBatch(
+        state=torch.randn(size, 6, device=device), goals=goals,
+        action=torch.randn(size, 1, device=device), reward=zeros, item_reward=0.1 * goals.gate,
+        next_state=torch.randn(size, 6, device=device), terminated=zeros,
+    )  # fmt: skip
     expected = multi.gradients(agent, batch, args)
     with compiled(multi, "gradients"):
         found = multi.gradients(agent, batch, args)
     return close(found[0] + found[1], expected[0] + expected[1])
-
-
-def after_random_play(envs: VectorEnv, args: multi.Args) -> multi.GoalSetReplayBuffer:
-    """A buffer with 40 episodes."""
-    rng = np.random.default_rng(1)
-    buffer = multi.GoalSetReplayBuffer(envs, args, rng)
-    for _ in range(40):
-        obs = envs.reset()
-        for _ in range(envs.max_episode_steps):
-            action = rng.uniform(-1, 1, (1, 1)).astype(np.float32)
-            next_obs, reward, terminated, truncated, _ = envs.step(action)
-            step = {"state": multi.state_of(obs)[0], "next_state": multi.state_of(next_obs)[0]}
-            step |= {"action": action[0], "reward": reward[0], "terminated": terminated[0]}
-            buffer.add(step, obs["desired_goal"][0], truncated[0])
-            obs = next_obs
-    return buffer
 
 
 def make_group(device: torch.device, runs: int, size: int, precision: str) -> many.Group:

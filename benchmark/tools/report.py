@@ -44,21 +44,22 @@ HEADLINE = [  # README's rows: the first two methods of these sections
     "drive_seek_short",
     "auto_alpha_continuous_seek_d10",
 ]
+RATE = "success_rate"
 PAPERS_TASKS = {  # title -> folder, method without and with the term, metric
     "ContinuousSeek, d = 10": ("continuous_seek_d10", "ddpg_her", "alpha0.2", "success_once"),
     "the same with SAC": ("continuous_seek_sac_d10", "sac_her", "alpha0.1", "success_once"),
     "BitFlip, d = 40": ("bit_flip_d40", "dqn_her", "alpha1", "success_once"),
-    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", "success_rate"),
+    "HandReach": ("hand_reach_short", "ddpg_her", "alpha0.1", RATE),
 }
-OTHER_TASKS = {  # the same; nothing is tuned on them
-    "PointMaze_Medium": ("where_it_helps/point_maze_medium", "alpha0", "auto", "success_rate"),
-    "parking": ("where_it_helps/parking", "alpha0", "auto", "success_rate"),
-    "PandaPush": ("where_it_helps/panda_push", "alpha0", "auto", "success_rate"),
-    "FetchPush": ("auto_alpha/fetch_push", "alpha0", "auto0.1", "success_rate"),
-    "FetchPush, SAC": ("where_it_helps/sac_fetch_push", "alpha0", "auto", "success_rate"),
-    "FetchPickAndPlace": ("where_it_helps/fetch_pick_and_place", "alpha0", "auto", "success_rate"),
-    "FetchSlide": ("where_it_helps/fetch_slide", "alpha0", "auto", "success_rate"),
-    "BlockRotateZ": ("where_it_helps/block_rotate_z", "alpha0", "auto", "success_rate"),
+OTHER_TASKS = {  # the same, d: dimensions of the goal; nothing is tuned on them
+    "PointMaze_Medium, d = 2": ("where_it_helps/point_maze_medium", "alpha0", "auto", RATE),
+    "PandaPush, d = 3": ("where_it_helps/panda_push", "alpha0", "auto", RATE),
+    "FetchPush, d = 3": ("auto_alpha/fetch_push", "alpha0", "auto0.1", RATE),
+    "FetchPush with SAC, d = 3": ("where_it_helps/sac_fetch_push", "alpha0", "auto", RATE),
+    "FetchPickAndPlace, d = 3": ("where_it_helps/fetch_pick_and_place", "alpha0", "auto", RATE),
+    "FetchSlide, d = 3": ("where_it_helps/fetch_slide", "alpha0", "auto", RATE),
+    "parking, d = 6": ("where_it_helps/parking", "alpha0", "auto", RATE),
+    "BlockRotateZ, d = 7": ("where_it_helps/block_rotate_z", "alpha0", "auto", RATE),
 }
 OURS = "auto_alpha_"  # begins the sections that are not the paper's
 BLANK = "\n\n"  # between sections
@@ -412,8 +413,20 @@ def ratios() -> str:
     return table(f"task|seeds|alpha 0|{'|'.join(RATIOS)}|best alpha", rows)
 
 
+def where_it_helps() -> str:
+    """README's second table."""
+    rows = []
+    for title, curves in curves_of(OTHER_TASKS).items():
+        row = [title, str(len(curves[0][1]))]
+        for _, values in curves:
+            row += means(values)
+        rows.append(row)
+    return table("goals of d dimensions|seeds|alpha 0: final|area|auto: final|area", rows)
+
+
 TABLES = [  # the file, and what is between its marks
     ("README.md", headline),
+    ("README.md", where_it_helps),
     ("docs/auto_alpha.md", auto_alpha),
     ("docs/auto_alpha.md", ratios),
 ]
@@ -446,23 +459,32 @@ def draw_all() -> None:
         save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
 
 
+def curves_of(panels: dict[str, tuple]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
+    """Steps and values without and with the term, as far as both go, for each task that was run."""
+    found = {}
+    for title, (folder, *methods, metric) in panels.items():
+        runs = [list(runs_of(f"{folder}/{method}").values()) for method in methods]
+        if all(runs):
+            curves = [read_curve(title, seeds, metric) for seeds in runs]
+            n = min(len(steps) for steps, _ in curves)
+            found[title] = [(steps[:n], values[:, :n]) for steps, values in curves]
+    return found
+
+
 def draw_panels(panels: dict[str, tuple], name: str) -> None:
     """README's pictures: what the term changes, a panel for each task that was run."""
-    panels = {title: panel for title, panel in panels.items() if runs_of("/".join(panel[:2]))}
-    size = (2.75 * len(panels), 2.9)
-    shape = dict(figsize=size, layout="constrained", squeeze=False)
-    figure, (row,) = plt.subplots(1, len(panels), **shape)
+    found = curves_of(panels)
+    shape = dict(figsize=(2.75 * len(found), 2.9), layout="constrained", squeeze=False)
+    figure, (row,) = plt.subplots(1, len(found), **shape)
     seeds: list[int] = []
-    for axes, (title, (folder, *methods, metric)) in zip(row, panels.items(), strict=True):
-        for look, method in enumerate(methods):
-            runs = list(runs_of(f"{folder}/{method}").values())
-            steps, values = read_curve(title, runs, metric)
+    for axes, (title, curves) in zip(row, found.items(), strict=True):
+        for look, (steps, values) in enumerate(curves):
             label = ["without the gradient term", "with it (ReenGAGE)"][look]
             draw_seeds(axes, steps, values, "ci", look, label)
             seeds.append(len(values))
         axes.set_title(f"{title} ({seeds_in_words(len(values))})", fontsize=10)
         axes.set_xlabel("environment steps")
-        set_scales(axes, metric)
+        set_scales(axes, "success")
     row[0].set_ylabel("success")
     lines, labels = axes.get_legend_handles_labels()
     words = meaning_of("ci", seeds)
