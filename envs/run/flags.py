@@ -48,22 +48,8 @@ PLAIN = Range(0, 10**12)
 
 @dataclass
 class RunArgs:
-    """Flags of every script: how the environment is made, and where and how the script runs."""
+    """Flags of every script: where and how it runs, and how the environment is made."""
 
-    env_kwargs: str = "{}"
-    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
-    max_episode_steps: CountOrZero = 0
-    """time limit of an episode in steps; 0 is the environment's own"""
-    env_threads: Annotated[int, Range(0, 1024)] = 0
-    """threads that step simulators; 0 is one per core"""
-    log_frequency: Count = 1000
-    """steps, over all environments, between two points of TensorBoard's training curves"""
-    capture_video: bool = False
-    """film four evaluation episodes at each evaluation into video.gif"""
-    save_model: bool = True
-    """keep the last model and the best one in model.pt and best_model.pt"""
-    save_checkpoint: bool = True
-    """keep what a resumed run needs in checkpoint.pt"""
     run_dir: str = ""
     """folder of the run; an interrupted run there continues (default: a new one under runs/)"""
     resume: str = ""
@@ -72,16 +58,30 @@ class RunArgs:
     """a saved model to evaluate, without training"""
     render: Literal["", "human"] = ""
     """with --evaluate: watch four episodes in a window"""
+    capture_video: bool = False
+    """film four evaluation episodes at each evaluation into video.gif"""
+    save_model: bool = True
+    """keep the last model and the best one in model.pt and best_model.pt"""
+    save_checkpoint: bool = True
+    """keep what a resumed run needs in checkpoint.pt"""
     track: bool = False
     """mirror the logs to Weights & Biases, if that package is installed"""
+    log_frequency: Count = 1000
+    """steps, over all environments, between two points of TensorBoard's training curves"""
     cuda: bool = True
     """use a GPU if there is one"""
     num_threads: Annotated[int, Range(1, 1024)] = 1
     """PyTorch's threads; more than one pays only for large batches"""
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """of matrix products in training: medium is bfloat16, faster on processors that support it"""
     compile: bool = False
     """compile the losses with their gradients: faster, after a wait of up to a minute"""
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
+    """of matrix products in training: medium is bfloat16, faster on processors that support it"""
+    env_kwargs: str = "{}"
+    """arguments of the environment's constructor as JSON, such as '{"reward_type": "dense"}'"""
+    max_episode_steps: CountOrZero = 0
+    """time limit of an episode in steps; 0 is the environment's own"""
+    env_threads: Annotated[int, Range(0, 1024)] = 0
+    """threads that step simulators; 0 is one per core"""
 
 
 # What --evaluate may change: where and how it runs, which episodes are played, and how many

@@ -19,11 +19,7 @@ FIXED = (  # made anew by every process; environments are kept under a name of t
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
     torch.device, torch.dtype, VectorEnv,
 )  # fmt: skip
-ARRAY, DICT, ROWS = (
-    "<array>",
-    "<dict>",
-    "<rows>",
-)  # so that a state tells what it is of; an object's is a bare dict
+ARRAY, DICT, ROWS = "<array>", "<dict>", "<rows>"  # what a state is of; an object's is a bare dict
 
 
 def attributes_of(
