@@ -45,8 +45,6 @@ class GridArgs:
     """runs that train side by side; 0: as many as stay in the cache"""
     tensorboard: bool = False
     """curves of each run for TensorBoard, a point at each evaluation"""
-    minutes: flags.NonNegative = 0.0
-    """start no group that will not finish within so many minutes (exit code 3); 0: no limit"""
     cuda: bool = True
     """use a GPU if there is one"""
     num_threads: Annotated[int, flags.Range(1, 1024)] = 1
@@ -58,7 +56,7 @@ class GridArgs:
 
 
 OF_THE_CALL = (  # not of a run
-    "seeds", "run_dir", "group_size", "tensorboard", "minutes", "cuda", "num_threads", "compile",
+    "seeds", "run_dir", "group_size", "tensorboard", "cuda", "num_threads", "compile",
 )  # fmt: skip
 
 
@@ -197,22 +195,15 @@ class Grid:
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
         """Trains what is missing, a group after the other; what is complete is never lost.
 
-        The process ends with code 1 if a run failed, 3 if --minutes left some out.
+        The process ends with code 1 if a run failed.
 
         Args:
             train_group: trains the runs of some folders side by side.
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
-        begin = time.time()
-        seconds = 0.0  # that a group takes, not known yet
         self.say_complete()
         for first in range(0, len(self.missing), group_size):
             group = self.missing[first : first + group_size]
-            group_begin = time.time()
-            limit = self.args.minutes
-            if 0 < 60 * limit < group_begin + seconds - begin:
-                say(f"The next {len(group)} runs would not finish within --minutes {limit:g}.")
-                sys.exit(3)
             try:
                 folders = GroupFolders(self.args, group, self.versions)
                 train_group(folders)
@@ -230,7 +221,6 @@ class Grid:
             except BadInput as error:
                 sys.exit(str(error))
             gc.collect()  # a CUDA graph holds the group that holds it
-            seconds = time.time() - group_begin
             self.say_complete()
         if not all(map(self.is_complete, self.runs)):
             sys.exit(1)

@@ -303,7 +303,7 @@ def test_an_environment_trains_with_the_plain_scripts_settings(
     assert len(shared) >= 28
     assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
     only_ours = ours.keys() - theirs.keys()
-    assert only_ours == {"seeds", "group_size", "tensorboard", "minutes"}
+    assert only_ours == {"seeds", "group_size", "tensorboard"}
 
 
 # ---- replay ------------------------------------------------------------------------------------

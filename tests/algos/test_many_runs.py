@@ -204,14 +204,6 @@ def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
     assert len(complete) >= 1 and f"Stopped: {len(complete)} of 40 runs are complete." in rest
 
 
-def test_with_minutes_no_run_starts_that_would_not_finish(tmp_path: Path) -> None:
-    flags = [*SMALL, "--group-size", "1", "--seeds", "3", "--minutes", "0.0001"]
-    result = forked.run(MANY, *flags, cwd=tmp_path)
-    assert result.returncode == 3, result.stderr
-    assert result.stdout.count("would not finish within --minutes 0.0001.") == 1
-    assert len(metrics_of(tmp_path / "runs")) <= 1  # the first group's time is not known before
-
-
 BAD = {
     "--env-id Nowhere-v0": "Nowhere-v0",
     "--env-id ContinuousSeek2Dense-v0": "its reward is not 0 within a distance",
