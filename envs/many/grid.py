@@ -23,7 +23,7 @@ from tqdm import tqdm
 from envs.messages import BadInput, say
 from envs.registry import folder_name, resolve
 from envs.run import flags
-from envs.run.files import lock, write, write_rows
+from envs.run.files import as_csv, lock, write
 from envs.run.versions import versions
 
 A = TypeVar("A", bound="GridArgs")
@@ -303,7 +303,7 @@ class GroupFolders:
         for run, rows, values in zip(self.runs, self.rows, metrics, strict=True):
             if run not in self.diverged:
                 rows.append({"global_step": global_step, **values, "wall_time": wall_time})
-                write_rows(run.folder(self.args) / "metrics.csv", rows)
+                write(run.folder(self.args) / "metrics.csv", as_csv(rows))
         success = sum(values["success_once"] for values in metrics) / len(metrics)
         done = f"global_step {global_step} ({global_step / self.args.total_timesteps:.0%})"
         say(f"{len(metrics)} runs  {done}  success_once {success:.3f}  {speed:.0f} steps/s each")

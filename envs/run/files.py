@@ -42,14 +42,14 @@ def sync_folder(path: Path) -> None:
     os.close(folder)
 
 
-def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
-    """Replaces a CSV file. Its columns are the names in all rows; missing cells stay empty."""
+def as_csv(rows: list[dict[str, float]]) -> str:
+    """A CSV file's text. Its columns are the names in all rows; missing cells stay empty."""
     names = dict.fromkeys(name for row in rows for name in row if name != "wall_time")
     text = io.StringIO()
     table = csv.DictWriter(text, [*names, "wall_time"], lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    write(path, text.getvalue())
+    return text.getvalue()
 
 
 def lock(path: Path) -> int:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from envs.messages import BadInput, in_one_line, say
 from envs.registry import folder_name
-from envs.run.files import check_readable, load, lock, pack, write, write_rows
+from envs.run.files import as_csv, check_readable, load, lock, pack, write
 from envs.run.flags import OF_THE_RUN, check_one_process, check_unchanged, read_run
 from envs.run.state import restored, state_of
 from envs.run.versions import versions
@@ -182,7 +182,7 @@ class RunFolder:
             self.track(record)
         self.write("args.json", json.dumps(record, indent=2) + "\n")
         if self.rows:
-            self.write_rows()  # those since the checkpoint come again
+            self.write("metrics.csv", as_csv(self.rows))  # those since the checkpoint come again
         with self.one_sentence():
             self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
         where = f"from step {step} on" if step else "from the beginning"
@@ -270,7 +270,7 @@ class RunFolder:
         row["wall_time"] = round(time.time() - self.start, 3)
         self.rows.append(row)
         if self.rank == 0:
-            self.write_rows()
+            self.write("metrics.csv", as_csv(self.rows))
         self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
         self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
@@ -316,10 +316,6 @@ class RunFolder:
                 self.write("best_model.pt", pack(model))
         if self.count.global_step > 0:
             self.best = max(self.best, score)
-
-    def write_rows(self) -> None:
-        with self.one_sentence():
-            write_rows(self.path / "metrics.csv", self.rows)
 
     def write(self, name: str, content: str | bytes | memoryview) -> None:
         """Replaces a file of the folder atomically; ends the run if that fails."""
