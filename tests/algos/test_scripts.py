@@ -42,6 +42,7 @@ from envs.run.flags import OF_THE_RUN
 
 CPU = torch.device("cpu")
 MULTI = "ddpg_multi_reengage"
+DQN = "dqn_her_reengage_bitflip"
 COLUMNS = ["global_step", "success_rate", "success_once", "episodic_return", "wall_time"]
 FILES = ["args.json", "best_model.pt", "checkpoint.pt", "metrics.csv", "model.pt"]
 
@@ -100,6 +101,21 @@ def test_metrics_have_one_row_per_evaluation_and_unix_line_endings(
     rows = list(csv.reader(text.decode().splitlines()))
     assert rows[0] == COLUMNS
     assert [row[0] for row in rows[1:]] == ["0", "30", "60"]
+
+
+@pytest.mark.parametrize("script", ["ddpg_her_reengage", "sac_her_reengage", DQN])
+def test_a_gradient_term_that_sees_no_transition_is_told_once(script: str, tmp_path: Path) -> None:
+    run = forked.run(script, *forked.SMALL[script], "--alpha", "1", "--c-low", "-5", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("sees no transition: no reward equals --c-low.") == 1
+
+
+@pytest.mark.parametrize("flags, times", [("--action-l2 0 --learning-rate 1", 1), ("", 0)])
+def test_an_actor_that_is_stuck_is_told_once(flags: str, times: int, tmp_path: Path) -> None:
+    small = forked.SMALL["ddpg_her_reengage"]
+    run = forked.run("ddpg_her_reengage", *small, *flags.split(), cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("The actor is stuck") == times
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
