@@ -326,7 +326,7 @@ class AutoAlpha(nn.Module):
     alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
     critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
     learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
-    at their end is the largest ever used, and the ratio is small.
+    at their end is the largest ever used, and where rows are masked the ratio has to be small.
     """
 
     def __init__(self, args: Args):
@@ -609,7 +609,7 @@ if __name__ == "__main__":
                 steps = min(count.new_steps, len(buffer))
                 batch = buffer.sample(steps, device, newest=steps)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
-                if envs.max_episode_steps < 50:  # last states are many, and no step's obs
+                if envs.max_episode_steps < 50:  # many states are final ones, no step's obs
                     agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.new_steps = 0
             for _ in range(args.gradient_steps):
@@ -620,7 +620,7 @@ if __name__ == "__main__":
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite("The value loss", curves["losses/value"])
+            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:

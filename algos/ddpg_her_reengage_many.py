@@ -511,7 +511,7 @@ class Group:
             newest = self.args.num_envs
             batch = self.buffers.sample(newest * self.task.max_steps, newest)
             self.agents.normalizer.update(torch.cat([batch.obs, batch.goal], 2))
-            if self.task.max_steps < 50:  # last states are many, and no step's obs
+            if self.task.max_steps < 50:  # many states are final ones, no step's obs
                 self.agents.normalizer.update(torch.cat([batch.next_obs, batch.goal], 2))
 
     def learn(self) -> dict[str, Tensor]:

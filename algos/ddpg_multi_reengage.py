@@ -10,8 +10,8 @@ Knowledge Distillation", AAAI 2023).
     bash benchmark/experiments/drive_seek.sh small               a size that learns in two minutes
 
 --alpha 0 is DDPG without relabelling. PAPER_SETTINGS apply automatically; flags override them.
-Deviation from the paper: the actor's gradient is taken at the critic before its step, so that one
-evaluation of the encoder serves both.
+Deviations from the paper: z is divided by n_max; the actor's gradient is taken at the critic before
+its step, so that one evaluation of the encoder serves both.
 """
 
 import copy
@@ -315,7 +315,7 @@ class AutoAlpha(nn.Module):
     alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
     critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
     learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
-    at their end is the largest ever used, and the ratio is small.
+    at their end is the largest ever used, and where rows are masked the ratio has to be small.
     """
 
     def __init__(self, args: Args):
@@ -572,7 +572,7 @@ if __name__ == "__main__":
             polyak(agent, args.tau)
             folder.add_update(curves)
             count.updates += 1
-            folder.check_finite("The value loss", curves["losses/value"])
+            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
 
         # Log
         if count.global_step % args.log_frequency == 0:

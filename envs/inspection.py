@@ -79,7 +79,10 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
         elsewhere = computed_rewards(env, compute_reward, play, other_goals(play))
         at_itself = computed_rewards(env, compute_reward, play, play.achieved_goal)
         kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
-        notes = notes_on(env, exact, compute_reward, rewards, *kind)
+        notes = [*notes_on(env, exact, compute_reward, rewards, *kind)]
+        is_dense, *_ = kind
+        if is_dense and has_reward_gradient(env):
+            notes += notes_on_gradient(env, play, compute_reward)
         return Task(
             *kind,
             has_reward_gradient=has_reward_gradient(env),
@@ -187,13 +190,20 @@ def computed_rewards(
             for each row.
     """
     rewards = without_info(env, compute_reward, play, desired_goal)
-    if rewards.shape != play.reward.shape:
-        pairs = f"{len(play.reward)} pairs of goals"
-        raise unusable(env, f"its compute_reward gives the shape {rewards.shape} for {pairs}")
+    check_shape(env, compute_reward, rewards, play.reward.shape)
     if not np.isfinite(rewards).all():
         where = "the goals of a step, or for a goal that is reached"
         raise unusable(env, f"its compute_reward gives {rewards.min()} for {where}")
     return rewards
+
+
+def check_shape(
+    env: gym.Env, function: GoalFunction, result: ndarray, expected: tuple[int, ...]
+) -> None:
+    """Raises BadInput unless what a function of goals gave has this shape."""
+    if result.shape != expected:
+        found = f"the shape {result.shape} for {expected[0]} pairs of goals, not {expected}"
+        raise unusable(env, f"its {function.name} gives {found}")
 
 
 def without_info(
@@ -250,7 +260,7 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
     """Whether the environment's own compute_terminated depends on the goal.
 
     Raises:
-        BadInput: it needs a step's info.
+        BadInput: it needs a step's info, or gives something else than a value for each row.
     """
     if not env.has_wrapper_attr("compute_terminated"):
         return False
@@ -260,7 +270,41 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
         elsewhere = without_info(env, compute_terminated, play, other_goals(play))
     except NotImplementedError:  # an abstract method
         return False
-    return bool(np.any(at_itself & ~elsewhere))
+    check_shape(env, compute_terminated, at_itself, play.reward.shape)
+    return bool(np.any(at_itself.astype(bool) & ~elsewhere.astype(bool)))
+
+
+def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) -> Iterator[str]:
+    """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells.
+
+    Raises:
+        BadInput: it does not give a finite vector for each row, also where the goal is achieved.
+    """
+    function = GoalFunction(env, "compute_reward_gradient")
+    achieved, desired = play.achieved_goal.astype(float), other_goals(play).astype(float)
+    for goal in (achieved, desired):
+        gradient = without_info(env, function, play, goal)
+        check_shape(env, function, gradient, goal.shape)
+        if not np.isfinite(gradient).all():
+            where = "where a goal is reached" if goal is achieved else "for the goals of a step"
+            raise unusable(env, f"its compute_reward_gradient is not finite {where}")
+    distance = np.linalg.norm(achieved - desired, axis=1)
+    length = np.linalg.norm(gradient, axis=1)
+    rows = (distance > 0) & (length > 0)
+    if not rows.any():
+        return
+    direction = gradient[rows] / length[rows, None]
+    step = 1e-3 * distance[rows]
+    ends = (desired[rows] + sign * step[:, None] * direction for sign in (1, -1))
+    ahead, behind = (compute_reward(achieved[rows], end) for end in ends)
+    slope = (ahead - behind) / (2 * step)
+    is_close = np.isclose(slope, length[rows], rtol=0.1)
+    if is_close.mean() < 0.5:
+        i = is_close.argmin()
+        yield (
+            f"along its compute_reward_gradient the reward changes by {slope[i]:g} per unit of the "
+            f"desired goal, where the gradient says {length[rows][i]:g}."
+        )
 
 
 def notes_on(
@@ -295,7 +339,7 @@ def notes_on(
             first = is_close.argmin()
             yield (
                 f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
-                f"{recomputed[first]:g}: relabelled transitions lack the part outside of it."
+                f"{recomputed[first] + 0.0:g}: relabelled transitions lack the part outside of it."
             )
 
     if not is_dense and low == high:

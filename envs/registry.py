@@ -38,6 +38,8 @@ def resolve(env_id: str) -> str:
     if name.startswith(robotics.NAMES) and not is_settled(name):
         robotics.register()
     try:
+        if module.startswith("."):
+            raise ModuleNotFoundError("a relative name")
         if module:
             importlib.import_module(module)
     except ModuleNotFoundError as error:  # anything else is a bug in it, and is raised as it is

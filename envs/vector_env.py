@@ -66,7 +66,7 @@ class VectorEnv:
         """Steps every copy once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
 
         A copy whose episode has ended stands still until it is reset: its reward is 0, the rest
-        stays the same.
+        stays the same. RuntimeError for an action that is not finite.
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
@@ -80,19 +80,15 @@ class VectorEnv:
         Raises:
             RuntimeError: one of them is not finite.
         """
-        reward = self._function("compute_reward")(achieved_goal, desired_goal).astype(np.float32)
-        if not np.isfinite(reward).all():
-            i = np.isfinite(reward).argmin()
-            raise RuntimeError(
-                f"compute_reward of {self.env.spec.id} gave {reward[i]} for the achieved goal "
-                f"{achieved_goal[i]} and the desired goal {desired_goal[i]}."
-            )
-        return reward
+        return self._finite("compute_reward", achieved_goal, desired_goal)
 
     def compute_reward_gradient(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
-        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
-        gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
-        return gradient.astype(np.float32)
+        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim).
+
+        Raises:
+            RuntimeError: one of them is not finite.
+        """
+        return self._finite("compute_reward_gradient", achieved_goal, desired_goal)
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
@@ -115,6 +111,21 @@ class VectorEnv:
     def close(self) -> None:
         """Ends threads and environments."""
         self.env.close()
+
+    def _check_actions(self, actions: ndarray) -> None:
+        if not np.isfinite(actions).all():
+            raise RuntimeError("The policy's actions are not finite: its network has diverged.")
+
+    def _finite(self, name: str, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+        """What a function gives, in float32."""
+        result = self._function(name)(achieved_goal, desired_goal).astype(np.float32)
+        if not np.isfinite(result).all():
+            i = np.argwhere(~np.isfinite(result))[0, 0]
+            raise RuntimeError(
+                f"{name} of {self.env.spec.id} gave {result[i]} for the achieved goal "
+                f"{achieved_goal[i]} and the desired goal {desired_goal[i]}."
+            )
+        return result
 
     def _function(self, name: str) -> GoalFunction:
         if name not in self.functions:
@@ -143,6 +154,7 @@ class BatchVectorEnv(VectorEnv):
         return self.unwrapped.observe(self.state, self.goal)
 
     def step(self, actions: ndarray) -> VectorStep:
+        self._check_actions(actions)
         env = self.unwrapped
         active = self.t < self.max_episode_steps
         self.state[active] = env.advance(self.state[active], actions[active], self.rng)
@@ -223,6 +235,7 @@ class CopiesVectorEnv(VectorEnv):
         return self._observe()
 
     def step(self, actions: ndarray) -> VectorStep:
+        self._check_actions(actions)
         active = ~(self.terminated | self.truncated)
         self.reward[:] = 0
         goals = self.obs["desired_goal"].copy()

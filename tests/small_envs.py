@@ -86,6 +86,31 @@ class KeylessDense(Keyless):
         return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
 
 
+class DenseGradient(KeylessDense):
+    """With the gradient of its reward.
+
+    Args:
+        fault: of the gradient: "sign", "column", or "nan" at the goal.
+    """
+
+    reward_type = "dense"
+
+    def __init__(self, fault: str = "", render_mode: str | None = None):
+        super().__init__(render_mode=render_mode)
+        self.fault = fault
+
+    def compute_reward_gradient(
+        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
+    ) -> ndarray:
+        difference = achieved_goal - desired_goal
+        with np.errstate(invalid="ignore"):
+            gradient = difference / np.linalg.norm(difference, axis=-1, keepdims=True)
+        if self.fault == "nan":
+            return gradient
+        gradient = np.nan_to_num(gradient)
+        return {"sign": -gradient, "column": gradient[..., :1]}.get(self.fault, gradient)
+
+
 class TellsOfCrashes(Keyless):
     """Says where it ends, which has nothing to do with the goal."""
 

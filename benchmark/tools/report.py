@@ -433,10 +433,10 @@ TABLES = [  # the file, and what is between its marks
 
 
 def renewed(text: str, make_table: Callable[[], str]) -> str:
-    """The text of a file with the table between its two marks renewed."""
+    """The text of a file with the table between its two marks renewed. ValueError without them."""
     start = START.format(make_table.__name__)
-    before, _, rest = text.partition(start)
-    _, _, after = rest.partition(END)
+    before, rest = text.split(start)
+    _, after = rest.split(END, 1)
     return f"{before}{start}\n{make_table()}\n{END}{after}"
 
 

@@ -163,17 +163,23 @@ class Grid:
         edited = sum(about["versions"].get(name) != self.versions[name] for about in complete)
         if edited:
             say(
-                f"{Path(script).name} was edited after {edited} of these runs were trained: "
-                "it is another program."
+                f"{Path(script).name} has been edited since {edited} of these runs were trained: "
+                "the others come from another program."
             )
 
     def record(self, run: Run) -> dict[str, Any] | None:
-        """What a run's args.json says; None if there is none, or half of one."""
+        """What a run's args.json says; None if there is none. BadInput if it is not a run's."""
+        path = run.folder(self.args) / "args.json"
         try:
-            found = json.loads((run.folder(self.args) / "args.json").read_text())
-            return found if "script" in found["versions"] else None
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            found = json.loads(path.read_text())
+            found["versions"]["script"]
+        except FileNotFoundError:
+            if any(not each.name.startswith(".unfinished-") for each in path.parent.glob("*")):
+                raise BadInput(f"{path.parent} is not a run's folder.") from None
             return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise BadInput(f"{path} is damaged.") from None
+        return found
 
     def is_complete(self, run: Run) -> bool:
         """Whether a run is trained to its end. BadInput if its folder has another one."""
@@ -188,7 +194,7 @@ class Grid:
             if found.get(name) != value:
                 raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
         metrics = folder / "metrics.csv"
-        text = metrics.read_text() if metrics.exists() else ""
+        text = metrics.read_text(errors="replace") if metrics.exists() else ""
         last = text.rstrip().rpartition("\n")[2]
         return last.startswith(f"{found['total_timesteps']},")
 

@@ -26,7 +26,7 @@ A = TypeVar("A", bound="RunArgs")
 
 
 class Range(NamedTuple):
-    """The values a flag may have, both ends included; upper ends only catch typing errors."""
+    """The values a flag may have, both ends included; the upper ends only catch typos."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class RunArgs:
     """Flags of every script: where and how it runs, and how the environment is made."""
 
     run_dir: str = ""
-    """folder of the run; an interrupted run there continues (default: a new one under runs/)"""
+    """folder of the run, by default a new one under runs/; an interrupted run there continues"""
     resume: str = ""
     """folder of a run to continue with its settings; a larger --total-timesteps trains longer"""
     evaluate: str = ""
@@ -211,20 +211,28 @@ def script_of(cls: type) -> str:
 
 
 def check_ranges(args: Any) -> None:
-    """Raises BadInput for a number out of its range, or env_kwargs that are not a JSON object."""
+    """Raises BadInput for a number out of its range, or env_kwargs that are not a JSON object.
+
+    TypeError for a flag of a kind that args.json cannot keep.
+    """
     hints = get_type_hints(type(args), include_extras=True)
     for name, value in vars(args).items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not 1 <= len(numbers) <= 32:
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        try:
+            json.dumps(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(f"args.json cannot keep {flag(name)}, a {kind}: use a str.") from None
+        low, high = limits = range_of(hints[name])
+        if limits is not PLAIN and not 1 <= len(numbers) <= 32:
             raise BadInput(f"{flag(name)} takes 1 to 32 numbers.")
-        low, high = range_of(hints[name])
         for number in numbers:
             is_number = type(number) in (int, float)
             if is_number and not (math.isfinite(number) and low <= number <= high):
                 raise BadInput(f"{flag(name)} {number} is out of range: {low:g} to {high:g}.")
     try:
         kwargs = json.loads(getattr(args, "env_kwargs", "{}"))
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         kwargs = None
     if not isinstance(kwargs, dict):
         raise BadInput(f'--env-kwargs {args.env_kwargs[:60]} is not a JSON object like {{"a": 1}}.')
@@ -247,7 +255,7 @@ def check_unchanged(args: Any, saved: Any, place: str | Path, may_change: set[st
     """Raises BadInput for the first flag that differs from the saved one but must not."""
     for name, value in asdict(args).items():
         before = getattr(saved, name)
-        if value != before and name not in may_change:
+        if json.dumps(value) != json.dumps(before) and name not in may_change:
             raise BadInput(
                 f"{flag(name)} {value!r} does not go with {place}, where it is {before!r}."
             )
@@ -286,7 +294,10 @@ def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:
     new = [flag(name) for name in names if name not in saved and name not in OF_THE_RUN]
     if new:
         say_once(f"{place} does not say {', '.join(new)}: the defaults apply.")
-    args = cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in saved.items()})
+    args = cls(**saved)
+    for name, default in vars(cls()).items():
+        if isinstance(default, tuple):  # JSON knows lists alone
+            setattr(args, name, tuple(getattr(args, name)))
     try:
         check_ranges(args)
     except BadInput as error:

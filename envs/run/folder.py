@@ -106,7 +106,7 @@ class RunFolder:
         try:
             *_, last = csv.DictReader((self.path / "metrics.csv").read_text().splitlines())
             return int(last["global_step"])
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):
             return 0
 
     def say_changes(self, before: dict[str, Any], names: Iterable[str]) -> None:
@@ -115,7 +115,8 @@ class RunFolder:
             was, now = before.get(name), self.versions[name]
             if was != now and name == "script_sha256":
                 self.say(
-                    f"{self.script.name} was edited since this run began: it is another program."
+                    f"{self.script.name} has been edited since this run began: what follows comes "
+                    "from another program."
                 )
             elif was != now:
                 self.say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
@@ -153,7 +154,9 @@ class RunFolder:
         elif self.args.resume and self.last_step() > 0:
             raise BadInput(f"There is no checkpoint in {self.path}.")
         step = self.count.global_step
-        if step >= self.args.total_timesteps:  # its metrics.csv is gone
+        if step >= self.args.total_timesteps:  # its metrics.csv was damaged
+            if self.rank == 0:
+                self.write("metrics.csv", as_csv(self.rows))
             self.exit_as_complete()
         self.clock = (time.time(), step)
         self.bar = tqdm(
@@ -274,12 +277,13 @@ class RunFolder:
         self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
         self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
-    def check_finite(self, name: str, value: Tensor | float) -> None:
-        """Ends the run, with exit code 1, if a number is nan or infinite; what was saved stays."""
-        value = float(value)
-        if not np.isfinite(value):
-            step = self.count.global_step
-            sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
+    def check_finite(self, numbers: dict[str, Tensor | float]) -> None:
+        """Ends the run, with exit code 1, if one is nan or infinite; what was saved stays."""
+        for name, value in numbers.items():
+            value = float(value)
+            if not np.isfinite(value):
+                step = self.count.global_step
+                sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
 
     def say(self, line: str) -> None:
         """Prints a line above the bar; the run goes on if nobody can read it any more."""
@@ -305,7 +309,7 @@ class RunFolder:
         score = [-np.inf if np.isnan(number) else float(number) for number in score]
         for network in networks.values():
             total = sum(x.sum() for x in network.state_dict().values())
-            self.check_finite("The sum of all weights", total)
+            self.check_finite({"The sum of all weights": total})
         if self.args.save_model and self.rank == 0:
             settings = {name: x for name, x in self.settings.items() if name not in OF_THE_RUN}
             model = {"script": self.script.stem, "settings": settings}

@@ -44,10 +44,13 @@ def compiled(function: Callable, mode: str | None = None) -> Callable:
         if not is_broken:
             try:
                 return fast(*inputs)
+            except torch._dynamo.exc.FailOnRecompileLimitHit:
+                is_broken = True
+                reason = "a loss reads a Python number that keeps changing; make it a tensor."
             except torch._dynamo.exc.TorchDynamoException as error:
                 is_broken = True
                 reason = str(error).strip().splitlines()[0]
-                say(f"--compile is not possible here, so the run goes on without: {reason}")
+            say(f"--compile is not possible here, so the run goes on without: {reason}")
         return function(*inputs)
 
     return call

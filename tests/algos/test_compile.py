@@ -3,7 +3,7 @@
 A graph takes PyTorch some seconds, and each loss is one.
 """
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -55,6 +55,18 @@ def test_compiled_updates_are_the_same_to_rounding_and_each_loss_is_compiled_onc
     assert not counters["graph_break"]
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_a_number_that_changes_with_every_call_is_named_and_the_function_runs_uncompiled(
+    capsys: pytest.CaptureFixture,
+):
+    agent = SimpleNamespace(updates=0)
+    function = run.compiled(lambda x: agent.updates * x)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for agent.updates in range(4):
+            assert function(torch.tensor(2.0)).item() == 2 * agent.updates
+    (sentence,) = capsys.readouterr().out.splitlines()
+    assert sentence.endswith("reads a Python number that keeps changing; make it a tensor.")
 
 
 def test_what_does_not_compile_as_a_whole_runs_uncompiled_and_says_so_once(

@@ -288,9 +288,37 @@ def test_a_run_from_before_a_flag_goes_on_and_says_what_applies(tmp_path: Path):
     assert (ended.returncode, ended.stderr) == (0, "")
     told = "run/args.json does not say --activation, --policy-delay: the defaults apply."
     assert ended.stdout.splitlines()[0] == told
-    assert "my_idea.py was edited since this run began: it is another program." in ended.stdout
+    told = (
+        "my_idea.py has been edited since this run began: what follows comes from another program."
+    )
+    assert told in ended.stdout
     assert rows_of(tmp_path / "run")[-1]["global_step"] == "120"
     assert '"policy_delay": 1' in before.read_text()
+
+
+def test_flags_of_any_kind_that_json_holds_come_back(tmp_path: Path):
+    flags = '''\
+    widths: list[int] | None = None
+    """of something else"""
+    layers: tuple[tuple[int, int], ...] = ((1, 2),)
+    """and so on"""
+    tags: tuple[str, ...] = ()
+    """none by default"""
+    xavier_init: bool = False
+'''
+    own = make_fork(tmp_path, {"    xavier_init: bool = False\n": flags})
+    small = [*forked.SMALL["ddpg_her_reengage"], "--total-timesteps", 30]
+    given = [*small, "--widths", 3, 4, "--layers", 3, 4, 5, 6]
+    for word in ("on cpu, from the beginning", "is complete: 30 steps."):
+        ended = forked.run(own, *given, cwd=tmp_path)
+        assert (ended.returncode, ended.stderr) == (0, "") and word in ended.stdout
+    ended = forked.run(own, *given, "--tags", "a", cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stderr.startswith("--tags ('a',) does not go with ")
+
+    flags = flags.replace("list[int] | None = None", 'Path = Path("here")')
+    own = make_fork(tmp_path, {"    xavier_init: bool = False\n": flags})
+    ended = forked.run(own, *small, cwd=tmp_path)
+    assert "TypeError: args.json cannot keep --widths, a PosixPath: use a str." in ended.stderr
 
 
 def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path: Path):
@@ -302,7 +330,7 @@ def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path:
     ended = forked.run(own, *flags, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-2:] == [
-        "my_idea.py was edited since this run began: it is another program.",
+        "my_idea.py has been edited since this run began: what follows comes from another program.",
         f"{tmp_path / 'run'} is complete: 30 steps.",
     ]
     assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before

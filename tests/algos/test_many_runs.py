@@ -79,11 +79,7 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
     tmp_path: Path,
 ) -> None:
     grid = ["--alpha", "0", "auto", "--seeds", "2", "--tensorboard"]
-    stale = tmp_path / "runs" / "alpha0_lr0.001" / "1" / "events.out.tfevents.1"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("of a run that was stopped")
     assert forked.run(MANY, *SMALL, *grid, cwd=tmp_path).returncode == 0
-    assert not stale.exists()
     for name in ("alpha0_lr0.001/1", "alphaauto_lr0.001/2"):
         folder = tmp_path / "runs" / name
         curves = EventAccumulator(str(folder)).Reload()
@@ -115,14 +111,13 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     assert first.returncode == 0, first.stderr
     (done,) = (tmp_path / "runs").glob("*/*/metrics.csv")
     before = done.stat().st_mtime_ns
-    cut_off = tmp_path / "runs" / "alpha0.5_lr0.001" / "1"
-    cut_off.mkdir(parents=True)
     record = done.with_name("args.json")
-    (cut_off / "args.json").write_bytes(record.read_bytes()[:50])
-    (cut_off / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
-    without_versions = cut_off.with_name("2")
-    without_versions.mkdir()
-    (without_versions / "args.json").write_text("{}")
+    killed = tmp_path / "runs" / "alpha0.5_lr0.001" / "1"
+    killed.mkdir(parents=True)
+    about = record.read_text().replace('"alpha": 0.1', '"alpha": 0.5')
+    (killed / "args.json").write_text(about)
+    (killed / "metrics.csv").write_text("global_step,success_rate\n0,0.0\n")
+    (killed / "events.out.tfevents.1").write_text("of the killed run")
     grid = [*SMALL, "--seeds", 2, "--alpha", 0.1, 0.5]
     second = forked.run(MANY, *grid, cwd=tmp_path)
     assert second.returncode == 0, second.stderr
@@ -130,19 +125,40 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     assert done.stat().st_mtime_ns == before
     metrics = metrics_of(tmp_path / "runs")
     assert {len(rows) for rows in metrics.values()} == {5}
+    assert sorted(path.name for path in killed.iterdir()) == ["args.json", "metrics.csv"]
 
     about = json.loads(record.read_text())
     about["versions"]["script_sha256"] = "of another text"
     record.write_text(json.dumps(about))
     third = forked.run(MANY, *grid, cwd=tmp_path)
     assert third.returncode == 0 and third.stdout.splitlines() == [
-        f"{MANY}.py was edited after 1 of these runs were trained: it is another program.",
+        f"{MANY}.py has been edited since 1 of these runs were trained: the others come from "
+        "another program.",
         "4 of 4 runs are complete.",
     ]
     other = forked.run(MANY, *grid, "--gamma", 0.9, cwd=tmp_path)
     assert other.returncode == 2
     assert "has a run with another gamma: choose another --run-dir." in other.stderr
     assert metrics_of(tmp_path / "runs") == metrics
+
+
+@pytest.mark.parametrize(
+    "name, text, reason",
+    [
+        ("args.json", '{"alpha": 0.1, "vers', "args.json is damaged."),
+        ("args.json", "{}", "args.json is damaged."),
+        ("metrics.csv", "step,mine\n", "is not a run's folder."),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
+    name: str, text: str, reason: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "alpha0.1_lr0.001" / "1"
+    folder.mkdir(parents=True)
+    (folder / name).write_text(text)
+    result = forked.run(MANY, *SMALL, "--alpha", 0.1, cwd=tmp_path)
+    assert result.returncode == 2 and result.stderr.endswith(f"{reason}\n")
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, text)]
 
 
 def test_without_a_compiler_it_says_so_once_and_trains_all_the_same(

@@ -36,6 +36,13 @@ def test_all_tables_are_what_the_report_makes_of_the_results():
         assert text == report.renewed(text, make_table) and make_table() in text
 
 
+def test_a_file_without_the_marks_of_a_table_is_not_rewritten():
+    start = report.START.format("headline")
+    for text in ("no mark", f"{start}\nno end", "no start\n" + report.END):
+        with pytest.raises(ValueError):
+            report.renewed(text, report.headline)
+
+
 def test_every_result_stands_in_a_table_and_has_its_settings_beside_it():
     folders = {method.folder for method in METHODS}
     folders |= {grids.folder_of(setting) for setting in curves.read_table("grids")}

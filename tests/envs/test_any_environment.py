@@ -265,6 +265,33 @@ def test_a_relabelled_reward_that_is_not_finite_is_named():
         vector.compute_reward(goals, np.float32([[0, 0], [3, 4]]))
 
 
+def test_a_gradient_that_is_not_the_rewards_is_noted():
+    def notes(fault: str) -> str:
+        return " ".join(inspected("DenseGradient-v0", env_kwargs={"fault": fault}).notes)
+
+    noted = "the reward changes by -1 per unit of the desired goal, where the gradient says 1."
+    assert noted in notes("sign") and "compute_reward_gradient" not in notes("")
+
+
+def test_where_an_episode_ends_is_one_value_for_each_row(monkeypatch: pytest.MonkeyPatch):
+    def ends(env: gym.Env, achieved_goal: np.ndarray, *_: object) -> np.ndarray:
+        return (achieved_goal[..., :1] > 1).astype(float)
+
+    monkeypatch.setattr(small_envs.TellsOfCrashes, "compute_terminated", ends)
+    assert_refused(r"compute_terminated gives the shape \(\d+, 1\)", inspected, "TellsOfCrashes-v0")
+    ends_as_numbers = lambda *goals: ends(*goals)[..., 0]  # noqa: E731
+    monkeypatch.setattr(small_envs.TellsOfCrashes, "compute_terminated", ends_as_numbers)
+    assert inspected("TellsOfCrashes-v0").ends_on_success is False
+
+
+@pytest.mark.parametrize("env_id", ["Walk-v0", "ContinuousSeek2-v0"])
+def test_a_policy_that_has_diverged_is_not_blamed_on_the_environment(env_id: str):
+    vector = vector_of(env_id, 2, 0)
+    vector.reset()
+    with pytest.raises(RuntimeError, match="The policy's actions are not finite"):
+        vector.step(np.float32([[0, 0], [0, np.nan]]))
+
+
 def test_an_episode_of_one_step_should_terminate(monkeypatch: pytest.MonkeyPatch):
     def notes() -> str:
         return " ".join(inspected("Walk-v0", max_episode_steps=1).notes)
@@ -318,6 +345,16 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
         ),
         ("NanAtGoal-v0", {}, "compute_reward gives nan for .* or for a goal that is reached"),
         ("ChangesGoals-v0", {}, "its compute_reward changes the goals it is given"),
+        (
+            "DenseGradient-v0",
+            {"fault": "column"},
+            r"compute_reward_gradient gives the shape \(\d+, 1\) for \d+ .* not \(\d+, 2\)",
+        ),
+        (
+            "DenseGradient-v0",
+            {"fault": "nan"},
+            "compute_reward_gradient is not finite where a goal is reached",
+        ),
         (
             "PointMaze_UMaze-v3",
             {"continuing_task": True, "reset_target": True},
