@@ -434,13 +434,6 @@ def test_an_unknown_graphics_backend_is_reported_in_one_sentence(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_name_in_another_alphabet_and_an_unused_backend_do_no_harm(tmp_path: Path):
-    flags = [*forked.SMALL[PLAIN], "--run-dir", "lauf-\u00e4\u4e2d"]
-    ended = command(*flags, cwd=tmp_path, LC_ALL="C", MUJOCO_GL="nonsense")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert (tmp_path / "lauf-\u00e4\u4e2d" / "metrics.csv").exists()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 kB; only root can make one."""

@@ -592,13 +592,6 @@ def test_a_module_and_a_namespace_do_not_nest_folders(
     assert path.name.startswith("space_Walk-v0__ddpg_her__1__")
 
 
-def test_a_module_prefix_leaves_the_settings_as_they_are() -> None:
-    prefixed = vars(parse(ddpg_her, "--env-id", "gymnasium_robotics:FetchReach-v4"))
-    plain = vars(parse(ddpg_her, "--env-id", "FetchReach-v4"))
-    assert prefixed == plain | {"env_id": "gymnasium_robotics:FetchReach-v4"}
-    assert plain["num_envs"] == 2
-
-
 def test_the_settings_in_use_are_printed_without_those_a_flag_replaced(
     capsys: pytest.CaptureFixture,
 ) -> None:

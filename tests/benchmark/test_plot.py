@@ -16,7 +16,6 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
 from plot import main, middle_and_band
 
-BLUE, BLACK = "#0072b2", "#000000"
 
 
 def plot(folder: Path, *flags: str, picture: str = "curve.svg") -> SimpleNamespace:
@@ -69,18 +68,6 @@ def test_shorter_runs_cut_the_others_and_a_level_may_never_be_reached(tmp_path: 
     lines = plot(tmp_path, "ours=run_*.csv").stdout.splitlines()
     assert lines[0] == "ours: cut at step 1,000, where run_1.csv ends"
     assert lines[1].endswith("area 0.150, at 0.5 never, at 0.9 never")
-
-
-def test_several_metrics_stand_side_by_side(tmp_path: Path):
-    write_runs(tmp_path, [0.0, 0.2, 0.4])
-    widths = []
-    for metrics in (["success_once"], ["success_once", "episodic_return"]):
-        result = plot(tmp_path, "ours=run_*.csv", "--metric", *metrics)
-        picture = (tmp_path / "curve.svg").read_text()
-        widths.append(float(re.search(r'width="([\d.]+)pt"', picture)[1]))
-    names = [line.split(":")[0] for line in result.stdout.splitlines()]
-    assert names == ["ours, success_once", "ours, episodic_return"]
-    assert widths[1] == 2 * widths[0]
 
 
 @pytest.mark.parametrize("label", ["a=b=c", r"$\x$", "100 %"])
@@ -166,16 +153,6 @@ def test_a_file_of_results_is_drawn_by_its_methods_or_one_of_them(tmp_path: Path
     numbers = dict(line.split(": ") for line in lines)
     without, best = numbers["bit_flip_d20/dqn_her"], numbers["bit_flip_d20/alpha1"]
     assert numbers["ReenGAGE"] == best != without and without.startswith("seeds 10,")
-
-
-def test_a_lone_curve_is_not_drawn_as_a_baseline(tmp_path: Path):
-    write_runs(tmp_path, [0.0, 0.2], [0.0, 0.4])
-    plot(tmp_path, "ReenGAGE=run_*.csv")
-    assert BLUE in (tmp_path / "curve.svg").read_text()
-    plot(tmp_path, "DDPG=run_0.csv", "ReenGAGE=run_1.csv")
-    both = (tmp_path / "curve.svg").read_text()
-    assert f"stroke-dasharray: 5.55,2.4; stroke-dashoffset: 0; stroke: {BLACK}" in both
-    assert f"stroke: {BLUE}" in both
 
 
 HEADER = b"global_step,success_once\n"

@@ -198,11 +198,3 @@ def test_the_environment_of_ones_own_trains(tmp_path: Path) -> None:
     flags = [*TINY, "--env-id", "my_envs:Slide-v0", "--run-dir", "run"]
     printed = run(sys.executable, script, *flags, cwd=tmp_path, PYTHONPATH=".")
     assert "global_step 300" in printed
-
-
-# Pictures
-
-
-def test_pictures_are_small() -> None:
-    for picture in [*ROOT.glob("docs/pictures/*"), *ROOT.glob("benchmark/figures/*")]:
-        assert picture.stat().st_size < 2_000_000
