@@ -299,11 +299,8 @@ def test_a_run_from_before_a_flag_goes_on_and_says_what_applies(tmp_path: Path):
 def test_flags_of_any_kind_that_json_holds_come_back(tmp_path: Path):
     flags = '''\
     widths: list[int] | None = None
-    """of something else"""
     layers: tuple[tuple[int, int], ...] = ((1, 2),)
-    """and so on"""
     tags: tuple[str, ...] = ()
-    """none by default"""
     xavier_init: bool = False
 '''
     own = make_fork(tmp_path, {"    xavier_init: bool = False\n": flags})

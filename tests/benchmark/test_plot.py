@@ -17,7 +17,6 @@ sys.path.insert(0, str(ROOT / "benchmark" / "tools"))
 from plot import main, middle_and_band
 
 
-
 def plot(folder: Path, *flags: str, picture: str = "curve.svg") -> SimpleNamespace:
     """What `cd folder; plot.py picture flags` prints and returns, without a new Python."""
     output, errors = io.StringIO(), io.StringIO()
