@@ -288,6 +288,7 @@ def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) ->
         if not np.isfinite(gradient).all():
             where = "where a goal is reached" if goal is achieved else "for the goals of a step"
             raise unusable(env, f"its compute_reward_gradient is not finite {where}")
+    # Along the gradient, not along each axis: one that stays on the goals' sphere is right too
     distance = np.linalg.norm(achieved - desired, axis=1)
     length = np.linalg.norm(gradient, axis=1)
     rows = (distance > 0) & (length > 0)

@@ -217,15 +217,16 @@ def check_ranges(args: Any) -> None:
     """
     hints = get_type_hints(type(args), include_extras=True)
     for name, value in vars(args).items():
-        numbers = value if isinstance(value, tuple | list) else (value,)
         try:
             json.dumps(value)
         except TypeError:
             kind = type(value).__name__
             raise TypeError(f"args.json cannot keep {flag(name)}, a {kind}: use a str.") from None
-        low, high = limits = range_of(hints[name])
+        numbers = value if isinstance(value, tuple | list) else (value,)
+        limits = range_of(hints[name])
         if limits is not PLAIN and not 1 <= len(numbers) <= 32:
             raise BadInput(f"{flag(name)} takes 1 to 32 numbers.")
+        low, high = limits
         for number in numbers:
             is_number = type(number) in (int, float)
             if is_number and not (math.isfinite(number) and low <= number <= high):
@@ -235,7 +236,8 @@ def check_ranges(args: Any) -> None:
     except (ValueError, TypeError, RecursionError):
         kwargs = None
     if not isinstance(kwargs, dict):
-        raise BadInput(f'--env-kwargs {args.env_kwargs[:60]} is not a JSON object like {{"a": 1}}.')
+        given = str(args.env_kwargs)[:60]
+        raise BadInput(f'--env-kwargs {given} is not a JSON object like {{"a": 1}}.')
     for name, instead in KWARGS_OF_FLAGS.items():
         if name in kwargs:
             raise BadInput(f"--env-kwargs cannot set {name}: use {instead}.")

@@ -325,6 +325,7 @@ ARGUMENTS = {
     "a number out of range": (set_in("tau", to=2.0), "args.json: --tau 2.0 is out of range"),
     "nan": (set_in("tau", to=math.nan), "args.json: --tau nan is out of range"),
     "an unknown environment": (set_in("env_id", to="Nowhere-v0"), "No environment 'Nowhere-v0'"),
+    "an object for a text": (set_in("env_kwargs", to={}), "--env-kwargs {} is not a JSON object"),
 }
 
 

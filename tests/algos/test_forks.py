@@ -297,12 +297,12 @@ def test_a_run_from_before_a_flag_goes_on_and_says_what_applies(tmp_path: Path):
 
 
 def test_flags_of_any_kind_that_json_holds_come_back(tmp_path: Path):
-    flags = '''\
+    flags = """\
     widths: list[int] | None = None
     layers: tuple[tuple[int, int], ...] = ((1, 2),)
     tags: tuple[str, ...] = ()
     xavier_init: bool = False
-'''
+"""
     own = make_fork(tmp_path, {"    xavier_init: bool = False\n": flags})
     small = [*forked.SMALL["ddpg_her_reengage"], "--total-timesteps", 30]
     given = [*small, "--widths", 3, 4, "--layers", 3, 4, 5, 6]
