@@ -2,7 +2,7 @@
 # DriveSeek with the image encoder: prints the training commands, one per line.
 #   drive_seek_cnn.sh         the learning rate of figure 19
 #   drive_seek_cnn.sh grid    and those of figure 20
-#   drive_seek_cnn.sh small   up to 20 goals, batch 32, 3000 updates: a quarter of an hour each
+#   drive_seek_cnn.sh small   up to 20 goals, batch 32, 3000 updates: four to ten minutes each
 set -u
 case "$*" in
     "") rates=0.001 ;;
