@@ -320,12 +320,6 @@ class Normalizer(nn.Module):
         x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Mean and standard deviation by the sums, once there are any."""
-        if self.sums[0, 0] == 0:
-            return
         count, total, total_of_squares = self.sums
         mean = total / count
         variance = total_of_squares / count - mean.square()
@@ -336,6 +330,13 @@ class Normalizer(nn.Module):
         if not self.enabled:
             return x
         return ((x - self.mean) / self.std).clamp(-5, 5)
+
+
+def average_statistics(normalizer: Normalizer) -> None:
+    """One mean and standard deviation for all ranks, by the rows that all of them have seen."""
+    normalizer.sums.copy_(*mean_over_ranks([normalizer.sums]))
+    if normalizer.sums[0, 0] > 0:
+        normalizer.update(normalizer.sums[:0])  # no further rows: only by the new sums
 
 
 def mlp(dims: tuple, xavier_init: bool) -> nn.Sequential:
@@ -692,8 +693,7 @@ if __name__ == "__main__":
                     agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.new_steps = 0
             # At every round, whether this rank has new steps or not
-            agent.normalizer.sums.copy_(*mean_over_ranks([agent.normalizer.sums]))
-            agent.normalizer.refresh()
+            average_statistics(agent.normalizer)
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = reward_gradient(envs, batch) if is_dense else None

@@ -80,8 +80,7 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
         at_itself = computed_rewards(env, compute_reward, play, play.achieved_goal)
         kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
         notes = [*notes_on(env, exact, compute_reward, rewards, *kind)]
-        is_dense, *_ = kind
-        if is_dense and has_reward_gradient(env):
+        if kind[0] and has_reward_gradient(env):  # dense
             notes += notes_on_gradient(env, play, compute_reward)
         return Task(
             *kind,

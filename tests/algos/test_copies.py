@@ -24,7 +24,6 @@ LINES = 655
 MAY_DIFFER = {
     "Args": "algorithms differ in the environments that they take and in what they can be told",
     "check_args": "what flags and environment must fulfil together",
-    "Normalizer": "only ranks refresh it by sums that are not their own",
     "mlp": "only where the paper trains robots are there initialisations to choose from",
     "Agent": "which networks there are",
     "Progress": "what is counted",
@@ -157,7 +156,7 @@ def test_the_main_loop_differs_only_by_what_the_gradient_term_needs() -> None:
 def test_torchruns_script_adds_data_parallelism_and_nothing_else() -> None:
     plain, parallel = definitions(REENGAGE), definitions(TORCHRUN)
     assert plain.keys() - parallel.keys() == {"reengage_critic_loss"}
-    assert differing(REENGAGE, TORCHRUN) == {"Normalizer", "update", "evaluate_and_save"}
+    assert differing(REENGAGE, TORCHRUN) == {"update", "evaluate_and_save"}
     assert statements(REENGAGE, ast.Assign) == statements(TORCHRUN, ast.Assign)
     assert statements(TORCHRUN, ast.Import) - statements(REENGAGE, ast.Import) == {
         "import os",

@@ -415,14 +415,16 @@ def test_copies_that_end_at_different_times_go_on_without_their_unfinished_episo
     assert files.load(folder / "checkpoint.pt", "checkpoint")["count"]["global_step"] == 120
 
 
-@pytest.mark.parametrize("left", [0, 60])
+@pytest.mark.parametrize(
+    "damage", [lambda old: old[:60], lambda old: b"", lambda old: b"a,b\n1,2\n"]
+)
 def test_a_complete_run_that_lost_its_metrics_gets_them_back_and_nothing_else(
-    left: int, tmp_path: Path
+    damage: Callable[[bytes], bytes], tmp_path: Path
 ):
     assert run(PLAIN, *SMALL[PLAIN], cwd=tmp_path).returncode == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
     metrics = tmp_path / "run" / "metrics.csv"
-    metrics.write_bytes(metrics.read_bytes()[:left])
+    metrics.write_bytes(damage(metrics.read_bytes()))
     ended = run(PLAIN, *SMALL[PLAIN], cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-1] == f"{tmp_path / 'run'} is complete: 120 steps."

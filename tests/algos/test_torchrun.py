@@ -50,12 +50,18 @@ def three_updates(form: str, rank: int, ranks: int) -> dict[str, Tensor]:
         batch = script.Batch(*(column.float().chunk(ranks)[rank] for column in batch))
         agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
         if ranks > 1:
-            agent.normalizer.sums.copy_(*parallel.mean_over_ranks([agent.normalizer.sums]))
-            agent.normalizer.refresh()
+            parallel.average_statistics(agent.normalizer)
         script.update(agent, batch, args, None)
         script.polyak(agent, 0.1)
     result = {f"critic.{key}": value for key, value in agent.critic.state_dict().items()}
     return result | {f"actor.{key}": value for key, value in agent.actor.state_dict().items()}
+
+
+def test_the_statistics_of_a_normaliser_that_has_seen_nothing_stay_as_they_are(monkeypatch):
+    monkeypatch.setattr(parallel, "mean_over_ranks", lambda tensors: tensors)
+    normalizer = parallel.Normalizer(2, enabled=False)
+    parallel.average_statistics(normalizer)
+    assert (normalizer.mean.tolist(), normalizer.std.tolist()) == ([0, 0], [1, 1])
 
 
 def run_rank(rank: int, folder: str) -> None:

@@ -58,6 +58,7 @@ def assert_refused(complaint: str, function: Callable, *args, **how) -> None:
         ("no_such_module:Walk-v0", {}, "importing 'no_such_module' failed .*PYTHONPATH"),
         ("small_envs:Run-v0", {}, "No environment 'small_envs:Run-v0'"),
         ("Nowhere-v0", {}, "No environment 'Nowhere-v0'"),
+        ("..:Walk-v0", {}, "importing .* failed .a relative name."),
         ("HandReach", {}, "No environment 'HandReach'"),
         ("no name at all", {}, "No environment 'no name at all'"),
         ("ContinuousSeek05-v0", {}, "No environment 'ContinuousSeek05-v0'"),
