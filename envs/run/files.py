@@ -29,17 +29,12 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-        sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # not every network file system can flush a folder
+            os.fsync(folder)
+        os.close(folder)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Flushes a folder's entries to the disk, so that a replaced file survives a power cut."""
-    folder = os.open(path, os.O_RDONLY)
-    with contextlib.suppress(OSError):  # not every network file system can
-        os.fsync(folder)
-    os.close(folder)
 
 
 def as_csv(rows: list[dict[str, float]]) -> str:

@@ -1,14 +1,13 @@
 """A run's folder: one process at a time writes to it, and its files are always complete."""
 
 import contextlib
-import csv
 import importlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,7 +64,7 @@ class RunFolder:
         self.best: list[float] = [-np.inf]  # score of the best model
         self.episode_return = np.zeros(1)  # of each environment's unfinished episode, so far
         self.episodes: list[tuple[float, float]] = []  # return and success of training episodes
-        self.curves: dict[str, list[Tensor | float]] = {}  # of updates since the last `log`
+        self.curves: dict[str, list[Tensor]] = {}  # of updates since the last `log`
         self.updates = 0  # since the last `log`
         self.start = time.time()
         self.last_word = self.start
@@ -84,9 +83,9 @@ class RunFolder:
                 return
             raise BadInput(f"{self.path} exists and is not a run's folder: give another --run-dir.")
         saved, before = read_run(self.path, type(self.args))
-        saved.resume = self.args.resume
-        saved.run_dir = self.args.run_dir
-        may_change = {"total_timesteps"} if self.args.resume else set()
+        may_change = {"resume", "run_dir"}
+        if self.args.resume:
+            may_change.add("total_timesteps")
         place = self.args.resume or self.path
         check_unchanged(self.args, saved, place, may_change)
         total = self.args.total_timesteps
@@ -95,35 +94,26 @@ class RunFolder:
                 f"--total-timesteps {total} is less than the {saved.total_timesteps} of the run "
                 f"in {place}."
             )
-        if self.last_step() < total:
-            self.say_changes(before, self.versions.keys())
-        else:
-            self.say_changes(before, {"script_sha256"})
-            self.exit_as_complete()
+        if before.pop("script_sha256", None) != self.versions["script_sha256"]:
+            say(
+                f"{self.script.name} has been edited since this run began: what follows comes from "
+                "another program."
+            )
+        if self.last_step() >= total:
+            say(f"{self.path} is complete: {total} steps.")
+            sys.exit(0)
+        for name, was in before.items():
+            now = self.versions.get(name)
+            if was != now:  # numbers may depend on it
+                say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
 
     def last_step(self) -> int:
         """The last step in metrics.csv; 0 if there is none."""
         try:
-            *_, last = csv.DictReader((self.path / "metrics.csv").read_text().splitlines())
-            return int(last["global_step"])
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):
+            last = (self.path / "metrics.csv").read_text().splitlines()[-1]
+            return int(last.partition(",")[0])
+        except (OSError, ValueError, IndexError):
             return 0
-
-    def say_changes(self, before: dict[str, Any], names: Iterable[str]) -> None:
-        """Names the versions that have changed since the run began: numbers may depend on them."""
-        for name in names:
-            was, now = before.get(name), self.versions[name]
-            if was != now and name == "script_sha256":
-                self.say(
-                    f"{self.script.name} has been edited since this run began: what follows comes "
-                    "from another program."
-                )
-            elif was != now:
-                self.say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
-
-    def exit_as_complete(self) -> NoReturn:
-        self.say(f"{self.path} is complete: {self.args.total_timesteps} steps.")
-        sys.exit(0)
 
     # Begin, go on, end
 
@@ -154,10 +144,6 @@ class RunFolder:
         elif self.args.resume and self.last_step() > 0:
             raise BadInput(f"There is no checkpoint in {self.path}.")
         step = self.count.global_step
-        if step >= self.args.total_timesteps:  # its metrics.csv was damaged
-            if self.rank == 0:
-                self.write("metrics.csv", as_csv(self.rows))
-            self.exit_as_complete()
         self.clock = (time.time(), step)
         self.bar = tqdm(
             total=self.args.total_timesteps,
@@ -189,13 +175,13 @@ class RunFolder:
         with self.one_sentence():
             self.writer = SummaryWriter(self.path, purge_step=step + 1 if step else None)
         where = f"from step {step} on" if step else "from the beginning"
-        self.say(f"{self.args.env_id} on {self.device}, {where}: {self.path}")
+        say(f"{self.args.env_id} on {self.device}, {where}: {self.path}")
 
     def track(self, record: dict[str, Any]) -> None:
-        wandb = importlib.import_module("wandb")
         try:
+            wandb = importlib.import_module("wandb")
             wandb.init(name=self.path.name, config=record, dir=self.path, sync_tensorboard=True)
-        except Exception as error:  # no account, no network
+        except Exception as error:  # no package, no account, no network
             with contextlib.suppress(OSError):
                 self.path.rmdir()  # if there is nothing in it
             raise BadInput(f"--track does not work here: {in_one_line(error)}") from None
@@ -221,8 +207,9 @@ class RunFolder:
             self.episodes.append((float(self.episode_return[i]), float(success[i])))
             self.episode_return[i] = 0
         self.bar.update(self.count.global_step - self.bar.n)
-        if self.bar.disable and self.rank == 0 and time.time() - self.last_word > 60:
-            self.say(f"step {self.count.global_step} of {self.args.total_timesteps}")
+        if self.bar.disable and time.time() - self.last_word > 60:
+            say(f"step {self.count.global_step} of {self.args.total_timesteps}")
+            self.last_word = time.time()
 
     def add_update(self, info: dict[str, Tensor | float]) -> None:
         """Records what `update` returned: each entry becomes a curve of that name.
@@ -232,11 +219,10 @@ class RunFolder:
         """
         self.updates += 1
         for name, value in info.items():
-            if np.ndim(value) > 0:
-                raise ValueError(
-                    f"The curve {name} has the shape {tuple(value.shape)}: average it."
-                )
-            value = value.detach() if isinstance(value, Tensor) else value
+            value = torch.as_tensor(value, dtype=torch.float32).detach()
+            if value.ndim > 0:
+                shape = tuple(value.shape)
+                raise ValueError(f"The curve {name} has the shape {shape}: average it.")
             self.curves.setdefault(name, []).append(value)
 
     def log(self, **charts: float) -> dict[str, float]:
@@ -247,7 +233,6 @@ class RunFolder:
         """
         found = {}
         for name, values in self.curves.items():
-            values = [torch.as_tensor(value, dtype=torch.float32) for value in values]
             found[name] = torch.stack(values).mean().item()
         now = (time.time(), self.count.global_step)
         seconds, steps = (new - old for new, old in zip(now, self.clock, strict=True))
@@ -274,7 +259,8 @@ class RunFolder:
         self.rows.append(row)
         if self.rank == 0:
             self.write("metrics.csv", as_csv(self.rows))
-        self.say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
+        say("  ".join(f"{name} {round(value, 3)}" for name, value in row.items()))
+        self.last_word = time.time()
         self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
     def check_finite(self, numbers: dict[str, Tensor | float]) -> None:
@@ -284,12 +270,6 @@ class RunFolder:
             if not np.isfinite(value):
                 step = self.count.global_step
                 sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
-
-    def say(self, line: str) -> None:
-        """Prints a line above the bar; the run goes on if nobody can read it any more."""
-        if self.rank == 0:
-            say(line)
-            self.last_word = time.time()
 
     def write_scalars(self, scalars: dict[str, float]) -> None:
         if self.rank == 0:
@@ -365,7 +345,7 @@ class RunFolder:
         if self.args.save_checkpoint:
             next_step = f"go on with the same --run-dir, or with --resume {self.path}"
         name = signal.Signals(number).name
-        self.say(f"{name}: ended at step {self.count.global_step}; {next_step}.")
+        say(f"{name}: ended at step {self.count.global_step}; {next_step}.")
         self.close()
         sys.exit(128 + number)
 

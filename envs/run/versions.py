@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -15,8 +16,8 @@ PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "n
 
 def versions(device: torch.device, script: Path) -> dict[str, Any]:
     """Versions of the script, the project and its packages, and the machine; None if unknown."""
-    found = {"script": script.stem, "script_sha256": sha256(script), "commit": commit()}
-    found["python"] = platform.python_version()
+    found = {"script": script.stem, "commit": commit(), "python": platform.python_version()}
+    found["script_sha256"] = hashlib.sha256(script.read_bytes()).hexdigest()  # reveals edits
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -27,11 +28,6 @@ def versions(device: torch.device, script: Path) -> dict[str, Any]:
     found["threads"] = torch.get_num_threads()
     found["precision"] = torch.get_float32_matmul_precision()
     return found
-
-
-def sha256(script: Path) -> str:
-    """A hash of the script's text, which reveals edits between two calls."""
-    return hashlib.sha256(script.read_bytes()).hexdigest()
 
 
 def commit() -> str | None:
@@ -45,10 +41,8 @@ def commit() -> str | None:
 
 
 def processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    """The processor's name where Linux tells it, such as "AMD EPYC 7763"; else its kind."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    name = re.search(r"model name\s*: (.*)", text)
+    return name[1].strip() if name else platform.machine()

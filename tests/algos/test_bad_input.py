@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 import json
 import math
 import os
@@ -15,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import forked
@@ -65,7 +65,6 @@ def refuse(
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "wandb", None)  # not installed
     monkeypatch.setattr(RunFolder, "begin", lambda *_, **__: pytest.fail("it was accepted"))
     precision = torch.get_float32_matmul_precision()
     threads = torch.get_num_threads()
@@ -108,7 +107,7 @@ NUMBERS = [  # script, flags, what the sentence must say
     (REENGAGE, "--num-envs 4 --buffer-size 39", "an episode of each environment: 40 steps."),
     (MULTI, "--buffer-size 9", "--buffer-size 9 cannot hold two episodes"),
     (SAC, "--hidden-dims 16 100000", "--hidden-dims 100000 is out of range"),
-    (PLAIN, f"--hidden-dims {' 8' * 33}", "--hidden-dims takes 1 to 32 numbers."),
+    (PLAIN, "--hidden-dims", "--hidden-dims needs a number."),
     (MULTI, "--env-id DriveSeek20-v0 --n-max 5", "--n-max 5 is too small: up to 20 goals."),
     (PLAIN, "--seed=-1", "--seed -1 is out of range: 0 to 2.14748e+09."),
 ]
@@ -128,8 +127,6 @@ ENVIRONMENTS = [
     (PLAIN, "--env-id Endless-v0", "Endless-v0 has no registered time limit: --max-episode-steps"),
     (REENGAGE, "--env-id KeylessDense-v0 --alpha 1", "no compute_reward_gradient"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is not a JSON object"),
-    (PLAIN, f"--env-id Walk-v0 --env-kwargs {'[' * 10**5}", "is not a JSON object"),
-    (PLAIN, """--env-kwargs '{"render_mode": "human"}'""", "cannot set render_mode: use --capture"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
 ]
@@ -143,7 +140,6 @@ COMBINATIONS = [
     (REENGAGE, "--raw-goal-gradient", "--raw-goal-gradient has no meaning without --normalize."),
     (DQN, "--soft-target both-stochastic --temperature 0", "--temperature"),
     (PLAIN, "--render human", "--render shows a saved model: give --evaluate too."),
-    (REENGAGE, "--track", "wandb"),
     (PLAIN, "--run-dir things", "things exists and is not a run's folder: give another --run-dir."),
     (PLAIN, "--resume nowhere", "nowhere is not a run's folder: it has no args.json."),
     (PLAIN, "--resume run --evaluate good.pt", "--resume trains and --evaluate plays"),
@@ -155,8 +151,7 @@ COMBINATIONS = [
 ]
 MODELS = [
     (PLAIN, "--evaluate nowhere.pt", "There is no model nowhere.pt."),
-    (PLAIN, "--evaluate things", "things is not a model: its name does not end in .pt."),
-    (PLAIN, "--evaluate folder.pt", "folder.pt is not a model, or it is damaged"),
+    (PLAIN, "--evaluate things", "things is not a model, or it is damaged (IsADirectoryError)."),
     (PLAIN, "--evaluate junk.pt", "junk.pt is not a model, or it is damaged (BadZipFile)."),
     (PLAIN, "--evaluate flipped.pt", "flipped.pt is not a model, or it is damaged (ValueError)."),
     (PLAIN, "--evaluate payload.pt", "payload.pt is not a model, or it is damaged"),
@@ -203,7 +198,7 @@ def with_files(trained: Callable[[str], Path], tmp_path: Path) -> Path:
     shutil.copytree(trained(PLAIN), tmp_path / "run")
     for name in ("good.pt", "filmed.pt"):
         shutil.copy(good, tmp_path / name)
-    for name in ("things", "folder.pt", "filmed.gif"):
+    for name in ("things", "filmed.gif"):
         (tmp_path / name).mkdir()
     (tmp_path / "things" / "notes.txt").write_text("of somebody")
     (tmp_path / "junk.pt").write_text("junk")
@@ -291,15 +286,10 @@ CHANGED = {
         set_in("settings", "env_id", to="ContinuousSeek3-v0"),
         "does not fit the networks it describes.",
     ),
-    "a number out of range": (set_in("settings", "gamma", to=2.0), "--gamma 2.0 is out of range"),
     "no actor": (set_in("actor"), "does not fit the networks it describes."),
     "a tensor of another shape": (
         set_in("actor", WEIGHT, to=torch.zeros(16, 7)),
         "does not fit the networks it describes.",
-    ),
-    "weights that are nan": (
-        set_in("actor", WEIGHT, to=torch.full((16, 6), math.nan)),
-        "holds numbers that are not finite.",
     ),
 }
 
@@ -322,10 +312,8 @@ ARGUMENTS = {
     ),
     "without versions": (set_in("versions"), "args.json is damaged."),
     "an unknown key": (set_in("beta", to=1.0), "was saved with --beta, which ddpg_her.py lacks."),
-    "a number out of range": (set_in("tau", to=2.0), "args.json: --tau 2.0 is out of range"),
-    "nan": (set_in("tau", to=math.nan), "args.json: --tau nan is out of range"),
+    "a number out of range": (set_in("tau", to=math.nan), "--tau nan is out of range"),
     "an unknown environment": (set_in("env_id", to="Nowhere-v0"), "No environment 'Nowhere-v0'"),
-    "an object for a text": (set_in("env_kwargs", to={}), "--env-kwargs {} is not a JSON object"),
 }
 
 
@@ -463,19 +451,25 @@ def test_a_full_disk_ends_a_run_with_one_sentence_and_it_resumes_once_there_is_r
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def refuse_tracking() -> None:
-    """Weights & Biases without an account."""
-    spec = importlib.machinery.ModuleSpec("wandb", None, origin="wandb.py")
-    wandb = importlib.util.module_from_spec(spec)
+def without_account() -> None:
+    wandb = ModuleType("wandb")
     wandb.init = lambda **_: {}["api_key"]
     sys.modules["wandb"] = wandb
 
 
-def test_tracking_that_does_not_work_is_reported_before_anything_is_written(tmp_path: Path):
+def without_package() -> None:
+    sys.modules["wandb"] = None
+
+
+@pytest.mark.parametrize("before", [without_account, without_package])
+def test_tracking_that_does_not_work_is_reported_before_anything_is_written(
+    before: Callable[[], None], tmp_path: Path
+):
     flags = [*forked.SMALL[PLAIN], "--track"]
-    ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=refuse_tracking)
-    sentence = "--track does not work here: KeyError: 'api_key'\n"
-    assert (ended.returncode, ended.stderr) == (2, sentence)
+    ended = forked.run(PLAIN, *flags, cwd=tmp_path, before=before)
+    reason = "KeyError: 'api_key'" if before is without_account else "import of wandb "
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"--track does not work here: {reason}")
     assert not (tmp_path / "run").exists()
 
 
