@@ -18,8 +18,7 @@ from envs.messages import BadInput
 def write(path: Path, content: str | bytes | memoryview) -> None:
     """Replaces a file atomically: after a crash or power cut, the old or the new one is there.
 
-    Raises:
-        OSError: the disk is full, or may not be written; the old file is still there.
+    Raises OSError if the disk is full or may not be written; the old file is still there.
     """
     content = content.encode() if isinstance(content, str) else content
     unfinished = path.with_name(f".unfinished-{path.name}")
@@ -50,15 +49,16 @@ def as_csv(rows: list[dict[str, float]]) -> str:
 def lock(path: Path) -> int:
     """Locks a folder until the returned descriptor is closed or the process dies, however it dies.
 
-    Raises:
-        BadInput: another process has locked it.
+    Raises BadInput if it cannot be made where it is missing, or another process has locked it.
     """
-    descriptor = os.open(path, os.O_RDONLY)
     try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(descriptor)
         raise BadInput(f"Another process is training in {path}.") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be made: {error.strerror}.") from None
     return descriptor
 
 
@@ -86,8 +86,7 @@ def check_readable(name: str, state: Any) -> None:
 def load(path: str | Path, kind: str) -> dict[str, Any]:
     """What `pack` made and `write` wrote, read as data, never as code.
 
-    Raises:
-        BadInput: it is missing, or damaged (every part has a checksum), or something else.
+    Raises BadInput if it is missing, damaged (every part has a checksum), or something else.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -134,11 +134,7 @@ class RunFolder:
         for name, state in self.state().items():  # what would be lost is refused now
             check_readable(name, state)
         if self.rank == 0:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                self.lock = lock(self.path)
-            except OSError as error:
-                raise BadInput(f"{self.path} cannot be made: {error.strerror}.") from None
+            lock(self.path)  # until the process ends
         if (self.path / "checkpoint.pt").exists():
             self.restore()
         elif self.args.resume and self.last_step() > 0:
@@ -214,8 +210,7 @@ class RunFolder:
     def add_update(self, info: dict[str, Tensor | float]) -> None:
         """Records what `update` returned: each entry becomes a curve of that name.
 
-        Raises:
-            ValueError: an entry is not a single number.
+        Raises ValueError for an entry that is not a single number.
         """
         self.updates += 1
         for name, value in info.items():

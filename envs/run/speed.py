@@ -37,20 +37,17 @@ def compiled(function: Callable, mode: str | None = None) -> Callable:
     """
     torch._dynamo.config.trace_autograd_ops = True
     fast = torch.compile(function, mode=mode, fullgraph=True, dynamic=False)
-    is_broken = False
 
     def call(*inputs: Any) -> Any:
-        nonlocal is_broken
-        if not is_broken:
-            try:
-                return fast(*inputs)
-            except torch._dynamo.exc.FailOnRecompileLimitHit:
-                is_broken = True
-                reason = "a loss reads a Python number that keeps changing; make it a tensor."
-            except torch._dynamo.exc.TorchDynamoException as error:
-                is_broken = True
-                reason = str(error).strip().splitlines()[0]
-            say(f"--compile is not possible here, so the run goes on without: {reason}")
-        return function(*inputs)
+        nonlocal fast
+        try:
+            return fast(*inputs)
+        except torch._dynamo.exc.FailOnRecompileLimitHit:
+            reason = "a loss reads a Python number that keeps changing; make it a tensor."
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+        say(f"--compile is not possible here, so the run goes on without: {reason}")
+        fast = function
+        return fast(*inputs)
 
     return call

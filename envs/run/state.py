@@ -72,8 +72,7 @@ def state_of(part: Any, name: str) -> Any:
     """Plain data for `torch.save`, from numbers, strings, tensors, arrays, random generators, what
     has a `state_dict` (modules, optimizers), and lists, tuples, deques and dicts of them.
 
-    Raises:
-        TypeError: it is of another kind, and a resumed run would lose it.
+    Raises TypeError for any other kind, which a resumed run would lose.
     """
     if isinstance(part, nn.Module):
         state = {"weights": part.state_dict()}
@@ -106,8 +105,7 @@ def state_of(part: Any, name: str) -> Any:
 def restored(part: Any, state: Any) -> Any:
     """`part` with the content of its `state_of`, restored in place where possible.
 
-    Raises:
-        ValueError: the state is that of an object, and there is none to restore.
+    Raises ValueError if the state is that of an object, and there is none to restore.
     """
     if isinstance(part, nn.Module):
         part.load_state_dict(state["weights"])
