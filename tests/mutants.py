@@ -361,7 +361,7 @@ MANY_RUNS += noticed_by(
     (ON_DEVICE, ".clamp(-ContinuousSeek.D, ContinuousSeek.D)", ".clamp(-6, 6)"),
     (ON_DEVICE, "self.goal = ContinuousSeek.D *", "self.goal = 4.8 *"),
     (ON_DEVICE, "(distance <= self.threshold)", "(distance < self.threshold)"),
-    (ON_DEVICE, "norm = math.inf", "norm = 2"),
+    (ON_DEVICE, "norm = math.inf if self.is_seek else 2", "norm = 2"),
 )
 
 MUTANTS = LOOPS + UPDATES + PARTS + REPLAY + RANKS + FILES + ENVS + MANY_RUNS
