@@ -550,12 +550,13 @@ def check_args(args: Args, task: DeviceTask) -> None:
     run.check_first_update(args, task.max_steps)
 
 
-def numbers_of(args: Args, task: DeviceTask) -> int:
-    """How many numbers a run holds, nearly: replay, weights of all kinds, activations."""
+def run_bytes(args: Args, task: DeviceTask) -> int:
+    """A run's memory, nearly: replay, weights of all kinds, activations."""
     steps = min(args.buffer_size, args.total_timesteps)
     replay = steps * (2 * task.obs_dim + 2 * task.goal_dim + task.action_dim)
     width = max(args.hidden_dims)
-    return replay + 10 * len(args.hidden_dims) * width * (width + args.batch_size)
+    networks = 10 * len(args.hidden_dims) * width * (width + args.batch_size)
+    return 4 * (replay + networks)
 
 
 def train_group(args: Args, task: DeviceTask, device: torch.device, folders: GroupFolders) -> None:
@@ -595,8 +596,8 @@ def main(cls: type[Args], script: str, doc: str) -> None:
         task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
         check_args(args, task)
         device = run.set_up_torch(args)
-        cached = args.batch_size * max(args.hidden_dims)
-        group_size = choose_group_size(args.group_size, numbers_of(args, task), cached, device)
+        cached = 4 * args.batch_size * max(args.hidden_dims)
+        group_size = choose_group_size(args.group_size, run_bytes(args, task), cached, device)
         grid = Grid(args, script, device)
     # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
     torch.empty(8_000_000)

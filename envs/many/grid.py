@@ -105,15 +105,11 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     return args
 
 
-def choose_group_size(group_size: int, numbers: int, cached: int, device: torch.device) -> int:
-    """Runs side by side: as asked for, or (0) as many as stay in the cache.
-
-    Args:
-        numbers: how many a run holds.
-        cached: how many of them should stay in the cache.
+def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.device) -> int:
+    """Runs side by side: as asked for, or (0) as many as keep `cached` bytes each in the cache.
 
     Raises:
-        BadInput: the memory is too small for them.
+        BadInput: the memory is too small for them, with `run_bytes` each.
     """
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
@@ -121,11 +117,11 @@ def choose_group_size(group_size: int, numbers: int, cached: int, device: torch.
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         cache = 2e6
-    fitting = int(0.9 * memory / (4 * numbers))
-    if fitting < max(group_size, 1):
-        gigabytes = f"{4e-9 * numbers:.2g} GB each"
+    fitting = int(0.9 * memory / run_bytes)
+    if fitting < max(asked, 1):
+        gigabytes = f"{1e-9 * run_bytes:.2g} GB each"
         raise BadInput(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
-    return group_size or max(1, min(int(cache / (4 * cached)), fitting))
+    return asked or max(1, min(int(cache / cached), fitting))
 
 
 class Grid:

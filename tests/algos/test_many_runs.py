@@ -265,13 +265,13 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
 def test_groups_stay_in_the_cache_and_never_exceed_the_memory() -> None:
     cpu = torch.device("cpu")
     task = DeviceTask(None, 40, 20, 20, 10, 0.1, is_seek=True)
-    small = many.numbers_of(many.Args(batch_size=64), task)
-    assert grid.choose_group_size(7, small, 64 * 256, cpu) == 7
-    assert grid.choose_group_size(0, small, 64 * 256, cpu) == 30
-    assert grid.choose_group_size(0, small, 128 * 256, cpu) == 15
-    huge = many.numbers_of(many.Args(total_timesteps=10**9, buffer_size=10**9), task)
+    small = many.run_bytes(many.Args(batch_size=64), task)
+    assert grid.choose_group_size(7, small, 4 * 64 * 256, cpu) == 7
+    assert grid.choose_group_size(0, small, 4 * 64 * 256, cpu) == 30
+    assert grid.choose_group_size(0, small, 4 * 128 * 256, cpu) == 15
+    huge = many.run_bytes(many.Args(total_timesteps=10**9, buffer_size=10**9), task)
     with pytest.raises(run.BadInput, match="^0 runs at once fit into the memory, 5.6e"):
-        grid.choose_group_size(0, huge, 64 * 256, cpu)
+        grid.choose_group_size(0, huge, 4 * 64 * 256, cpu)
 
 
 def test_a_simulated_environment_trains_with_the_papers_recipe(tmp_path: Path) -> None:
