@@ -104,12 +104,11 @@ ROBOTICS = dict(
     simultaneous_updates=True, normalize=True, observe_achieved_goal=False, xavier_init=True,
     hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380,
 )  # fmt: skip
-SEEK_20 = dict(total_timesteps=400_000, learning_rate=(5e-4,), batch_size=128)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
     r"ContinuousSeek\d*-v0": dict(total_timesteps=50_000, batch_size=512, alpha=(0.2,)),
     r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=(1.5e-3,), alpha=(0.1,)),
-    r"ContinuousSeek20-v0": SEEK_20,
+    r"ContinuousSeek20-v0": dict(total_timesteps=400_000, learning_rate=(5e-4,), batch_size=128),
     r"HandReach-v\d": ROBOTICS,
 }
 OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
@@ -292,9 +291,7 @@ class Alphas(nn.Module):
 
     def __init__(self, runs: list[Run], args: Args):
         super().__init__()
-        self.ratio = args.alpha_ratio
-        self.warmup = args.alpha_warmup
-        self.averaging = args.alpha_averaging
+        self.args = args
         given = [-1.0 if each.alpha == "auto" else each.alpha for each in runs]
         self.are_zero = not any(given)
         self.register_buffer("given", torch.tensor(given))  # (run,), -1 for auto
@@ -308,10 +305,10 @@ class Alphas(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.to(self.losses), self.averaging)
+        self.losses.lerp_(losses.to(self.losses), self.args.alpha_averaging)
         value, grad = self.losses
-        alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_warming_up = self.updates <= self.warmup
+        alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
+        is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
         alpha = torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
         return torch.where(self.given < 0, alpha, self.given)

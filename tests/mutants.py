@@ -349,7 +349,7 @@ MANY_RUNS = noticed_by(
         "args.total_timesteps) // (self.max_steps + 1)",
     ),
     (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
-    (MANY, "alpha = self.ratio * value /", "alpha = value /"),
+    (MANY, "self.args.alpha_ratio * value /", "value /"),
     (MANY, "torch.where(self.given < 0, alpha, self.given)", "alpha"),
     (MANY, "variance.clamp(min=1e-4).sqrt()", "variance.clamp(min=1e-4)"),
     (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
