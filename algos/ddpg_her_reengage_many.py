@@ -104,26 +104,20 @@ ROBOTICS = dict(
     simultaneous_updates=True, normalize=True, observe_achieved_goal=False, xavier_init=True,
     hidden_dims=(256, 256, 256), eval_frequency=95_000, eval_episodes=380,
 )  # fmt: skip
-SEEK_20 = dict(total_timesteps=400_000, learning_rate=5e-4, batch_size=128)
-BLOCK = dict(total_timesteps=38_000_000, gamma=0.99, train_frequency=100, eval_frequency=190_000)
 REACH = dict(total_timesteps=15_000, num_envs=2, batch_size=256, eval_frequency=1500)
 PAPER_SETTINGS = {  # every pattern that matches the whole name applies, later over earlier
-    r"ContinuousSeek\d*(Dense)?-v0": dict(total_timesteps=50_000, batch_size=512, alpha=0.2),
-    r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=1.5e-3, alpha=0.1),
-    r"ContinuousSeek20-v0": SEEK_20,
-    r"HandReach(Dense)?-v\d": ROBOTICS,
-    r"HandManipulate(Block|Egg|Pen)\w*-v\d": ROBOTICS | BLOCK | dict(alpha=0.001),
-    r"Hand(Reach|Manipulate(Block|Egg|Pen)\w*)Dense-v\d": dict(clip_target=False),
+    r"ContinuousSeek\d*-v0": dict(total_timesteps=50_000, batch_size=512, alpha=(0.2,)),
+    r"ContinuousSeek5-v0": dict(total_timesteps=12_000, learning_rate=(1.5e-3,), alpha=(0.1,)),
+    r"ContinuousSeek20-v0": dict(total_timesteps=400_000, learning_rate=(5e-4,), batch_size=128),
+    r"HandReach-v\d": ROBOTICS,
 }
 OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
-    r"HandManipulate(Egg|Pen)\w*-v\d": dict(alpha="auto"),
-    r"Fetch(Reach|Push|Slide|PickAndPlace)(Dense)?-v\d": ROBOTICS | dict(alpha="auto"),
-    r"FetchReach(Dense)?-v\d": REACH | dict(eval_episodes=50),
-    r"Fetch(Reach|Push|Slide|PickAndPlace)Dense-v\d": dict(clip_target=False),
+    r"Fetch(Reach|Push|Slide|PickAndPlace)-v\d": ROBOTICS | dict(alpha=("auto",)),
+    r"FetchReach-v\d": REACH | dict(eval_episodes=50),
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
-    normalize=True, action_l2=0.1, alpha="auto", eval_episodes=0,
+    normalize=True, action_l2=0.1, alpha=("auto",), eval_episodes=0,
 )  # fmt: skip
 
 
@@ -297,9 +291,7 @@ class Alphas(nn.Module):
 
     def __init__(self, runs: list[Run], args: Args):
         super().__init__()
-        self.ratio = args.alpha_ratio
-        self.warmup = args.alpha_warmup
-        self.averaging = args.alpha_averaging
+        self.args = args
         given = [-1.0 if each.alpha == "auto" else each.alpha for each in runs]
         self.are_zero = not any(given)
         self.register_buffer("given", torch.tensor(given))  # (run,), -1 for auto
@@ -313,10 +305,10 @@ class Alphas(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.to(self.losses), self.averaging)
+        self.losses.lerp_(losses.to(self.losses), self.args.alpha_averaging)
         value, grad = self.losses
-        alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_warming_up = self.updates <= self.warmup
+        alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
+        is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
         alpha = torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
         return torch.where(self.given < 0, alpha, self.given)
@@ -555,34 +547,36 @@ def check_args(args: Args, task: DeviceTask) -> None:
     run.check_first_update(args, task.max_steps)
 
 
-def numbers_of(args: Args, task: DeviceTask) -> int:
-    """How many numbers a run holds, nearly: replay, weights of all kinds, activations."""
+def run_bytes(args: Args, task: DeviceTask) -> int:
+    """A run's memory, nearly: replay, weights of all kinds, activations."""
     steps = min(args.buffer_size, args.total_timesteps)
     replay = steps * (2 * task.obs_dim + 2 * task.goal_dim + task.action_dim)
     width = max(args.hidden_dims)
-    return replay + 10 * len(args.hidden_dims) * width * (width + args.batch_size)
+    networks = 10 * len(args.hidden_dims) * width * (width + args.batch_size)
+    return 4 * (replay + networks)
 
 
 def train_group(args: Args, task: DeviceTask, device: torch.device, folders: GroupFolders) -> None:
     """Trains runs side by side, and writes what each of them measures into its folder."""
     group = Group(args, task, folders.runs, device)
     curves = {}
-    for global_step in range(0, args.total_timesteps + 1, task.max_steps * args.num_envs):
+    steps = task.max_steps * args.num_envs  # an episode everywhere
+    for global_step in range(0, args.total_timesteps + 1, steps):
         # Evaluate: before the first step, every eval_frequency steps, and at the end
         is_over = global_step == args.total_timesteps
         if is_over or global_step % args.eval_frequency == 0:
             if curves:
                 folders.check_finite("the value loss", curves["losses/value"])
             folders.add_rows(global_step, group.evaluate(), curves)
-        folders.show(global_step)
-
-        # Act, store, update
         if is_over:
             break
+
+        # Act, store, update
         if global_step < args.learning_starts:
             curves = group.play(global_step)
         else:
             curves = group.play_learning()
+        folders.bar.update(steps)
 
 
 def main(cls: type[Args], script: str, doc: str) -> None:
@@ -599,8 +593,8 @@ def main(cls: type[Args], script: str, doc: str) -> None:
         task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
         check_args(args, task)
         device = run.set_up_torch(args)
-        cached = args.batch_size * max(args.hidden_dims)
-        group_size = choose_group_size(args.group_size, numbers_of(args, task), cached, device)
+        cached = 4 * args.batch_size * max(args.hidden_dims)
+        group_size = choose_group_size(args.group_size, run_bytes(args, task), cached, device)
         grid = Grid(args, script, device)
     # 32 MB, given back at once: from now on glibc keeps as much for itself, a fifth faster
     torch.empty(8_000_000)

@@ -309,7 +309,7 @@ ENVS += noticed_by(
 )
 ENVS += noticed_by(
     "tests/envs/test_robotics.py -k gradient",
-    ("envs/tasks/fast_robotics.py", "= 10.0 * negative_distance", "= negative_distance"),
+    ("envs/tasks/fast_robotics.py", "return negative_distance", "return -negative_distance"),
 )
 
 # The losses of many runs, that no run knows of its neighbours, and their environments
@@ -349,7 +349,7 @@ MANY_RUNS = noticed_by(
         "args.total_timesteps) // (self.max_steps + 1)",
     ),
     (MANY, "self.updates += grad_loss > 0", "self.updates += 1"),
-    (MANY, "alpha = self.ratio * value /", "alpha = value /"),
+    (MANY, "self.args.alpha_ratio * value /", "value /"),
     (MANY, "torch.where(self.given < 0, alpha, self.given)", "alpha"),
     (MANY, "variance.clamp(min=1e-4).sqrt()", "variance.clamp(min=1e-4)"),
     (MANY, "with run.autocast(args, batch.obs.device):", "if True:"),
@@ -361,7 +361,7 @@ MANY_RUNS += noticed_by(
     (ON_DEVICE, ".clamp(-ContinuousSeek.D, ContinuousSeek.D)", ".clamp(-6, 6)"),
     (ON_DEVICE, "self.goal = ContinuousSeek.D *", "self.goal = 4.8 *"),
     (ON_DEVICE, "(distance <= self.threshold)", "(distance < self.threshold)"),
-    (ON_DEVICE, "norm = math.inf", "norm = 2"),
+    (ON_DEVICE, "norm = math.inf if self.is_seek else 2", "norm = 2"),
 )
 
 MUTANTS = LOOPS + UPDATES + PARTS + REPLAY + RANKS + FILES + ENVS + MANY_RUNS

@@ -95,31 +95,21 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
     """
     flags.check_one_process(flags.script_of(cls))
     env_id = resolve(flags.peek("env_id").env_id or cls.env_id)
-    applied = dict(flags.settings_of(env_id, settings, untuned))
-    for name in applied.keys() & {"alpha", "learning_rate"}:
-        applied[name] = (applied[name],)
+    applied = flags.settings_of(env_id, settings, untuned)
     args = tyro.cli(cls, default=replace(cls(env_id=env_id), **applied), description=doc)
     args.env_id = resolve(args.env_id)
     flags.check_ranges(args)
-    for name in ("alpha", "learning_rate"):
-        values = getattr(args, name)
-        if len(set(values)) < len(values):
-            raise BadInput(f"{flags.flag(name)} has the same value twice.")
     name = folder_name(args.env_id)
     args.run_dir = args.run_dir or f"runs/{name}__{flags.script_of(cls)}"
     flags.say_settings(args, applied)
     return args
 
 
-def choose_group_size(group_size: int, numbers: int, cached: int, device: torch.device) -> int:
-    """Runs side by side: as asked for, or (0) as many as stay in the cache.
-
-    Args:
-        numbers: how many a run holds.
-        cached: how many of them should stay in the cache.
+def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.device) -> int:
+    """Runs side by side: as asked for, or (0) as many as keep `cached` bytes each in the cache.
 
     Raises:
-        BadInput: the memory is too small for them.
+        BadInput: the memory is too small for them, with `run_bytes` each.
     """
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
@@ -127,11 +117,11 @@ def choose_group_size(group_size: int, numbers: int, cached: int, device: torch.
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         cache = 2e6
-    fitting = int(0.9 * memory / (4 * numbers))
-    if fitting < max(group_size, 1):
-        gigabytes = f"{4e-9 * numbers:.2g} GB each"
+    fitting = int(0.9 * memory / run_bytes)
+    if fitting < max(asked, 1):
+        gigabytes = f"{1e-9 * run_bytes:.2g} GB each"
         raise BadInput(f"{fitting} runs at once fit into the memory, {gigabytes}: --group-size.")
-    return group_size or max(1, min(int(cache / (4 * cached)), fitting))
+    return asked or max(1, min(int(cache / cached), fitting))
 
 
 class Grid:
@@ -156,38 +146,39 @@ class Grid:
         self.lock = lock(path)
         seeds = range(1, args.seeds + 1)
         product = itertools.product(args.alpha, args.learning_rate, seeds)
-        self.runs = [Run(*setting) for setting in product]
-        self.missing = [run for run in self.runs if not self.is_complete(run)]
-        complete = [self.record(run) for run in self.runs if run not in self.missing]
-        name = "script_sha256"
-        edited = sum(about["versions"].get(name) != self.versions[name] for about in complete)
+        self.runs = list(dict.fromkeys(Run(*setting) for setting in product))  # each once
+        complete = self.complete()
+        self.missing = [run for run in self.runs if run not in complete]
+        ours = self.versions["script_sha256"]
+        hashes = [about["versions"].get("script_sha256") for about in complete.values()]
+        edited = len(hashes) - hashes.count(ours)
         if edited:
             say(
                 f"{Path(script).name} has been edited since {edited} of these runs were trained: "
                 "the others come from another program."
             )
 
+    def complete(self) -> dict[Run, dict[str, Any]]:
+        """The runs that are trained to their end, and what their args.json say."""
+        records = {run: self.record(run) for run in self.runs}
+        return {run: record for run, record in records.items() if record is not None}
+
     def record(self, run: Run) -> dict[str, Any] | None:
-        """What a run's args.json says; None if there is none. BadInput if it is not a run's."""
-        path = run.folder(self.args) / "args.json"
+        """args.json of a run that is trained to its end; None if it is not.
+
+        Raises:
+            BadInput: its folder has something else.
+        """
+        folder = run.folder(self.args)
         try:
-            found = json.loads(path.read_text())
-            found["versions"]["script"]
+            found = json.loads((folder / "args.json").read_text())
+            script = found["versions"]["script"]
         except FileNotFoundError:
-            if any(not each.name.startswith(".unfinished-") for each in path.parent.glob("*")):
-                raise BadInput(f"{path.parent} is not a run's folder.") from None
+            if any(not each.name.startswith(".unfinished-") for each in folder.glob("*")):
+                raise BadInput(f"{folder} is not a run's folder.") from None
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            raise BadInput(f"{path} is damaged.") from None
-        return found
-
-    def is_complete(self, run: Run) -> bool:
-        """Whether a run is trained to its end. BadInput if its folder has another one."""
-        folder = run.folder(self.args)
-        found = self.record(run)
-        if found is None:
-            return False
-        script = found["versions"]["script"]
+            raise BadInput(f"{folder}/args.json is damaged.") from None
         if script != self.versions["script"]:
             raise BadInput(f"{folder} has a run of {script}.py: choose another --run-dir.")
         for name, value in run.settings(self.args).items():
@@ -196,7 +187,7 @@ class Grid:
         metrics = folder / "metrics.csv"
         text = metrics.read_text(errors="replace") if metrics.exists() else ""
         last = text.rstrip().rpartition("\n")[2]
-        return last.startswith(f"{found['total_timesteps']},")
+        return found if last.startswith(f"{self.args.total_timesteps},") else None
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
         """Trains what is missing, a group after the other; what is complete is never lost.
@@ -228,12 +219,11 @@ class Grid:
                 sys.exit(str(error))
             gc.collect()  # a CUDA graph holds the group that holds it
             self.say_complete()
-        if not all(map(self.is_complete, self.runs)):
+        if len(self.complete()) < len(self.runs):
             sys.exit(1)
 
     def say_complete(self, before: str = "") -> None:
-        complete = sum(map(self.is_complete, self.runs))
-        say(f"{before}{complete} of {len(self.runs)} runs are complete.")
+        say(f"{before}{len(self.complete())} of {len(self.runs)} runs are complete.")
 
 
 class GroupFolders:
@@ -254,9 +244,9 @@ class GroupFolders:
         self.diverged: set[Run] = set()
         for run in runs:
             folder = run.folder(args)
-            stale = [*folder.glob("metrics.csv"), *folder.glob("events.out.tfevents.*")]
-            for path in stale:
-                path.unlink()  # it would seem to be this run's
+            for name in ("metrics.csv", "events.out.tfevents.*"):
+                for path in folder.glob(name):
+                    path.unlink()  # it would seem to be this run's
             text = json.dumps(run.settings(args) | {"versions": about}, indent=2)
             write(folder / "args.json", text + "\n")
         self.writers = []
@@ -271,10 +261,6 @@ class GroupFolders:
             dynamic_ncols=True,
             leave=False,
         )
-
-    def show(self, global_step: int) -> None:
-        """Moves the progress bar, on a terminal."""
-        self.bar.update(global_step - self.bar.n)
 
     def check_finite(self, name: str, values: Tensor) -> None:
         """Ends the metrics.csv of each run whose value, of (run,), is nan or infinite."""

@@ -73,13 +73,13 @@ class DeviceTask(NamedTuple):
     goal_dim: int
     action_dim: int
     max_steps: int  # of every episode: none ends early
-    norm: float
     threshold: float
     is_seek: bool  # ContinuousSeek
 
     def reward(self, achieved_goal: Tensor, goal: Tensor) -> Tensor:
         """(..., goal_dim), (..., goal_dim) -> (...)."""
-        distance = torch.linalg.vector_norm(achieved_goal - goal, self.norm, dim=-1)
+        norm = math.inf if self.is_seek else 2
+        distance = torch.linalg.vector_norm(achieved_goal - goal, norm, dim=-1)
         return (distance <= self.threshold).to(distance) - 1
 
     def make(self, num_envs: int, keys: list[int], streams: Streams) -> "Seeks | Simulators":
@@ -94,13 +94,9 @@ def inspect_for_device(make_env: Callable[[], gym.Env]) -> DeviceTask:
     envs = make_vector(make_env, 1, seed=0)
     env = envs.unwrapped
     is_seek = type(env) is ContinuousSeek
-    norm = 2
-    threshold = getattr(env, "distance_threshold", 1.0)
-    if is_seek:
-        norm = math.inf
-        threshold = ContinuousSeek.TOLERANCE
+    threshold = getattr(env, "distance_threshold", ContinuousSeek.TOLERANCE)
     sizes = (envs.obs_dim, envs.goal_dim, envs.action_dim, envs.max_episode_steps)
-    task = DeviceTask(make_env, *sizes, norm, threshold, is_seek)
+    task = DeviceTask(make_env, *sizes, threshold, is_seek)
     rng = np.random.default_rng(0)
     goal, direction = rng.normal(size=(2, 1000, task.goal_dim))
     distance = np.linspace(0, 3 * task.threshold, 1000)[:, None]

@@ -9,10 +9,7 @@ import os
 from envs.messages import BadInput, in_one_line
 
 NAMES = ("Fetch", "Hand", "PointMaze_", "AntMaze_", "Adroit", "FrankaKitchen")  # their beginnings
-RENAMED = {  # names that the package has dropped -> their successors
-    "HandReach-v2": "HandReach-v3",
-    "HandReachDense-v2": "HandReachDense-v3",
-}
+RENAMED = {"HandReach-v2": "HandReach-v3"}  # names that the package has dropped -> successors
 
 
 def register() -> None:

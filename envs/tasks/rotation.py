@@ -40,15 +40,7 @@ class Rotation(BatchEnv):
         rotation_seed: decides U.
     """
 
-    metadata = {"render_modes": []}
-
-    def __init__(
-        self,
-        d: int = 2,
-        reward_type: str = "dense",
-        rotation_seed: int = 0,
-        render_mode: str | None = None,
-    ):
+    def __init__(self, d: int = 2, reward_type: str = "dense", rotation_seed: int = 0):
         if d < 2 or reward_type not in ("dense", "sparse"):
             raise BadInput(
                 "Rotation needs d >= 2 and a dense or sparse reward, "
@@ -56,7 +48,6 @@ class Rotation(BatchEnv):
             )
         self.d = d
         self.reward_type = reward_type
-        self.render_mode = render_mode
         self.rotation = random_rotation(d, np.random.default_rng(rotation_seed))
         state_dim = d if reward_type == "dense" else 2 * d
         goal = Box(-np.inf, np.inf, (d,))

@@ -1,10 +1,9 @@
 """The Fetch and hand environments return what Gymnasium-Robotics' own return.
 
-Their dense rewards have a gradient.
+The dense rewards of Fetch and HandReach have a gradient.
 """
 
 import os
-import warnings
 
 import gymnasium as gym
 import mujoco
@@ -23,7 +22,7 @@ IDS = sorted(
     for id, spec in gym.registry.items()
     if str(spec.entry_point).startswith("envs.tasks.fast_robotics:")
 )
-DENSE_IDS = [id for id in IDS if "Dense" in id and "TouchSensors" not in id]
+DENSE_IDS = [id for id in IDS if "Dense" in id and "Manipulate" not in id]
 
 
 def ours(env_id: str, **kwargs) -> gym.Env:
@@ -66,7 +65,7 @@ def random_goals(
     desired = np.choose(kind, (desired, close, achieved))
     if goal_dim == 7:
         for goals in (achieved, desired):
-            goals[..., 3:] = robotics.unit(goals[..., 3:])
+            goals[..., 3:] /= np.linalg.norm(goals[..., 3:], axis=-1, keepdims=True)
     return achieved, desired
 
 
@@ -142,17 +141,10 @@ def test_random_episodes_equal_the_packages_to_the_bit_though_a_neighbour_shares
             actions = rng.uniform(-1.5, 1.5, (2, *a.action_space.shape)).astype(np.float32)
             neighbour.step(actions[1])
             assert_identical(a.step(actions[0]), b.step(actions[0]))
-            if "Hand" in env_id:
-                assert_identical(a.data.ctrl.copy(), b.data.ctrl.copy())
-
-
-@pytest.mark.parametrize("env_id", ["HandReach-v3", "HandManipulateEgg-v1", "FetchPush-v4"])
-def test_observations_belong_to_the_caller(env_id):
-    env = ours(env_id)
-    obs, _ = env.reset(seed=0)
-    before = {key: value.copy() for key, value in obs.items()}
-    env.step(np.ones(env.action_space.shape))
-    assert_identical(obs, before)
+        names = a._model_names.joint_names
+        joints = [a.data.joint(name) for name in names if name.startswith("robot")]
+        each = [np.concatenate([getattr(joint, q) for joint in joints]) for q in ("qpos", "qvel")]
+        assert_identical(mujoco_utils.robot_get_obs(a.model, a.data, names), tuple(each))
 
 
 @pytest.mark.parametrize("env_id", [id for id in IDS if "TouchSensors" not in id])
@@ -177,42 +169,22 @@ def test_reward_gradient_equals_finite_differences(env_id):
     apart = (achieved != desired).any(-1)
     achieved, desired = (goals[apart][:48].reshape(4, 12, -1) for goals in (achieved, desired))
 
-    def reward(goal: np.ndarray) -> np.ndarray:
-        if goal.shape[-1] == 7:  # goals live on the unit sphere of rotations
-            goal = np.concatenate((goal[..., :3], robotics.unit(goal[..., 3:])), -1)
-        return env.compute_reward(achieved, goal, {})
-
     step = 1e-6
     steps = step * np.eye(desired.shape[-1])
     numerical = np.stack(
-        [(reward(desired + s) - reward(desired - s)) / (2 * step) for s in steps], -1
+        [
+            env.compute_reward(achieved, desired + s, {})
+            - env.compute_reward(achieved, desired - s, {})
+            for s in steps
+        ],
+        -1,
     )
+    numerical /= 2 * step
     gradient = env.compute_reward_gradient(achieved, desired, {})
     assert gradient.shape == desired.shape
     assert np.abs(numerical).max() > 0.1
     np.testing.assert_allclose(gradient, numerical, rtol=2e-5, atol=2e-5)
-
-
-@pytest.mark.parametrize("env_id", DENSE_IDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_reward_gradient_is_zero_at_the_goal_and_finite_everywhere(env_id, dtype):
-    env = ours(env_id)
-    achieved = random_goals(np.random.default_rng(4), env, (2000,))[0].astype(dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        at_goal = env.compute_reward_gradient(achieved, achieved.copy(), {})
-        near = env.compute_reward_gradient(achieved, np.nextafter(achieved, dtype(2)), {})
-        opposite = env.compute_reward_gradient(achieved, -achieved, {})
-        if achieved.shape[-1] == 7:  # the pen's gimbal lock: roll and yaw turn the same way
-            gimbal = achieved.copy()
-            gimbal[:, 3:] = np.array((0.5, 0.0, 0.5, 0.0)) ** 0.5
-            assert np.isfinite(env.compute_reward_gradient(achieved, gimbal, {})).all()
-    assert np.isfinite(near).all() and np.isfinite(opposite).all()
-    if "Pen" in env_id:  # Euler angles lose bits near gimbal lock
-        assert np.median(np.abs(at_goal)) == 0
-    else:
-        assert not at_goal.any()
-        assert (np.linalg.norm(near[..., -4:], axis=-1) < 2 + 1e-6).all()
+    assert not env.compute_reward_gradient(achieved, achieved.copy(), {}).any()
 
 
 def test_hidden_touch_sensors_leave_the_shared_model_alone():
