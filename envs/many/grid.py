@@ -138,12 +138,7 @@ class Grid:
     def __init__(self, args: GridArgs, script: str, device: torch.device):
         self.args = args
         self.versions = versions(device, Path(script)) | {"compile": args.compile}
-        path = Path(args.run_dir)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"{path} cannot be made: {error.strerror}.") from None
-        self.lock = lock(path)
+        lock(Path(args.run_dir))  # until the process ends
         seeds = range(1, args.seeds + 1)
         product = itertools.product(args.alpha, args.learning_rate, seeds)
         self.runs = list(dict.fromkeys(Run(*setting) for setting in product))  # each once
@@ -238,8 +233,6 @@ class GroupFolders:
         self.runs = runs
         self.begin = time.time()
         self.clock = (self.begin, 0)  # time and step of the last evaluation
-        for run in runs:
-            run.folder(args).mkdir(parents=True, exist_ok=True)
         self.locks = [lock(run.folder(args)) for run in runs]  # until they are trained
         self.diverged: set[Run] = set()
         for run in runs:
