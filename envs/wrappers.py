@@ -1,4 +1,4 @@
-"""What stands between an environment and the scripts: vectors of numbers, actions from 0."""
+"""What stands between an environment and the scripts: vectors of numbers, actions in [-1, 1]."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,15 +26,6 @@ def is_vector(space: gym.Space) -> bool:
     return isinstance(space, kinds)
 
 
-def has_reward_gradient(env: gym.Env) -> bool:
-    """Whether compute_reward_gradient exists, and no wrapper has put another reward above it."""
-    while not hasattr(env, "compute_reward_gradient"):
-        if hasattr(env, "compute_reward") or env is env.unwrapped:
-            return False
-        env = env.env
-    return True
-
-
 class FlattenGoals(gym.ObservationWrapper):
     """Observation and goals of integers, bits or single numbers as vectors of float32.
 
@@ -52,16 +43,13 @@ class FlattenGoals(gym.ObservationWrapper):
             size = int(np.prod(shape))  # 1 for a single number
             spaces[key] = gym.spaces.Box(-np.inf, np.inf, (size,))
         self.observation_space = gym.spaces.Dict(spaces)
-        names = ["compute_reward", "compute_terminated"]
-        if has_reward_gradient(env):
-            names.append("compute_reward_gradient")
-        for name in names:
+        for name in ("compute_reward", "compute_terminated", "compute_reward_gradient"):
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
                 setattr(self, name, partial(self._of_vectors, function))
 
     def observation(self, observation: dict[str, Any]) -> Obs:
-        return {key: as_vector(observation[key]) for key in KEYS}
+        return {key: np.asarray(observation[key], np.float32).reshape(-1) for key in KEYS}
 
     def _of_vectors(
         self, function: Callable, achieved_goal: ndarray, desired_goal: ndarray, info: Any
@@ -70,11 +58,6 @@ class FlattenGoals(gym.ObservationWrapper):
         achieved = as_element(achieved_goal, self.achieved_space)
         desired = as_element(desired_goal, self.goal_space)
         return function(achieved, desired, info)
-
-
-def as_vector(element: Any) -> ndarray:
-    """An element of a space as a vector of numbers."""
-    return np.asarray(element, np.float32).reshape(-1)
 
 
 def as_element(vector: ndarray, space: gym.Space) -> ndarray:
@@ -86,10 +69,8 @@ def as_element(vector: ndarray, space: gym.Space) -> ndarray:
 def append_achieved_goal(env: gym.Env) -> gym.Env:
     """Appends the achieved goal to the observation."""
     spaces = env.observation_space.spaces
-    parts = spaces["observation"], spaces["achieved_goal"]
-    low = np.concatenate([part.low for part in parts])
-    high = np.concatenate([part.high for part in parts])
-    joined = gym.spaces.Box(low, high, dtype=low.dtype)
+    size = spaces["observation"].shape[0] + spaces["achieved_goal"].shape[0]
+    joined = gym.spaces.Box(-np.inf, np.inf, (size,))
 
     def append(obs: Obs) -> Obs:
         both = np.concatenate([obs["observation"], obs["achieved_goal"]])
@@ -109,12 +90,3 @@ def rescale_actions(env: gym.Env) -> gym.Env:
 
     env = gym.wrappers.TransformAction(env, clip, box)
     return gym.wrappers.RescaleAction(env, box.dtype.type(-1.0), box.dtype.type(1.0))
-
-
-def count_from_zero(env: gym.Env) -> gym.Env:
-    """Discrete actions 0 .. n - 1, whatever the environment's first one is."""
-    start = int(env.action_space.start)
-    if start == 0:
-        return env
-    actions = gym.spaces.Discrete(env.action_space.n)
-    return gym.wrappers.TransformAction(env, lambda action: action + start, actions)
