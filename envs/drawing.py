@@ -15,7 +15,6 @@ BLACK = (0, 0, 0)
 GREEN = (0, 150, 90)
 ORANGE = (230, 130, 0)
 BLUE = (0, 90, 200)
-NAVY = (0, 70, 200)
 CYAN = (90, 215, 235)
 MAGENTA = (215, 60, 170)
 LARGER = 4  # what is drawn is shrunk by this factor, which softens its edges
@@ -72,8 +71,10 @@ def draw_walk(
     """
     plane = Plane(1.08 * reach, 320)
     draw = plane.draw
-    draw.rectangle(plane.box(np.zeros(2), reach), outline=GREY, width=2 * LARGER)
-    draw.line([plane.place(state) for state in visited], GREY, width=2 * LARGER)
+    walls = plane.box(np.zeros(2), reach)
+    path = [plane.place(state) for state in visited]
+    draw.rectangle(walls, outline=GREY, width=2 * LARGER)
+    draw.line(path, GREY, width=2 * LARGER)
     for state in visited[:-1]:
         draw.ellipse(plane.box(state, 2.5 * plane.pixel), GREY)
     goal_colour = GREEN if is_reached else ORANGE
@@ -105,11 +106,12 @@ def draw_goal_set(
     present = slots[slots[:, 0] > 0, 1:]
     goals = set(map(tuple, present))
     reached = set(map(tuple, visited))
-    colours = {CYAN: goals - reached, NAVY: goals & reached, MAGENTA: reached - goals}
+    colours = {CYAN: goals - reached, BLUE: goals & reached, MAGENTA: reached - goals}
     for colour, cells in colours.items():
         for cell in cells:
             plane.draw.rectangle(plane.box(cell, 0.4), colour)
-    plane.draw.rectangle(plane.box(np.zeros(2), edge), outline=GREY, width=LARGER)
+    frame = plane.box(np.zeros(2), edge)
+    plane.draw.rectangle(frame, outline=GREY, width=LARGER)
     plane.draw.ellipse(plane.box(position, edge / 32), BLACK)
     return plane.picture()
 

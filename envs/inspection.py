@@ -1,6 +1,6 @@
 """What a script must know about an environment before it trains on it, from a few steps of play."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -98,7 +98,7 @@ def check_goals(env: gym.Env) -> None:
 
 def play_steps(env: gym.Env) -> Play:
     """Plays random and extreme actions. BadInput if a step is not as it must be."""
-    env.action_space.seed(0)
+    rng = np.random.default_rng(0)
     steps = []
     episodes = 0
     done = True
@@ -107,13 +107,14 @@ def play_steps(env: gym.Env) -> Play:
             obs, _ = env.reset(seed=len(steps))
             goal = np.array(obs["desired_goal"])
             t = 0
-        obs, reward, terminated, truncated, info = env.step(action_of_play(env, len(steps)))
+        action = action_of_play(env.action_space, len(steps), rng)
+        obs, reward, terminated, truncated, info = env.step(action)
         t += 1
         check_shapes(env, obs)
-        vectors = {key: np.array([obs[key]], np.float32) for key in KEYS}  # copies, (1, dim)
-        check_finite(env, vectors, np.array([reward]), np.array([t]))
+        rows = {key: np.array([obs[key]], np.float32) for key in KEYS}  # copies, (1, dim)
+        check_finite(env, rows, np.float64([reward]), [t])
         check_same_goal(env, goal, obs["desired_goal"])
-        goals = vectors["achieved_goal"][0], vectors["desired_goal"][0]
+        goals = rows["achieved_goal"][0], rows["desired_goal"][0]
         steps.append((*goals, float(reward), terminated, info))
         done = terminated or truncated
         episodes += done
@@ -121,16 +122,19 @@ def play_steps(env: gym.Env) -> Play:
     return Play(*map(np.array, columns), infos)
 
 
-def action_of_play(env: gym.Env, step: int) -> ndarray | int:
+def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray | int:
     """A uniform action, or an extreme one that is held for HOLD steps, by turns."""
-    space = env.action_space
-    action = space.sample()
     phase = step // HOLD % 4
+    if isinstance(space, gym.spaces.Discrete):
+        ends = (0, space.n - 1)
+        action = rng.integers(space.n)
+    else:
+        ends = (np.full(space.shape, end, np.float32) for end in (-1, 1))
+        action = rng.uniform(-1, 1, space.shape).astype(np.float32)
     if phase < 2:
         return action
-    if isinstance(space, gym.spaces.Discrete):
-        return space.n - 1 if phase == 2 else 0
-    return np.copy(space.high if phase == 2 else space.low)
+    low, high = ends
+    return high if phase == 2 else low
 
 
 def check_shapes(env: gym.Env, obs: Obs) -> None:
@@ -139,7 +143,10 @@ def check_shapes(env: gym.Env, obs: Obs) -> None:
         found = np.shape(obs[key])
         shape = env.observation_space[key].shape
         if found != shape:
-            raise unusable(env, f"its '{key}' has the shape {found}, and its space {shape}")
+            raise BadInput(
+                f"{env.spec.id} cannot be used: its '{key}' has the shape {found}, and its space "
+                f"{shape}."
+            )
 
 
 def check_same_goal(env: gym.Env, before: ndarray, after: ndarray) -> None:
@@ -151,13 +158,13 @@ def check_same_goal(env: gym.Env, before: ndarray, after: ndarray) -> None:
         )
 
 
-def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: ndarray) -> None:
+def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: Sequence[int]) -> None:
     """Raises BadInput for the first number that is not finite.
 
     Args:
         obs: observations, (n, ...).
         reward: (n,).
-        t: the number of the step in its episode, (n,).
+        t: the step of its episode, (n,).
     """
     found = {**obs, "reward": reward}
     for name, numbers in sorted(found.items()):  # the observation may contain the goal
@@ -167,10 +174,6 @@ def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: ndarray) -> None:
                 f"{env.spec.id} gave {numbers[which, *place]} in its {name} at step {t[which]} of "
                 f"an episode: {numbers[which]}."
             )
-
-
-def unusable(env: gym.Env, reason: str) -> BadInput:
-    return BadInput(f"{env.spec.id} cannot be used: {reason}.")
 
 
 def results(function: GoalFunction, play: Play, desired_goal: ndarray) -> ndarray:
@@ -196,8 +199,10 @@ def results(function: GoalFunction, play: Play, desired_goal: ndarray) -> ndarra
     is_gradient = function.name == "compute_reward_gradient"
     expected = desired_goal.shape if is_gradient else play.reward.shape
     if result.shape != expected:
-        found = f"the shape {result.shape} for {expected[0]} pairs of goals, not {expected}"
-        raise unusable(function.env, f"its {function.name} gives {found}")
+        raise BadInput(
+            f"{function.env.spec.id} cannot be used: its {function.name} gives the shape "
+            f"{result.shape} for {expected[0]} pairs of goals, not {expected}."
+        )
     return result
 
 
@@ -226,11 +231,7 @@ def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[
 
 
 def ends_on_success(env: gym.Env, play: Play) -> bool:
-    """Whether the environment's own compute_terminated depends on the goal.
-
-    Raises:
-        BadInput: it needs a step's info, or gives something else than a value for each row.
-    """
+    """Whether the environment's own compute_terminated depends on the goal."""
     if not env.has_wrapper_attr("compute_terminated"):
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
@@ -243,14 +244,10 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
 
 
 def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) -> Iterator[str]:
-    """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells.
-
-    Raises:
-        BadInput: it does not give a finite vector for each row, also where the goal is achieved.
-    """
+    """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells."""
     function = GoalFunction(env, "compute_reward_gradient")
     achieved, desired = play.achieved_goal.astype(float), other_goals(play).astype(float)
-    results(function, play, achieved)
+    results(function, play, achieved)  # it must be finite there too
     gradient = results(function, play, desired)
     # Along the gradient, not along each axis: one that stays on the goals' sphere is right too
     distance = np.linalg.norm(achieved - desired, axis=1)

@@ -103,17 +103,13 @@ def make(
         raise BadInput(
             f"{env_id} cannot be made with {kwargs}: {in_one_line(cause)} ({place_of(cause)})."
         ) from error
-    try:
-        check_goals(env, env_id)
-        if env.spec.max_episode_steps is None:
-            raise BadInput(
-                f"{env_id} has no registered time limit: --max-episode-steps must say after how "
-                "many steps an episode ends at the latest."
-            )
-        check_actions(env, env_id, action_space)
-    except BadInput:
-        env.close()
-        raise
+    check_goals(env, env_id)
+    if env.spec.max_episode_steps is None:
+        raise BadInput(
+            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
+            "steps an episode ends at the latest."
+        )
+    check_actions(env, env_id, action_space)
     return adapt(env, observe_achieved_goal)
 
 

@@ -1,5 +1,6 @@
 """Many copies of one environment, stepped in lockstep: two classes with one interface."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -73,17 +74,12 @@ class VectorEnv:
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """(n, goal_dim), (n, goal_dim) -> (n,) float32; slow where `inspect_task` says so.
 
-        Raises:
-            BadInput: one of them is not finite.
+        Raises BadInput, as the other functions of goals do, if a result is not finite.
         """
         return self._function("compute_reward")(achieved_goal, desired_goal).astype(np.float32)
 
     def compute_reward_gradient(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
-        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim).
-
-        Raises:
-            BadInput: one of them is not finite.
-        """
+        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
         gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
         return gradient.astype(np.float32)
 
@@ -156,10 +152,7 @@ class BatchVectorEnv(VectorEnv):
 
 
 class CopiesVectorEnv(VectorEnv):
-    """Environments that step one by one, spread over threads.
-
-    MuJoCo releases the interpreter's lock while it steps. What happens inside an environment does
-    not depend on the number of threads.
+    """Environments that step one by one, spread over threads; their number changes nothing else.
 
     Each copy has a random stream. The project's own tasks draw from it; any other environment gets
     a seed from it at each reset, since some draw from a generator of their own.
@@ -170,17 +163,12 @@ class CopiesVectorEnv(VectorEnv):
 
     Both `reset` and `step` raise BadInput where the environment gives a number that is not finite,
     or changes the desired goal within an episode.
-
-    Args:
-        env: the first copy.
-        make_env: makes the others.
-        num_envs, seed, num_threads: as in `make_vector`.
     """
 
     def __init__(
         self,
-        env: gym.Env,
-        make_env: Callable[[], gym.Env],
+        env: gym.Env,  # the first copy
+        make_env: Callable[[], gym.Env],  # makes the others
         num_envs: int,
         seed: int,
         num_threads: int,
@@ -191,7 +179,6 @@ class CopiesVectorEnv(VectorEnv):
         self.is_own_task = is_own_task(env)
         # Successful steps that terminated; nan once one did not, and where a function says so
         self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
-        self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
             shape = env.observation_space[key].shape
@@ -229,7 +216,7 @@ class CopiesVectorEnv(VectorEnv):
         check_finite(self.env, self.obs, self.reward, self.t)
         check_same_goal(self.env, goals, self.obs["desired_goal"])
         self._judge_success()
-        self._notice_ends(active & (self.success == 1) & (self.t > 1))
+        self._notice_ends(active)
         return (
             self._observe(),
             self.reward.copy(),
@@ -269,9 +256,10 @@ class CopiesVectorEnv(VectorEnv):
         self.success[i] = info.get("is_success", info.get("success", np.nan))
         self._store(i, obs)
 
-    def _notice_ends(self, at_goal: ndarray) -> None:
+    def _notice_ends(self, active: ndarray) -> None:
         """Tells the user if every successful step ends its episode, and goals are relabelled."""
-        ended = self.terminated[at_goal]
+        at_goal = active & (self.success == 1)
+        ended = self.terminated[at_goal & (self.t > 1)]  # not where every episode is one step
         self.goal_ends += ended.sum() if ended.all() else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
             say_once(
@@ -283,13 +271,19 @@ class CopiesVectorEnv(VectorEnv):
     def _judge_success(self) -> None:
         """By the reward, where the environment did not say what success is."""
         unknown = np.isnan(self.success)
-        if not unknown.any():
-            return
-        if self.success_reward is None:
-            self.success_reward = success_reward(self.make_env)
-        if not np.isnan(self.success_reward):
+        if unknown.any() and not np.isnan(self.success_reward):
             reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
             self.success[unknown] = reward[unknown] == self.success_reward
+
+    @functools.cached_property
+    def success_reward(self) -> float:
+        """The reward that means success; nan where none does, or hindsight has no use for it."""
+        try:
+            task = inspect_task(self.make_env)
+        except BadInput:
+            return np.nan
+        is_known = not task.is_dense and task.reward_low < task.reward_high
+        return task.reward_high if is_known else np.nan
 
     def _store(self, i: int, obs: Obs) -> None:
         for key in KEYS:
@@ -320,10 +314,9 @@ def make_vector(
     env = make_env()
     if is_plain_batch(env):
         return BatchVectorEnv(env, num_envs, seed)
-    threads = 1
-    if is_mujoco(env):
-        threads = num_threads or available_cores()
-    return CopiesVectorEnv(env, make_env, num_envs, seed, threads)
+    is_mujoco = hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+    threads = num_threads or available_cores()
+    return CopiesVectorEnv(env, make_env, num_envs, seed, threads if is_mujoco else 1)
 
 
 def make_eval_envs(
@@ -346,20 +339,11 @@ def make_eval_envs(
     """
     env = make_env()
     has_cheap_copies = is_own_task(env) or is_plain_batch(env)
-    episodes = episodes or min(50, max(5, 5000 // env.spec.max_episode_steps))
+    affordable = 5000 // env.spec.max_episode_steps
+    episodes = episodes or min(50, max(5, affordable))
     env.close()
     copies = episodes if has_cheap_copies else min(4, episodes)
     return make_vector(make_env, copies, seed, num_threads), episodes
-
-
-def success_reward(make_env: Callable[[], gym.Env]) -> float:
-    """The reward that means success; nan where none does, or hindsight has no use for it."""
-    try:
-        task = inspect_task(make_env)
-    except BadInput:
-        return np.nan
-    is_known = not task.is_dense and task.reward_low < task.reward_high
-    return task.reward_high if is_known else np.nan
 
 
 def is_plain_batch(env: gym.Env) -> bool:
@@ -367,11 +351,6 @@ def is_plain_batch(env: gym.Env) -> bool:
     while isinstance(env, gym.wrappers.TimeLimit | gym.wrappers.OrderEnforcing):
         env = env.env
     return isinstance(env, BatchEnv)
-
-
-def is_mujoco(env: gym.Env) -> bool:
-    """Whether MuJoCo simulates this environment."""
-    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
 def available_cores() -> int:

@@ -49,7 +49,7 @@ class FlattenGoals(gym.ObservationWrapper):
                 setattr(self, name, partial(self._of_vectors, function))
 
     def observation(self, observation: dict[str, Any]) -> Obs:
-        return {key: np.asarray(observation[key], np.float32).reshape(-1) for key in KEYS}
+        return {key: np.ravel(observation[key]).astype(np.float32) for key in KEYS}
 
     def _of_vectors(
         self, function: Callable, achieved_goal: ndarray, desired_goal: ndarray, info: Any
