@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy import ndarray
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -20,10 +21,9 @@ def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str,
 
 def is_vector(space: gym.Space) -> bool:
     """Whether an element of a space can be laid out as a vector of numbers."""
-    if isinstance(space, gym.spaces.Box):
+    if isinstance(space, Box):
         return len(space.shape) <= 1
-    kinds = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
-    return isinstance(space, kinds)
+    return isinstance(space, Discrete | MultiDiscrete | MultiBinary)
 
 
 class FlattenGoals(gym.ObservationWrapper):
@@ -41,8 +41,8 @@ class FlattenGoals(gym.ObservationWrapper):
         for key in KEYS:
             shape = env.observation_space[key].shape
             size = int(np.prod(shape))  # 1 for a single number
-            spaces[key] = gym.spaces.Box(-np.inf, np.inf, (size,))
-        self.observation_space = gym.spaces.Dict(spaces)
+            spaces[key] = Box(-np.inf, np.inf, (size,))
+        self.observation_space = Dict(spaces)
         for name in ("compute_reward", "compute_terminated", "compute_reward_gradient"):
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
@@ -70,13 +70,13 @@ def append_achieved_goal(env: gym.Env) -> gym.Env:
     """Appends the achieved goal to the observation."""
     spaces = env.observation_space.spaces
     size = spaces["observation"].shape[0] + spaces["achieved_goal"].shape[0]
-    joined = gym.spaces.Box(-np.inf, np.inf, (size,))
+    joined = Box(-np.inf, np.inf, (size,))
 
     def append(obs: Obs) -> Obs:
         both = np.concatenate([obs["observation"], obs["achieved_goal"]])
         return {**obs, "observation": both}
 
-    space = gym.spaces.Dict({**spaces, "observation": joined})
+    space = Dict({**spaces, "observation": joined})
     return gym.wrappers.TransformObservation(env, append, space)
 
 
