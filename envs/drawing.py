@@ -6,17 +6,18 @@ import sys
 
 import numpy as np
 from numpy import ndarray
+from PIL import Image, ImageDraw
 
-WHITE = np.uint8([255, 255, 255])
-GREY = np.uint8([190, 190, 190])
-DARK = np.uint8([40, 40, 40])
-BLACK = np.uint8([0, 0, 0])
-GREEN = np.uint8([0, 150, 90])
-ORANGE = np.uint8([230, 130, 0])
-BLUE = np.uint8([0, 90, 200])
-NAVY = np.uint8([0, 70, 200])
-CYAN = np.uint8([90, 215, 235])
-MAGENTA = np.uint8([215, 60, 170])
+WHITE = (255, 255, 255)
+GREY = (190, 190, 190)
+DARK = (40, 40, 40)
+BLACK = (0, 0, 0)
+GREEN = (0, 150, 90)
+ORANGE = (230, 130, 0)
+BLUE = (0, 90, 200)
+CYAN = (90, 215, 235)
+MAGENTA = (215, 60, 170)
+LARGER = 4  # what is drawn is shrunk by this factor, which softens its edges
 
 # OSMesa and Triton, which PyTorch loads with its first optimiser if it is there, both bring LLVM:
 # Triton behind OSMesa, which comes with MuJoCo, is a segmentation fault
@@ -47,7 +48,7 @@ def draw_bits(state: ndarray, goal: ndarray) -> ndarray:
     image = np.repeat(image, 16, axis=1)
     image[:, ::16] = GREY  # lines between the bits
     image[[0, 24, 48]] = GREY
-    return image
+    return image.astype(np.uint8)
 
 
 def draw_walk(
@@ -68,29 +69,21 @@ def draw_walk(
         reach: the box is [-reach, reach]^d.
         tolerance: half the width of the goal.
     """
-    x, y, image = plane(1.08 * reach, 320)
-    pixel = x[1] - x[0]
-    path = [in_plane(state) for state in visited]
-    state = path[-1]
-    goal = in_plane(goal)
-    from_walls = np.abs(to_centre_of_square(x, y) - reach)
-    from_goal = to_centre_of_square(x - goal[0], y - goal[1])
-    from_state = np.hypot(x - state[0], y - state[1])
-
-    trail = from_walls - pixel  # the walls have the trail's colour
-    for start, end in zip(path[:-1], path[1:], strict=True):
-        from_line = distance_to_line(x, y, start, end)
-        from_start = np.hypot(x - start[0], y - start[1])
-        trail = np.minimum(trail, from_line - pixel)
-        trail = np.minimum(trail, from_start - 2.5 * pixel)
-    frame = np.abs(from_goal - 4 * tolerance) - 1.5 * pixel  # makes a small goal easy to spot
+    plane = Plane(1.08 * reach, 320)
+    draw = plane.draw
+    walls = plane.box(np.zeros(2), reach)
+    path = [plane.place(state) for state in visited]
+    draw.rectangle(walls, outline=GREY, width=2 * LARGER)
+    draw.line(path, GREY, width=2 * LARGER)
+    for state in visited[:-1]:
+        draw.ellipse(plane.box(state, 2.5 * plane.pixel), GREY)
     goal_colour = GREEN if is_reached else ORANGE
-    paint(image, trail / pixel, GREY)
-    paint(image, frame / pixel, goal_colour)
-    paint(image, (from_state - 6 * pixel) / pixel, BLUE)
+    frame = plane.box(goal, 4 * tolerance)  # makes a small goal easy to spot
+    draw.rectangle(frame, outline=goal_colour, width=3 * LARGER)
+    draw.ellipse(plane.box(visited[-1], 6 * plane.pixel), BLUE)
     # The goal in its true size, above the state: the overlap must be seen
-    paint(image, (from_goal - tolerance) / pixel, goal_colour)
-    return image.astype(np.uint8)
+    draw.rectangle(plane.box(goal, tolerance), goal_colour)
+    return plane.picture()
 
 
 def draw_goal_set(
@@ -108,57 +101,44 @@ def draw_goal_set(
         size: of the picture, in pixels.
     """
     edge = reach + 0.5
-    x, y, image = plane(edge, size)
+    plane = Plane(edge, size)
     slots = desired_goal.reshape(-1, 3)
     present = slots[slots[:, 0] > 0, 1:]
-    goals = set(map(tuple, present.astype(int)))
-    reached = set(map(tuple, visited.astype(int)))
-    fill_cells(image, x, y, goals - reached, CYAN)
-    fill_cells(image, x, y, goals & reached, NAVY)
-    fill_cells(image, x, y, reached - goals, MAGENTA)
-    is_frame = to_centre_of_square(x, y) > edge - 2 * edge / size
-    is_agent = np.hypot(x - position[0], y - position[1]) < edge / 32
-    image[is_frame] = GREY
-    image[is_agent] = BLACK
-    return image.astype(np.uint8)
+    goals = set(map(tuple, present))
+    reached = set(map(tuple, visited))
+    colours = {CYAN: goals - reached, BLUE: goals & reached, MAGENTA: reached - goals}
+    for colour, cells in colours.items():
+        for cell in cells:
+            plane.draw.rectangle(plane.box(cell, 0.4), colour)
+    frame = plane.box(np.zeros(2), edge)
+    plane.draw.rectangle(frame, outline=GREY, width=LARGER)
+    plane.draw.ellipse(plane.box(position, edge / 32), BLACK)
+    return plane.picture()
 
 
-def plane(edge: float, size: int) -> tuple[ndarray, ndarray, ndarray]:
-    """[-edge, edge]^2 as x (size,), y (size, 1), which points up, and a white image, float32."""
-    x = np.linspace(-edge, edge, size, dtype=np.float32)
-    y = -x[:, None]
-    image = np.full((size, size, 3), WHITE, np.float32)
-    return x, y, image
+class Plane:
+    """A picture of [-edge, edge]^2, the second axis upwards, drawn LARGER than its size in pixels.
 
+    Points are (d,): the first two coordinates are shown; with d = 1 they lie on the middle line.
+    """
 
-def in_plane(point: ndarray) -> ndarray:
-    """The first two coordinates of a point (d,); with d = 1 it lies on the middle line."""
-    return np.append(point, 0.0)[:2].astype(np.float32)
+    def __init__(self, edge: float, size: int):
+        self.pixel = 2 * edge / size  # in the plane's unit
+        self.image = Image.new("RGB", (LARGER * size, LARGER * size), WHITE)
+        self.draw = ImageDraw.Draw(self.image)
 
+    def place(self, point: ndarray) -> tuple[float, float]:
+        """Where a point is drawn."""
+        x, y = np.append(point, 0.0)[:2] / self.pixel * LARGER
+        middle = self.image.width / 2
+        return middle + x, middle - y
 
-def to_centre_of_square(x: ndarray, y: ndarray) -> ndarray:
-    """max(|x|, |y|), whose level lines are squares: (size,), (size, 1) -> (size, size)."""
-    return np.maximum(np.abs(x), np.abs(y))
+    def box(self, centre: ndarray, radius: float) -> list[float]:
+        """Where a square is drawn, or the circle in it; `radius` is in the plane's unit."""
+        x, y = self.place(centre)
+        radius = radius / self.pixel * LARGER
+        return [x - radius, y - radius, x + radius, y + radius]
 
-
-def distance_to_line(x: ndarray, y: ndarray, start: ndarray, end: ndarray) -> ndarray:
-    """Of every pixel to the straight line between two points (2,): (size, size)."""
-    step_x, step_y = end - start
-    x = x - start[0]
-    y = y - start[1]
-    along = (x * step_x + y * step_y) / max(step_x**2 + step_y**2, 1e-9)
-    along = np.clip(along, 0.0, 1.0)
-    return np.hypot(x - along * step_x, y - along * step_y)
-
-
-def paint(image: ndarray, distance: ndarray, colour: ndarray) -> None:
-    """Fills where the signed distance to a shape, in pixels, is negative, with soft edges."""
-    cover = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
-    image[:] = (1 - cover) * image + cover * colour
-
-
-def fill_cells(image: ndarray, x: ndarray, y: ndarray, cells: set, colour: ndarray) -> None:
-    """Fills the squares of 0.8 around the integer cells."""
-    for cell_x, cell_y in cells:
-        distance = to_centre_of_square(x - cell_x, y - cell_y)
-        image[distance < 0.4] = colour
+    def picture(self) -> ndarray:
+        """(size, size, 3) uint8."""
+        return np.array(self.image.reduce(LARGER))

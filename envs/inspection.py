@@ -1,6 +1,6 @@
 """What a script must know about an environment before it trains on it, from a few steps of play."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -8,9 +8,8 @@ import numpy as np
 from numpy import ndarray
 
 from envs.messages import BadInput, in_one_line
-from envs.registry import is_own_task
 from envs.rewards import GoalFunction
-from envs.wrappers import KEYS, has_reward_gradient
+from envs.wrappers import KEYS, Obs
 
 STEPS = 100  # of play at least, and two episodes, but no more than
 MOST_STEPS = 1000
@@ -40,18 +39,11 @@ class Task(NamedTuple):
     """sentences to print before training"""
 
 
-CHANGES_GOALS = (
-    "cannot be learned from in hindsight: its desired goal changes within an episode, and an "
-    "episode is stored with one goal."
-)
-
-
 class Play(NamedTuple):
-    """Steps of play, n of them; goals are what the environment gave, in its own type."""
+    """Steps of play, n of them."""
 
-    observation: ndarray  # (n, obs_dim)
-    achieved_goal: ndarray  # (n, goal_dim)
-    desired_goal: ndarray  # (n, goal_dim)
+    achieved_goal: ndarray  # (n, goal_dim) float32
+    desired_goal: ndarray  # (n, goal_dim) float32
     reward: ndarray  # (n,)
     terminated: ndarray  # (n,)
     infos: tuple[dict[str, Any], ...]
@@ -72,19 +64,19 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     env = make_env()
     try:
         check_goals(env)
-        exact = play_steps(env)
-        play = in_float32(exact)
+        play = play_steps(env)
         compute_reward = GoalFunction(env, "compute_reward")
-        rewards = computed_rewards(env, compute_reward, play, play.desired_goal)
-        elsewhere = computed_rewards(env, compute_reward, play, other_goals(play))
-        at_itself = computed_rewards(env, compute_reward, play, play.achieved_goal)
+        rewards = results(compute_reward, play, play.desired_goal)
+        elsewhere = results(compute_reward, play, other_goals(play))
+        at_itself = results(compute_reward, play, play.achieved_goal)
         kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
-        notes = [*notes_on(env, exact, compute_reward, rewards, *kind)]
-        if kind[0] and has_reward_gradient(env):  # dense
+        has_gradient = env.has_wrapper_attr("compute_reward_gradient")
+        notes = [*notes_on(env, play, compute_reward, rewards, *kind)]
+        if kind[0] and has_gradient:  # dense
             notes += notes_on_gradient(env, play, compute_reward)
         return Task(
             *kind,
-            has_reward_gradient=has_reward_gradient(env),
+            has_reward_gradient=has_gradient,
             ends_on_success=ends_on_success(env, play),
             notes=tuple(f"{env.spec.id}: {note}" for note in notes),
         )
@@ -102,9 +94,6 @@ def check_goals(env: gym.Env) -> None:
             f"{achieved}, its desired goal {desired} (sets of goals are for "
             "ddpg_multi_reengage.py)."
         )
-    maze = env.unwrapped  # of Gymnasium-Robotics: it moves a goal that is reached, a rare event
-    if getattr(maze, "reset_target", False) and getattr(maze, "continuing_task", False):
-        raise BadInput(f"{env.spec.id} {CHANGES_GOALS} Leave reset_target out.")
 
 
 def play_steps(env: gym.Env) -> Play:
@@ -116,55 +105,24 @@ def play_steps(env: gym.Env) -> Play:
     while len(steps) < STEPS or (episodes < 2 and len(steps) < MOST_STEPS):
         if done:
             obs, _ = env.reset(seed=len(steps))
-            check_observation(env, obs)
             goal = np.array(obs["desired_goal"])
+            t = 0
         action = action_of_play(env.action_space, len(steps), rng)
         obs, reward, terminated, truncated, info = env.step(action)
-        check_observation(env, obs)
-        check_numbers(env, reward, info)
-        vectors = [np.array(obs[key]) for key in KEYS]  # copies
-        steps.append((*vectors, float(reward), terminated, info))
-        if not np.array_equal(obs["desired_goal"], goal):
-            raise BadInput(f"{env.spec.id} {CHANGES_GOALS}")
+        t += 1
+        check_shapes(env, obs)
+        rows = {key: np.array([obs[key]], np.float32) for key in KEYS}  # copies, (1, dim)
+        check_finite(env, rows, np.float64([reward]), [t])
+        check_same_goal(env, goal, obs["desired_goal"])
+        goals = rows["achieved_goal"][0], rows["desired_goal"][0]
+        steps.append((*goals, float(reward), terminated, info))
         done = terminated or truncated
         episodes += done
     *columns, infos = zip(*steps, strict=True)
     return Play(*map(np.array, columns), infos)
 
 
-def in_float32(play: Play) -> Play:
-    """The same play in the numbers that a script stores."""
-    *vectors, terminated, infos = play
-    return Play(*(numbers.astype(np.float32) for numbers in vectors), terminated, infos)
-
-
-def check_numbers(env: gym.Env, reward: Any, info: dict[str, Any]) -> None:
-    """Raises BadInput where a step's reward or success is not one finite number."""
-    success = {key: info.get(key) for key in ("is_success", "success")}
-    for key, value in {"reward": reward, **success}.items():
-        if np.ndim(value) > 0:
-            shape = np.shape(value)
-            raise unusable(env, f"the {key} of a step is an array of shape {shape}, not one value")
-    if not np.isfinite(reward):
-        raise unusable(env, f"the reward of a step is {reward}")
-
-
-def check_observation(env: gym.Env, obs: dict[str, Any]) -> None:
-    """Raises BadInput where an observation is not what its space promises, or not finite."""
-    for key in KEYS:
-        found = np.asarray(obs[key])
-        shape = env.observation_space[key].shape
-        if found.shape != shape:
-            raise unusable(env, f"its '{key}' has the shape {found.shape}, and its space {shape}")
-        if not np.isfinite(found).all():
-            raise unusable(env, f"its '{key}' has numbers that are not finite")
-
-
-def unusable(env: gym.Env, reason: str) -> BadInput:
-    return BadInput(f"{env.spec.id} cannot be used: {reason}.")
-
-
-def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray:
+def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray | int:
     """A uniform action, or an extreme one that is held for HOLD steps, by turns."""
     phase = step // HOLD % 4
     if isinstance(space, gym.spaces.Discrete):
@@ -179,55 +137,72 @@ def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> nda
     return high if phase == 2 else low
 
 
-def computed_rewards(
-    env: gym.Env, compute_reward: GoalFunction, play: Play, desired_goal: ndarray
-) -> ndarray:
-    """What `compute_reward` gives for the achieved goal of each step and (n, goal_dim): (n,).
+def check_shapes(env: gym.Env, obs: Obs) -> None:
+    """Raises BadInput where an observation does not have the shapes that its space promises."""
+    for key in KEYS:
+        found = np.shape(obs[key])
+        shape = env.observation_space[key].shape
+        if found != shape:
+            raise BadInput(
+                f"{env.spec.id} cannot be used: its '{key}' has the shape {found}, and its space "
+                f"{shape}."
+            )
+
+
+def check_same_goal(env: gym.Env, before: ndarray, after: ndarray) -> None:
+    """Raises BadInput if desired goals have changed between two steps of an episode."""
+    if not np.array_equal(before, after):
+        raise BadInput(
+            f"{env.spec.id} cannot be learned from in hindsight: its desired goal changes within "
+            "an episode, and an episode is stored with one goal."
+        )
+
+
+def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: Sequence[int]) -> None:
+    """Raises BadInput for the first number that is not finite.
+
+    Args:
+        obs: observations, (n, ...).
+        reward: (n,).
+        t: the step of its episode, (n,).
+    """
+    found = {**obs, "reward": reward}
+    for name, numbers in sorted(found.items()):  # the observation may contain the goal
+        if not np.isfinite(numbers).all():
+            which, *place = np.argwhere(~np.isfinite(numbers))[0]
+            raise BadInput(
+                f"{env.spec.id} gave {numbers[which, *place]} in its {name} at step {t[which]} of "
+                f"an episode: {numbers[which]}."
+            )
+
+
+def results(function: GoalFunction, play: Play, desired_goal: ndarray) -> ndarray:
+    """What a function gives for the achieved goal of each step and (n, goal_dim).
 
     Raises:
-        BadInput: it needs an info, changes the goals, or gives something else than a finite number
-            for each row.
+        BadInput: it needs an info, or does not give a finite number (of a gradient: a vector) for
+            each row.
     """
-    rewards = without_info(env, compute_reward, play, desired_goal)
-    check_shape(env, compute_reward, rewards, play.reward.shape)
-    if not np.isfinite(rewards).all():
-        where = "the goals of a step, or for a goal that is reached"
-        raise unusable(env, f"its compute_reward gives {rewards.min()} for {where}")
-    return rewards
-
-
-def check_shape(
-    env: gym.Env, function: GoalFunction, result: ndarray, expected: tuple[int, ...]
-) -> None:
-    """Raises BadInput unless what a function of goals gave has this shape."""
-    if result.shape != expected:
-        found = f"the shape {result.shape} for {expected[0]} pairs of goals, not {expected}"
-        raise unusable(env, f"its {function.name} gives {found}")
-
-
-def without_info(
-    env: gym.Env, function: GoalFunction, play: Play, desired_goal: ndarray
-) -> ndarray:
-    """What a function gives for the achieved goal of each step and (n, goal_dim): (n, ...).
-
-    Raises:
-        BadInput: it needs an info, or changes the goals.
-    """
-    goals = np.stack([play.achieved_goal, desired_goal])
-    given = goals.copy()
     try:
-        result = function(*given)
+        result = function(play.achieved_goal, desired_goal)
+    except BadInput:  # not finite
+        raise
     except Exception as error:
         try:
             function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
         except Exception:  # it fails in the same way, or in another
             raise error from None
         raise BadInput(
-            f"{env.spec.id} cannot be learned from in hindsight: its {function.name} needs a "
-            f"step's info ({in_one_line(error)}), and a relabelled transition has none."
+            f"{function.env.spec.id} cannot be learned from in hindsight: its {function.name} "
+            f"needs a step's info ({in_one_line(error)}), and a relabelled transition has none."
         ) from error
-    if not np.array_equal(given, goals):
-        raise unusable(env, f"its {function.name} changes the goals it is given")
+    is_gradient = function.name == "compute_reward_gradient"
+    expected = desired_goal.shape if is_gradient else play.reward.shape
+    if result.shape != expected:
+        raise BadInput(
+            f"{function.env.spec.id} cannot be used: its {function.name} gives the shape "
+            f"{result.shape} for {expected[0]} pairs of goals, not {expected}."
+        )
     return result
 
 
@@ -256,37 +231,24 @@ def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[
 
 
 def ends_on_success(env: gym.Env, play: Play) -> bool:
-    """Whether the environment's own compute_terminated depends on the goal.
-
-    Raises:
-        BadInput: it needs a step's info, or gives something else than a value for each row.
-    """
+    """Whether the environment's own compute_terminated depends on the goal."""
     if not env.has_wrapper_attr("compute_terminated"):
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
     try:
-        at_itself = without_info(env, compute_terminated, play, play.achieved_goal)
-        elsewhere = without_info(env, compute_terminated, play, other_goals(play))
+        at_itself = results(compute_terminated, play, play.achieved_goal)
+        elsewhere = results(compute_terminated, play, other_goals(play))
     except NotImplementedError:  # an abstract method
         return False
-    check_shape(env, compute_terminated, at_itself, play.reward.shape)
     return bool(np.any(at_itself.astype(bool) & ~elsewhere.astype(bool)))
 
 
 def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) -> Iterator[str]:
-    """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells.
-
-    Raises:
-        BadInput: it does not give a finite vector for each row, also where the goal is achieved.
-    """
+    """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells."""
     function = GoalFunction(env, "compute_reward_gradient")
     achieved, desired = play.achieved_goal.astype(float), other_goals(play).astype(float)
-    for goal in (achieved, desired):
-        gradient = without_info(env, function, play, goal)
-        check_shape(env, function, gradient, goal.shape)
-        if not np.isfinite(gradient).all():
-            where = "where a goal is reached" if goal is achieved else "for the goals of a step"
-            raise unusable(env, f"its compute_reward_gradient is not finite {where}")
+    results(function, play, achieved)  # it must be finite there too
+    gradient = results(function, play, desired)
     # Along the gradient, not along each axis: one that stays on the goals' sphere is right too
     distance = np.linalg.norm(achieved - desired, axis=1)
     length = np.linalg.norm(gradient, axis=1)
@@ -319,8 +281,7 @@ def notes_on(
     """What a user may not know about the environment, or may want to fix in it, in sentences.
 
     Args:
-        play: as the environment gave it.
-        recomputed: the reward of each step from its goals in float32, (n,).
+        recomputed: the reward of each step from its goals, (n,).
         is_dense, low, high: the kind of reward.
     """
     if not compute_reward.takes_batches:
@@ -328,19 +289,12 @@ def notes_on(
 
     is_close = np.isclose(recomputed, play.reward, rtol=1e-3, atol=1e-3)
     if not is_close.all():
-        from_exact = compute_reward(play.achieved_goal, play.desired_goal)
-        if np.allclose(from_exact, play.reward, rtol=1e-3, atol=1e-3):
-            largest = np.abs([play.achieved_goal, play.desired_goal]).max()
-            yield (
-                f"its goals reach {largest:g}, where float32, in which they are stored, is too "
-                "coarse for its reward: subtract an offset from them, or scale them."
-            )
-        else:
-            first = is_close.argmin()
-            yield (
-                f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
-                f"{recomputed[first] + 0.0:g}: relabelled transitions lack the part outside of it."
-            )
+        first = is_close.argmin()
+        yield (
+            f"a step was rewarded with {play.reward[first]:g} where compute_reward gives "
+            f"{recomputed[first] + 0.0:g}: relabelled transitions lack the part outside of it (or "
+            "its goals are so large that float32, in which they are stored, is too coarse)."
+        )
 
     if not is_dense and low == high:
         yield f"every reward that was seen is {low:g}, at an achieved goal too."
@@ -352,14 +306,6 @@ def notes_on(
         if is_dense or low == high:
             otherwise = "success is unknown (nan)"
         yield f"it does not say what success is, so {otherwise}."
-
-    says_ends = is_own_task(env) or env.has_wrapper_attr("compute_terminated")
-    if not is_dense and high > 0 and not says_ends:
-        yield (
-            f"its reward is {high:g} at the goal and it has no compute_terminated(achieved_goal, "
-            "desired_goal, info): if episodes end at the goal it needs one, since relabelled ones "
-            "would go on there."
-        )
 
     if env.spec.max_episode_steps == 1 and not play.terminated.all():
         yield (

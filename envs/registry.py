@@ -8,17 +8,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.drawing import has_display
 from envs.messages import BadInput, in_one_line, place_of, say
 from envs.tasks import robotics
-from envs.wrappers import (
-    KEYS,
-    FlattenGoals,
-    append_achieved_goal,
-    count_from_zero,
-    is_vector,
-    rescale_actions,
-)
+from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, is_vector, rescale_actions
 
 
 @functools.cache
@@ -35,7 +27,7 @@ def resolve(env_id: str) -> str:
         say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
         env_id = successor
     module, _, name = env_id.rpartition(":")
-    if name.startswith(robotics.NAMES) and not is_settled(name):
+    if name.startswith(robotics.NAMES):
         robotics.register()
     try:
         if module.startswith("."):
@@ -52,12 +44,6 @@ def resolve(env_id: str) -> str:
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
-
-
-def is_settled(name: str) -> bool:
-    """Whether a name is registered, and not to a class of Gymnasium-Robotics that we replace."""
-    spec = gym.registry.get(name)
-    return spec is not None and not str(spec.entry_point).startswith("gymnasium_robotics.")
 
 
 def folder_name(env_id: str) -> str:
@@ -99,8 +85,6 @@ def make(
             arguments has a bug, which is raised as it is.
     """
     env_id = resolve(env_id)
-    if render_mode == "human" and not has_display():  # simulators would end the process
-        raise BadInput(f"There is no display to show {env_id} on; --capture-video films it.")
     kwargs = dict(env_kwargs or {})
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
@@ -119,19 +103,13 @@ def make(
         raise BadInput(
             f"{env_id} cannot be made with {kwargs}: {in_one_line(cause)} ({place_of(cause)})."
         ) from error
-    try:
-        check_goals(env, env_id)
-        if env.spec.max_episode_steps is None:
-            raise BadInput(
-                f"{env_id} has no registered time limit: --max-episode-steps must say after how "
-                "many steps an episode ends at the latest."
-            )
-        check_actions(env, env_id, action_space)
-        if render_mode == "human":
-            check_window(env, env_id)
-    except BadInput:
-        env.close()
-        raise
+    check_goals(env, env_id)
+    if env.spec.max_episode_steps is None:
+        raise BadInput(
+            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
+            "steps an episode ends at the latest."
+        )
+    check_actions(env, env_id, action_space)
     return adapt(env, observe_achieved_goal)
 
 
@@ -165,38 +143,25 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
     if not isinstance(space, kind):
         actual = type(space).__name__
         raise BadInput(f"{env_id} has a {actual} action space, not a {kind.__name__}.")
-    if isinstance(space, gym.spaces.Box) and not can_be_rescaled(space):
+    if isinstance(space, gym.spaces.Discrete):
+        return
+    is_vector_of_floats = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
+    if not (is_vector_of_floats and space.is_bounded()):
         raise BadInput(
             f"{env_id} has the action space {space}, which is not a vector of real numbers between "
             "two finite bounds each."
         )
 
 
-def can_be_rescaled(space: gym.spaces.Box) -> bool:
-    """Whether a box is a vector of real numbers that [-1, 1] can stand for."""
-    if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
-        return False
-    with np.errstate(over="ignore"):  # the largest bounds that there are
-        width = space.high - space.low
-    return bool(np.all((width > 0) & np.isfinite(width)))
-
-
-def check_window(env: gym.Env, env_id: str) -> None:
-    """Raises BadInput if an environment cannot show itself in a window."""
-    try:
-        env.reset()
-        env.render()
-    except Exception as error:  # each graphics backend fails in its own way
-        reason = f"{in_one_line(error)}; {place_of(error)}"
-        raise BadInput(f"{env_id} cannot be shown ({reason}).") from error
-
-
 def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
     """Wraps a checked environment where it does not yet have the form that `make` promises."""
-    if isinstance(env.action_space, gym.spaces.Discrete):
-        env = count_from_zero(env)
-    elif np.any(env.action_space.low != -1.0) or np.any(env.action_space.high != 1.0):
-        env = rescale_actions(env)
+    actions = env.action_space
+    if isinstance(actions, gym.spaces.Box):
+        if np.any(actions.low != -1.0) or np.any(actions.high != 1.0):
+            env = rescale_actions(env)
+    elif actions.start != 0:
+        from_zero = gym.spaces.Discrete(actions.n)
+        env = gym.wrappers.TransformAction(env, lambda action: action + actions.start, from_zero)
     for key in KEYS:
         space = env.observation_space[key]
         if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):

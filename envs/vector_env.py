@@ -1,5 +1,6 @@
 """Many copies of one environment, stepped in lockstep: two classes with one interface."""
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -12,13 +13,12 @@ from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
-from envs.inspection import CHANGES_GOALS, inspect_task
+from envs.inspection import check_finite, check_same_goal, inspect_task
 from envs.messages import BadInput, say_once
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
-MOST_NUMBERS = 10**5  # of an observation and its goal
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
 ENDS = 5  # at goals before it is said: one may be a crash that happens there
@@ -35,8 +35,6 @@ class VectorEnv:
         obs_dim, goal_dim, action_dim: sizes of the vectors.
         action_space: of one copy.
         max_episode_steps: the time limit.
-        has_cheap_copies: whether hundreds of copies cost little memory, as those of the project's
-            own tasks do; another package's simulator may take tens of megabytes a copy.
         unwrapped: the first copy without its wrappers.
     """
 
@@ -50,7 +48,6 @@ class VectorEnv:
         spaces = env.observation_space
         self.obs_dim = spaces["observation"].shape[0]
         self.goal_dim = spaces["desired_goal"].shape[0]
-        self.has_cheap_copies = is_own_task(env) or is_plain_batch(env)
         self.functions: dict[str, GoalFunction] = {}  # those that have been called
         self.streams: list[Generator] = []  # every random stream that the copies own
 
@@ -77,18 +74,14 @@ class VectorEnv:
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """(n, goal_dim), (n, goal_dim) -> (n,) float32; slow where `inspect_task` says so.
 
-        Raises:
-            RuntimeError: one of them is not finite.
+        Raises BadInput, as the other functions of goals do, if a result is not finite.
         """
-        return self._finite("compute_reward", achieved_goal, desired_goal)
+        return self._function("compute_reward")(achieved_goal, desired_goal).astype(np.float32)
 
     def compute_reward_gradient(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
-        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim).
-
-        Raises:
-            RuntimeError: one of them is not finite.
-        """
-        return self._finite("compute_reward_gradient", achieved_goal, desired_goal)
+        """dR/d desired_goal of a dense reward: (n, goal_dim), (n, goal_dim) -> (n, goal_dim)."""
+        gradient = self._function("compute_reward_gradient")(achieved_goal, desired_goal)
+        return gradient.astype(np.float32)
 
     def compute_terminated(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """Whether the episode ends there, for a task that ends on success: (n,) bool."""
@@ -115,17 +108,6 @@ class VectorEnv:
     def _check_actions(self, actions: ndarray) -> None:
         if not np.isfinite(actions).all():
             raise RuntimeError("The policy's actions are not finite: its network has diverged.")
-
-    def _finite(self, name: str, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
-        """What a function gives, in float32."""
-        result = self._function(name)(achieved_goal, desired_goal).astype(np.float32)
-        if not np.isfinite(result).all():
-            i = np.argwhere(~np.isfinite(result))[0, 0]
-            raise RuntimeError(
-                f"{name} of {self.env.spec.id} gave {result[i]} for the achieved goal "
-                f"{achieved_goal[i]} and the desired goal {desired_goal[i]}."
-            )
-        return result
 
     def _function(self, name: str) -> GoalFunction:
         if name not in self.functions:
@@ -170,10 +152,7 @@ class BatchVectorEnv(VectorEnv):
 
 
 class CopiesVectorEnv(VectorEnv):
-    """Environments that step one by one, spread over threads.
-
-    MuJoCo releases the interpreter's lock while it steps. What happens inside an environment does
-    not depend on the number of threads.
+    """Environments that step one by one, spread over threads; their number changes nothing else.
 
     Each copy has a random stream. The project's own tasks draw from it; any other environment gets
     a seed from it at each reset, since some draw from a generator of their own.
@@ -182,19 +161,14 @@ class CopiesVectorEnv(VectorEnv):
     entry it is the upper value of a sparse reward, and nan, unknown, where the reward is dense.
     That an episode terminates is not a success: it may have been a crash.
 
-    Both `reset` and `step` raise RuntimeError where the environment gives a number that is not
-    finite, or changes the desired goal within an episode.
-
-    Args:
-        env: the first copy.
-        make_env: makes the others.
-        num_envs, seed, num_threads: as in `make_vector`.
+    Both `reset` and `step` raise BadInput where the environment gives a number that is not finite,
+    or changes the desired goal within an episode.
     """
 
     def __init__(
         self,
-        env: gym.Env,
-        make_env: Callable[[], gym.Env],
+        env: gym.Env,  # the first copy
+        make_env: Callable[[], gym.Env],  # makes the others
         num_envs: int,
         seed: int,
         num_threads: int,
@@ -203,10 +177,8 @@ class CopiesVectorEnv(VectorEnv):
         self.make_env = make_env
         self.envs = [env] + [make_env() for _ in range(num_envs - 1)]
         self.is_own_task = is_own_task(env)
-        self.tells_success = True  # until an info says nothing about it
         # Successful steps that terminated; nan once one did not, and where a function says so
         self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
-        self.success_reward = None  # not known yet; asked for where infos do not tell
         self.obs = {}
         for key in KEYS:
             shape = env.observation_space[key].shape
@@ -231,7 +203,7 @@ class CopiesVectorEnv(VectorEnv):
         self.truncated[which] = False
         self.success[which] = 0
         self.t[which] = 0
-        self._check_finite()
+        check_finite(self.env, self.obs, self.reward, self.t)
         return self._observe()
 
     def step(self, actions: ndarray) -> VectorStep:
@@ -240,11 +212,11 @@ class CopiesVectorEnv(VectorEnv):
         self.reward[:] = 0
         goals = self.obs["desired_goal"].copy()
         self._spread(lambda i: self._step_one(i, actions[i]), active)
-        self._check_finite()
-        if not np.array_equal(goals, self.obs["desired_goal"]):
-            raise RuntimeError(f"{self.env.spec.id} {CHANGES_GOALS}")
-        if not self.tells_success:
-            self._judge_success()
+        self.t += active
+        check_finite(self.env, self.obs, self.reward, self.t)
+        check_same_goal(self.env, goals, self.obs["desired_goal"])
+        self._judge_success()
+        self._notice_ends(active)
         return (
             self._observe(),
             self.reward.copy(),
@@ -281,20 +253,14 @@ class CopiesVectorEnv(VectorEnv):
         self.reward[i] = reward
         self.terminated[i] = terminated
         self.truncated[i] = truncated
-        success = info.get("is_success", info.get("success"))
-        if success is None:
-            self.tells_success = False
-            self.success[i] = np.nan
-        else:
-            self.success[i] = success if np.isnan(success) else bool(success)
-            if self.success[i] == 1 and self.t[i] > 0:  # not where every episode is one step
-                self._notice_end(terminated)
-        self.t[i] += 1
+        self.success[i] = info.get("is_success", info.get("success", np.nan))
         self._store(i, obs)
 
-    def _notice_end(self, terminated: bool) -> None:
+    def _notice_ends(self, active: ndarray) -> None:
         """Tells the user if every successful step ends its episode, and goals are relabelled."""
-        self.goal_ends += 1 if terminated else np.nan
+        at_goal = active & (self.success == 1)
+        ended = self.terminated[at_goal & (self.t > 1)]  # not where every episode is one step
+        self.goal_ends += ended.sum() if ended.all() else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
             say_once(
                 f"{self.env.spec.id} ends episodes at their goal, but has no "
@@ -302,26 +268,22 @@ class CopiesVectorEnv(VectorEnv):
                 "at theirs."
             )
 
-    def _check_finite(self) -> None:
-        """Raises RuntimeError for the first number that is not finite."""
-        found = {**self.obs, "reward": self.reward}
-        for name, numbers in sorted(found.items()):  # the observation may contain the goal
-            if np.isfinite(numbers).all():
-                continue
-            which, *place = np.argwhere(~np.isfinite(numbers))[0]
-            raise RuntimeError(
-                f"{self.env.spec.id} gave {numbers[which, *place]} in its {name} at step "
-                f"{self.t[which]} of an episode: {numbers[which]}."
-            )
-
     def _judge_success(self) -> None:
         """By the reward, where the environment did not say what success is."""
-        if self.success_reward is None:
-            self.success_reward = success_reward(self.make_env)
-        if not np.isnan(self.success_reward):
+        unknown = np.isnan(self.success)
+        if unknown.any() and not np.isnan(self.success_reward):
             reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
-            unknown = np.isnan(self.success)
             self.success[unknown] = reward[unknown] == self.success_reward
+
+    @functools.cached_property
+    def success_reward(self) -> float:
+        """The reward that means success; nan where none does, or hindsight has no use for it."""
+        try:
+            task = inspect_task(self.make_env)
+        except BadInput:
+            return np.nan
+        is_known = not task.is_dense and task.reward_low < task.reward_high
+        return task.reward_high if is_known else np.nan
 
     def _store(self, i: int, obs: Obs) -> None:
         for key in KEYS:
@@ -352,16 +314,18 @@ def make_vector(
     env = make_env()
     if is_plain_batch(env):
         return BatchVectorEnv(env, num_envs, seed)
-    threads = 1
-    if is_mujoco(env):
-        threads = num_threads or available_cores()
-    return CopiesVectorEnv(env, make_env, num_envs, seed, threads)
+    is_mujoco = hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+    threads = num_threads or available_cores()
+    return CopiesVectorEnv(env, make_env, num_envs, seed, threads if is_mujoco else 1)
 
 
 def make_eval_envs(
     make_env: Callable[[], gym.Env], episodes: int, seed: int, num_threads: int | None = None
 ) -> tuple[VectorEnv, int]:
     """Environments for evaluations, one an episode where copies cost little, else a few.
+
+    Hundreds of copies of the project's own tasks fit in memory; another package's simulator may
+    take tens of megabytes a copy.
 
     Args:
         episodes: that an evaluation plays; 0 stands for 50, or fewer where they are long: 5000
@@ -371,26 +335,15 @@ def make_eval_envs(
         The environments, and the number of episodes.
 
     Raises:
-        BadInput: an observation is too large to learn from.
+        BadInput: as `make_env`.
     """
-    one = make_vector(make_env, 1, seed, num_threads)
-    size = one.obs_dim + one.goal_dim
-    if size > MOST_NUMBERS:
-        raise BadInput(f"{one.env.spec.id} observes {size} numbers: at most {MOST_NUMBERS}.")
-    episodes = episodes or min(50, max(5, 5000 // one.max_episode_steps))
-    one.close()
-    copies = episodes if one.has_cheap_copies else min(4, episodes)
+    env = make_env()
+    has_cheap_copies = is_own_task(env) or is_plain_batch(env)
+    affordable = 5000 // env.spec.max_episode_steps
+    episodes = episodes or min(50, max(5, affordable))
+    env.close()
+    copies = episodes if has_cheap_copies else min(4, episodes)
     return make_vector(make_env, copies, seed, num_threads), episodes
-
-
-def success_reward(make_env: Callable[[], gym.Env]) -> float:
-    """The reward that means success; nan where none does, or hindsight has no use for it."""
-    try:
-        task = inspect_task(make_env)
-    except BadInput:
-        return np.nan
-    is_known = not task.is_dense and task.reward_low < task.reward_high
-    return task.reward_high if is_known else np.nan
 
 
 def is_plain_batch(env: gym.Env) -> bool:
@@ -398,11 +351,6 @@ def is_plain_batch(env: gym.Env) -> bool:
     while isinstance(env, gym.wrappers.TimeLimit | gym.wrappers.OrderEnforcing):
         env = env.env
     return isinstance(env, BatchEnv)
-
-
-def is_mujoco(env: gym.Env) -> bool:
-    """Whether MuJoCo simulates this environment."""
-    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
 def available_cores() -> int:

@@ -7,7 +7,7 @@ import gymnasium as gym
 import imageio
 from numpy import ndarray
 
-from envs.drawing import find_backend
+from envs.drawing import find_backend, has_display
 from envs.messages import BadInput, in_one_line, place_of
 from envs.vector_env import CopiesVectorEnv
 from envs.wrappers import Obs
@@ -26,20 +26,8 @@ class Video:
     """
 
     def __init__(self, make_env: Callable[..., gym.Env], seed: int):
-        self.env = make_env(render_mode="rgb_array")
-        self.copies = CopiesVectorEnv(self.env, make_env, 1, seed, num_threads=1)
-        self.copies.reset()
-        find_backend()
-        try:
-            frame = self.env.render()
-            if not isinstance(frame, ndarray):
-                raise TypeError("render() gives no picture")
-        except Exception as error:  # each graphics backend fails in its own way
-            self.env.close()
-            raise BadInput(
-                f"{self.env.spec.id} cannot be rendered here ({in_one_line(error)}; "
-                f"{place_of(error)}); for MuJoCo try MUJOCO_GL=egl or osmesa."
-            ) from error
+        self.copies = rendered(make_env, seed, "rgb_array")
+        self.env = self.copies.env
         # Before the renderer's own exit: it complains when the interpreter tears it down
         atexit.register(self.env.close)
 
@@ -66,12 +54,32 @@ def watch(
     Raises:
         BadInput: the environment has no window, or there is no display.
     """
-    env = make_env(render_mode="human")
-    copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
+    if not has_display():  # simulators would end the process
+        raise BadInput("There is no display to show it on; --capture-video films it.")
+    copies = rendered(make_env, seed, "human")
     for _ in range(episodes):
         for _ in steps_of_episode(copies, act):
-            env.render()
-    env.close()
+            copies.env.render()
+    copies.close()
+
+
+def rendered(make_env: Callable[..., gym.Env], seed: int, render_mode: str) -> CopiesVectorEnv:
+    """A single copy that has shown its first frame. BadInput if it cannot."""
+    env = make_env(render_mode=render_mode)
+    copies = CopiesVectorEnv(env, make_env, 1, seed, num_threads=1)
+    find_backend()
+    try:
+        copies.reset()
+        frame = env.render()
+        if render_mode == "rgb_array" and not isinstance(frame, ndarray):
+            raise TypeError("render() gives no picture")
+    except Exception as error:  # each graphics backend fails in its own way
+        env.close()
+        raise BadInput(
+            f"{env.spec.id} cannot be rendered here ({in_one_line(error)}; {place_of(error)}); "
+            "for MuJoCo try MUJOCO_GL=egl or osmesa."
+        ) from error
+    return copies
 
 
 def steps_of_episode(copies: CopiesVectorEnv, act: Callable[[Obs], ndarray]) -> Iterator[None]:

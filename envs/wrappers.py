@@ -1,4 +1,4 @@
-"""What stands between an environment and the scripts: vectors of numbers, actions from 0."""
+"""What stands between an environment and the scripts: vectors of numbers, actions in [-1, 1]."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 from numpy import ndarray
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -20,19 +21,9 @@ def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str,
 
 def is_vector(space: gym.Space) -> bool:
     """Whether an element of a space can be laid out as a vector of numbers."""
-    if isinstance(space, gym.spaces.Box):
+    if isinstance(space, Box):
         return len(space.shape) <= 1
-    kinds = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
-    return isinstance(space, kinds)
-
-
-def has_reward_gradient(env: gym.Env) -> bool:
-    """Whether compute_reward_gradient exists, and no wrapper has put another reward above it."""
-    while not hasattr(env, "compute_reward_gradient"):
-        if hasattr(env, "compute_reward") or env is env.unwrapped:
-            return False
-        env = env.env
-    return True
+    return isinstance(space, Discrete | MultiDiscrete | MultiBinary)
 
 
 class FlattenGoals(gym.ObservationWrapper):
@@ -50,18 +41,15 @@ class FlattenGoals(gym.ObservationWrapper):
         for key in KEYS:
             shape = env.observation_space[key].shape
             size = int(np.prod(shape))  # 1 for a single number
-            spaces[key] = gym.spaces.Box(-np.inf, np.inf, (size,))
-        self.observation_space = gym.spaces.Dict(spaces)
-        names = ["compute_reward", "compute_terminated"]
-        if has_reward_gradient(env):
-            names.append("compute_reward_gradient")
-        for name in names:
+            spaces[key] = Box(-np.inf, np.inf, (size,))
+        self.observation_space = Dict(spaces)
+        for name in ("compute_reward", "compute_terminated", "compute_reward_gradient"):
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
                 setattr(self, name, partial(self._of_vectors, function))
 
     def observation(self, observation: dict[str, Any]) -> Obs:
-        return {key: as_vector(observation[key]) for key in KEYS}
+        return {key: np.ravel(observation[key]).astype(np.float32) for key in KEYS}
 
     def _of_vectors(
         self, function: Callable, achieved_goal: ndarray, desired_goal: ndarray, info: Any
@@ -70,11 +58,6 @@ class FlattenGoals(gym.ObservationWrapper):
         achieved = as_element(achieved_goal, self.achieved_space)
         desired = as_element(desired_goal, self.goal_space)
         return function(achieved, desired, info)
-
-
-def as_vector(element: Any) -> ndarray:
-    """An element of a space as a vector of numbers."""
-    return np.asarray(element, np.float32).reshape(-1)
 
 
 def as_element(vector: ndarray, space: gym.Space) -> ndarray:
@@ -86,16 +69,14 @@ def as_element(vector: ndarray, space: gym.Space) -> ndarray:
 def append_achieved_goal(env: gym.Env) -> gym.Env:
     """Appends the achieved goal to the observation."""
     spaces = env.observation_space.spaces
-    parts = spaces["observation"], spaces["achieved_goal"]
-    low = np.concatenate([part.low for part in parts])
-    high = np.concatenate([part.high for part in parts])
-    joined = gym.spaces.Box(low, high, dtype=low.dtype)
+    size = spaces["observation"].shape[0] + spaces["achieved_goal"].shape[0]
+    joined = Box(-np.inf, np.inf, (size,))
 
     def append(obs: Obs) -> Obs:
         both = np.concatenate([obs["observation"], obs["achieved_goal"]])
         return {**obs, "observation": both}
 
-    space = gym.spaces.Dict({**spaces, "observation": joined})
+    space = Dict({**spaces, "observation": joined})
     return gym.wrappers.TransformObservation(env, append, space)
 
 
@@ -109,12 +90,3 @@ def rescale_actions(env: gym.Env) -> gym.Env:
 
     env = gym.wrappers.TransformAction(env, clip, box)
     return gym.wrappers.RescaleAction(env, box.dtype.type(-1.0), box.dtype.type(1.0))
-
-
-def count_from_zero(env: gym.Env) -> gym.Env:
-    """Discrete actions 0 .. n - 1, whatever the environment's first one is."""
-    start = int(env.action_space.start)
-    if start == 0:
-        return env
-    actions = gym.spaces.Discrete(env.action_space.n)
-    return gym.wrappers.TransformAction(env, lambda action: action + start, actions)

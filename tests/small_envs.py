@@ -214,22 +214,6 @@ class Spoiled(Walk):
         return obs, given["reward"], *ends, {"is_success": given["is_success"]}
 
 
-class FarAway(Walk):
-    """Walk in float64 by whole numbers, so far out that float32 has even ones only."""
-
-    def reset(self, *, seed: Any = None, **options: Any) -> Reset:
-        super().reset(seed=seed)
-        self.position = np.full(2, 3e7)
-        self.goal = self.position + self.np_random.integers(-1, 2, 2)
-        return self.observe(), {}
-
-    def step(self, action: ndarray) -> Step:
-        return super().step(np.round(action))
-
-    def observe(self) -> Obs:
-        return as_obs(np.zeros(2), self.position, self.goal)
-
-
 class StrictActions(Walk):
     """Does not take an action outside of its box, whose bounds are not exact in binary."""
 

@@ -113,11 +113,6 @@ NUMBERS = [  # script, flags, what the sentence must say
 ]
 ENVIRONMENTS = [
     (REENGAGE, "--env-id Nowhere-v0", "No environment 'Nowhere-v0'"),
-    (
-        PLAIN,
-        """--env-id ContinuousSeek-v0 --env-kwargs '{"d": 10000000}'""",
-        "observes 30000000 numbers: at most 100000.",
-    ),
     (REENGAGE, "--env-id CorridorDiscrete-v0", "has a Discrete action space, not a Box."),
     (MULTI, "--env-id BitFlip20-v0", "has a Discrete action space, not a Box."),
     (DQN, "--env-id ContinuousSeek5-v0", "has a Box action space, not a Discrete."),

@@ -17,7 +17,7 @@ from envs.messages import BadInput, say_once
 from envs.registry import check_actions
 from envs.vector_env import BatchVectorEnv
 from envs.video import watch
-from envs.wrappers import FlattenGoals, as_element, has_reward_gradient
+from envs.wrappers import as_element
 
 
 def inspected(env_id: str, **how) -> Task:
@@ -74,15 +74,11 @@ def test_what_cannot_be_made_is_refused_with_one_sentence(env_id: str, how: dict
     assert_refused(complaint, envs.make, env_id, **how)
 
 
-LARGEST = np.finfo(np.float32).max
-
-
 @pytest.mark.parametrize(
     "space",
     [
         Box(0, 10, (2,), np.int64),
-        Box(np.float32([-1, 2]), np.float32([1, 2])),  # no room between two bounds
-        Box(-LARGEST, LARGEST, (2,)),
+        Box(-1, np.inf, (2,)),
         Box(-1, 1, (2, 2)),
     ],
 )
@@ -172,11 +168,19 @@ def test_arithmetic_on_a_batch_does_not_bypass_what_its_wrappers_do():
     assert isinstance(vector_of("RotationDense3-v0", 2, 0), BatchVectorEnv)
 
 
-def test_only_the_projects_own_tasks_have_cheap_copies():
-    for env_id in ("ContinuousSeek5-v0", "NoisySeek-v0", "HandReach-v3"):
-        assert vector_of(env_id, 1, 0).has_cheap_copies
-    for env_id in ("PointMaze_UMaze-v3", "Walk-v0"):
-        assert not vector_of(env_id, 1, 0).has_cheap_copies
+@pytest.mark.parametrize(
+    "env_id, copies",
+    [
+        ("ContinuousSeek5-v0", 6),
+        ("NoisySeek-v0", 6),
+        ("HandReach-v3", 6),
+        ("PointMaze_UMaze-v3", 4),
+        ("Walk-v0", 4),
+    ],
+)
+def test_only_the_projects_own_tasks_are_evaluated_with_a_copy_an_episode(env_id: str, copies: int):
+    vector, episodes = envs.make_eval_envs(partial(envs.make, env_id), 6, seed=0)
+    assert (vector.num_envs, episodes) == (copies, 6)
 
 
 # What inspect_task finds
@@ -206,9 +210,7 @@ def test_the_kind_of_reward_is_found_out(env_id: str, is_dense: bool, low: float
     [
         ("ZeroOne-v0", "so --c-low is 0 if it is not given"),
         ("CostOfActions-v0", "relabelled transitions lack the part outside of it"),
-        ("FarAway-v0", "its goals reach 3e+07, where float32"),
         ("ScalarReward-v0", "takes one pair of goals at a time"),
-        ("ZeroOne-v0", "no compute_terminated"),
     ],
 )
 def test_what_a_user_may_not_know_is_told(env_id: str, note: str):
@@ -216,54 +218,49 @@ def test_what_a_user_may_not_know_is_told(env_id: str, note: str):
     assert inspected("Walk-v0").notes == ()
 
 
-def test_a_gradient_of_the_reward_is_found_unless_another_reward_lies_above_it():
-    env = gym.make("ContinuousSeek2Dense-v0")
-    assert has_reward_gradient(FlattenGoals(env))
-    assert not has_reward_gradient(FlattenGoals(small_envs.TenfoldReward(env)))
-
-
 def test_an_array_that_an_environment_changes_in_place_is_not_taken_for_later_steps():
     assert inspected("InPlace-v0") == inspected("Walk-v0")
 
 
-NAN = "gave nan in its {} at step 2 of an episode"
 PAIR = np.float32([1, np.nan])
 
 
 @pytest.mark.parametrize(
-    "entry, value, refused, raised",
+    "entry, value, complaint",
     [
-        ("observation", PAIR, "its 'observation' has numbers that are not finite", NAN),
-        ("achieved_goal", PAIR, "its 'achieved_goal' has numbers that are not finite", NAN),
-        ("desired_goal", PAIR, "its 'desired_goal' has numbers that are not finite", NAN),
-        ("reward", np.nan, "the reward of a step is nan", NAN),
-        ("desired_goal", np.ones(2), "goal changes within", "goal changes within an episode"),
+        ("observation", PAIR, "gave nan in its observation"),
+        ("achieved_goal", PAIR, "gave nan in its achieved_goal"),
+        ("desired_goal", np.full(2, np.nan), "gave nan in its desired_goal"),
+        ("reward", np.nan, "gave nan in its reward"),
+        ("desired_goal", np.ones(2), "goal changes within an episode"),
     ],
 )
 def test_what_a_simulator_spoils_after_a_while_is_named_in_the_look_and_in_training(
-    entry: str, value: np.ndarray, refused: str, raised: str
+    entry: str, value: np.ndarray, complaint: str
 ):
     def make_env(after: int) -> gym.Env:
         how = {"entry": entry, "value": value, "after": after}
         return envs.make("Spoiled-v0", env_kwargs=how)
 
-    assert_refused(refused, inspect_task, partial(make_env, 20))
+    if "nan" in complaint:
+        complaint += " at step {} of an episode"
+    assert_refused(f"Spoiled-v0 .*{complaint.format(5)}", inspect_task, partial(make_env, 20))
     inspect_task(partial(make_env, 200))
     vector = make_vector(partial(make_env, 9), 2, 0)
-    with pytest.raises(RuntimeError, match=f"Spoiled-v0 .*{raised.format(entry)}"):
-        for step in range(12):
-            if step % 8 == 0:
-                vector.reset()
-            vector.step(np.zeros((2, 2), np.float32))
+    action = np.zeros((2, 2), np.float32)
+    vector.reset()
+    for _ in range(8):
+        vector.step(action)
+    vector.reset()
+    vector.step(action)
+    assert_refused(f"Spoiled-v0 .*{complaint.format(2)}", vector.step, action)
 
 
 def test_a_relabelled_reward_that_is_not_finite_is_named():
     vector = vector_of("NanAtGoal-v0", 1, 0)
     goals = np.float32([[1, 2], [3, 4]])
-    with pytest.raises(
-        RuntimeError, match=r"NanAtGoal-v0 gave nan for the achieved goal \[3. 4.\]"
-    ):
-        vector.compute_reward(goals, np.float32([[0, 0], [3, 4]]))
+    complaint = r"NanAtGoal-v0 gave nan for the achieved goal \[3. 4.\]"
+    assert_refused(complaint, vector.compute_reward, goals, np.float32([[0, 0], [3, 4]]))
 
 
 def test_a_gradient_that_is_not_the_rewards_is_noted():
@@ -303,11 +300,6 @@ def test_an_episode_of_one_step_should_terminate(monkeypatch: pytest.MonkeyPatch
     assert "terminated" not in notes()
 
 
-@pytest.mark.parametrize("env_id", ["RotationSparse3-v0", "PointMaze_UMaze-v3", "HandReach-v3"])
-def test_no_end_is_asked_of_environments_that_say_theirs(env_id: str):
-    assert not any("compute_terminated" in note for note in inspected(env_id).notes)
-
-
 def test_a_reward_for_single_goals_is_called_row_by_row():
     env_id = "ScalarReward-v0"
     rng = np.random.default_rng(0)
@@ -316,6 +308,14 @@ def test_a_reward_for_single_goals_is_called_row_by_row():
         expected = vector_of("Walk-v0", 1, 0).compute_reward(achieved, desired)
         assert np.array_equal(vector_of(env_id, 1, 0).compute_reward(achieved, desired), expected)
     assert n == 7 and 0 > expected.sum() > -7
+
+
+def test_a_reward_that_works_in_place_does_not_change_the_goals():
+    vector = vector_of("ChangesGoals-v0", 1, 0)
+    vector.reset()
+    goals = np.float32([[1, 2], [3, 4]])
+    assert vector.compute_reward(goals, goals + np.float32(0.1)).tolist() == [0, 0]
+    assert goals.tolist() == [[1, 2], [3, 4]]
 
 
 def test_a_reward_for_batches_alone_is_called_once_a_batch():
@@ -334,18 +334,7 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
             {"entry": "observation", "value": np.zeros(3)},
             r"its 'observation' has the shape \(3,\), and its space \(2,\)",
         ),
-        (
-            "Spoiled-v0",
-            {"entry": "reward", "value": np.zeros(1)},
-            r"the reward of a step is an array of shape \(1,\)",
-        ),
-        (
-            "Spoiled-v0",
-            {"entry": "is_success", "value": np.zeros(2)},
-            r"the is_success of a step is an array of shape \(2,\)",
-        ),
-        ("NanAtGoal-v0", {}, "compute_reward gives nan for .* or for a goal that is reached"),
-        ("ChangesGoals-v0", {}, "its compute_reward changes the goals it is given"),
+        ("NanAtGoal-v0", {}, "compute_reward of NanAtGoal-v0 gave nan for the achieved goal"),
         (
             "DenseGradient-v0",
             {"fault": "column"},
@@ -354,12 +343,7 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
         (
             "DenseGradient-v0",
             {"fault": "nan"},
-            "compute_reward_gradient is not finite where a goal is reached",
-        ),
-        (
-            "PointMaze_UMaze-v3",
-            {"continuing_task": True, "reset_target": True},
-            "goal changes.*reset_target",
+            "compute_reward_gradient of DenseGradient-v0 gave .*nan.* for the achieved goal",
         ),
     ],
 )
@@ -441,19 +425,12 @@ def test_a_crash_is_no_success_and_a_reward_at_its_upper_value_is():
     assert crashed and success.tolist() == (distance <= 0.5).tolist() == [False, True]
 
 
-@pytest.mark.parametrize(
-    "env_id, how",
-    [
-        ("KeylessDense-v0", {}),
-        ("Unreachable-v0", {}),
-        ("Spoiled-v0", {"entry": "is_success", "value": np.nan}),
-    ],
-)
-def test_success_is_unknown_where_neither_a_key_nor_the_reward_says_it(env_id: str, how: dict):
-    vector = vector_of(env_id, 2, 0, env_kwargs=how)
+@pytest.mark.parametrize("env_id", ["KeylessDense-v0", "Unreachable-v0"])
+def test_success_is_unknown_where_neither_a_key_nor_the_reward_says_it(env_id: str):
+    vector = vector_of(env_id, 2, 0)
     vector.reset()
     assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
-    assert how or any("unknown" in note for note in inspected(env_id).notes)
+    assert any("unknown" in note for note in inspected(env_id).notes)
 
 
 def test_the_key_success_counts_too():
@@ -542,7 +519,7 @@ def test_a_human_without_a_display_is_told_so(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     make_env = partial(envs.make, "Walk-v0")
-    complaint = "^There is no display to show Walk-v0 on; --capture-video films it.$"
+    complaint = "^There is no display to show it on; --capture-video films it.$"
     assert_refused(complaint, watch, make_env, 0, lambda obs: None, episodes=1)
 
 
@@ -552,5 +529,6 @@ def test_a_window_that_cannot_be_opened_is_one_sentence(monkeypatch: pytest.Monk
 
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(gym.wrappers.HumanRendering, "reset", reset)
-    complaint = "Walk-v0 cannot be shown .pygame is not installed; test_any_environment.py, line"
-    assert_refused(complaint, envs.make, "Walk-v0", render_mode="human")
+    make_env = partial(envs.make, "Walk-v0")
+    complaint = "Walk-v0 cannot be rendered here .pygame is not installed; test_any_environment.py"
+    assert_refused(complaint, watch, make_env, 0, lambda obs: None, episodes=1)

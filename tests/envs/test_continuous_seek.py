@@ -63,10 +63,11 @@ def test_the_dense_reward_is_the_distance_and_its_gradient_points_from_the_goal_
     np.testing.assert_allclose(gradient, [[-0.6, -0.8], [0, 0]], rtol=1e-6)
 
 
-def pixel(image: np.ndarray, x: float, y: float) -> list[int]:
+def pixel(image: np.ndarray, x: float, y: float) -> tuple[int, ...]:
     """Colour at a point of the plane; the picture shows [-5.4, 5.4]^2, the second axis upwards."""
     size = len(image) - 1
-    return image[round((5.4 - y) / 10.8 * size), round((x + 5.4) / 10.8 * size)].tolist()
+    colour = image[round((5.4 - y) / 10.8 * size), round((x + 5.4) / 10.8 * size)]
+    return tuple(colour.tolist())
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
@@ -76,15 +77,15 @@ def test_the_picture_shows_state_and_goal_where_they_are(d: int):
     image = seek(d, state=state, goal=goal).render()
     assert image.shape == (320, 320, 3) and image.dtype == np.uint8
     up = 1.0 * (d > 1)  # with one dimension everything lies on the middle line
-    assert pixel(image, 3.0, up) == BLUE.tolist()
-    assert pixel(image, -2.0, -4.0 * up) == ORANGE.tolist()
-    assert pixel(image, -2.0, 2.5) == WHITE.tolist()
+    assert pixel(image, 3.0, up) == BLUE
+    assert pixel(image, -2.0, -4.0 * up) == ORANGE
+    assert pixel(image, -2.0, 2.5) == WHITE
 
 
 def test_the_goal_has_its_true_size_in_the_picture_and_changes_colour_when_it_is_reached():
     env = seek(2, state=[0.0, 0.0], goal=[1.05, 2.0], render_mode="rgb_array")
     env.step(np.float32([1.0, 1.0]))
-    assert pixel(env.render(), 1.05, 2.0) == pixel(env.render(), 1.0, 2.05) == ORANGE.tolist()
-    assert pixel(env.render(), 0.88, 2.0) == WHITE.tolist()  # just outside of it
+    assert pixel(env.render(), 1.05, 2.0) == pixel(env.render(), 1.0, 2.05) == ORANGE
+    assert pixel(env.render(), 0.88, 2.0) == WHITE  # just outside of it
     env.step(np.float32([0.0, 1.0]))
-    assert pixel(env.render(), 1.05, 2.0) == GREEN.tolist()
+    assert pixel(env.render(), 1.05, 2.0) == GREEN

@@ -8,7 +8,7 @@ from conftest import ROOT, vector_of
 from scipy.stats import chisquare
 
 from algos.ddpg_her import evaluate
-from envs.drawing import BLACK, CYAN, MAGENTA, NAVY, WHITE
+from envs.drawing import BLACK, BLUE, CYAN, MAGENTA, WHITE
 from envs.tasks.drive_seek import DriveSeek
 from envs.tasks.goal_set import pack
 from envs.tasks.noisy_seek import NoisySeek
@@ -158,7 +158,7 @@ def test_the_picture_tells_reached_goals_others_visited_cells_and_the_agent_apar
         size = len(image) - 1
         return image[round((10.5 - y) / 21 * size), round((x + 10.5) / 21 * size)]
 
-    assert np.array_equal(colour(1, 0), NAVY) and np.array_equal(colour(-4, -4), CYAN)
+    assert np.array_equal(colour(1, 0), BLUE) and np.array_equal(colour(-4, -4), CYAN)
     assert np.array_equal(colour(2, 0), MAGENTA) and np.array_equal(colour(3, 0), BLACK)
     assert np.array_equal(colour(0, 0), WHITE) and np.array_equal(colour(-4, 4), WHITE)
 

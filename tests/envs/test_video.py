@@ -33,8 +33,8 @@ def test_a_video_has_every_frame(tmp_path: Path):
     assert sum(durations) == pytest.approx(200 * (11 + 3))  # 5 frames a second
     assert len(frames) >= 11 and frames[0].shape == (320, 320, 3)
     start, end = frames[0], frames[-1]
-    assert start[160, 160] == pytest.approx(BLUE, abs=8)
-    assert end[160, 160] != pytest.approx(BLUE, abs=8)  # walked away
+    assert start[160, 160] == pytest.approx(np.array(BLUE), abs=8)
+    assert end[160, 160] != pytest.approx(np.array(BLUE), abs=8)  # walked away
 
 
 def test_an_environment_that_cannot_be_rendered_is_refused_at_once(monkeypatch: pytest.MonkeyPatch):
