@@ -182,18 +182,6 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
                 assert seen[0][0, 0] == 2 * steps  # each by its state and by the next one
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_best_model_is_from_the_evaluation_with_the_highest_metric(
-    script: str, runs: Callable
-) -> None:
-    folder = runs(script).run_dir
-    rows = read_metrics(folder / "metrics.csv")[1:]
-    metric = SPECS[script].metric
-    best = max(rows, key=lambda row: (row[metric], row["episodic_return"], row["global_step"]))
-    assert load(folder / "best_model.pt")["global_step"] == best["global_step"]
-    assert load(folder / "model.pt")["global_step"] == 60
-
-
 def folder_at(path: Path) -> RunFolder:
     """A run's folder before the first step."""
     path.mkdir()
