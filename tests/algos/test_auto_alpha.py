@@ -16,8 +16,6 @@ from algos import (
 )
 from algos.ddpg_her_reengage import Args, AutoAlpha
 
-torch.set_num_threads(1)
-
 SCRIPTS = [ddpg_her_reengage, sac_her_reengage, dqn_her_reengage_bitflip, ddpg_multi_reengage]
 WARMUP = 100
 

@@ -17,8 +17,6 @@ from algos.ddpg_her import HerReplayBuffer
 from envs import VectorEnv, inspect_task, make, run
 from envs.run.files import pack
 
-torch.set_num_threads(1)
-
 T = 5  # time limit of the made-up environments
 ORIGINAL = 1000  # second coordinate of desired goals, to tell them from achieved ones, 0 to T
 RELABELLING = ("future", "final", "episode")

@@ -32,8 +32,6 @@ from algos import (
     sac_her_reengage,
 )
 
-torch.set_num_threads(1)
-
 DDPG, REENGAGE = [ddpg_her], [ddpg_her_reengage, ddpg_her_reengage_torchrun]
 SAC, DQN, MULTI = [sac_her_reengage], [dqn_her_reengage_bitflip], [ddpg_multi_reengage]
 ALL = DDPG + REENGAGE + SAC + DQN + MULTI
