@@ -258,10 +258,10 @@ def main() -> None:
     )
     parser.add_argument("algorithms", nargs="*", choices=ALGORITHMS, help="default: all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=1500, help="timed, a multiple of 100")
+    parser.add_argument(
+        "--steps", type=int, default=1500, help="timed, a multiple of 100, at least 200"
+    )
     args = parser.parse_args()
-    if args.rounds < 1 or args.steps < 200 or args.steps % 100:
-        parser.error("--rounds must be at least 1, and --steps a multiple of 100, at least 200")
     for algorithm in args.algorithms or ALGORITHMS:
         _, plain, with_term, *_ = compare(contenders(algorithm, args.steps), args.rounds)
         if algorithm != "hand":

@@ -45,8 +45,6 @@ def main() -> None:
     with run.one_sentence():
         if args.run_dir.exists():
             raise run.BadInput(f"{args.run_dir} exists already.")
-        if args.seed < 0 or min(args.total_timesteps, args.batch_size) < 1:
-            raise run.BadInput("--seed must be at least 0, --total-timesteps and --batch-size 1.")
         env = make(args.env_id)
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -171,8 +171,6 @@ def main() -> None:
     )
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 8, 16, 32, 64])
     dims = parser.parse_args().dims
-    if min(dims) < 2:
-        parser.error("--dims must be at least 2")
     size = (8, 3.4)
     figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     rows = []

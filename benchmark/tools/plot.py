@@ -19,10 +19,9 @@ the same NAME, or the same script and settings apart from the seed; the curve is
 settings that set it apart.
 
 The line is the mean over seeds, the band its 95 % confidence interval (Student's t); two seeds are
-drawn as thin lines instead, since such an interval says little. --band chooses another band. The
-picture's suffix chooses its format; without one, .svg and .png are written. For each curve plot.py
-prints the final value (mean of the last tenth of the evaluations), the area (mean of all of them)
-and, for success, the first steps at which the mean over seeds reaches 0.5 and 0.9.
+drawn as thin lines instead, since such an interval says little. --band chooses another band. For
+each curve plot.py prints the final value (mean of the last tenth of the evaluations), the area
+(mean of all of them) and, for success, the first steps at which the mean reaches 0.5 and 0.9.
 """
 
 import argparse
@@ -47,7 +46,6 @@ from scipy.stats import t as student
 # Okabe and Ito's colours, which the colour-blind can tell apart; the first is the baseline's
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
-SUFFIXES = [".svg", ".png", ".pdf"]
 BANDS = {
     "ci": "mean and its 95 % confidence interval",
     "sd": "mean and one standard deviation",
@@ -287,21 +285,13 @@ def as_text(words: str) -> str:
     return words.replace("$", r"\$")
 
 
-def targets(picture: str) -> list[Path]:
-    """The files to write. ValueError for an unknown suffix."""
-    suffix = Path(picture).suffix
-    if suffix and suffix not in SUFFIXES:
-        raise ValueError(f"{picture} must end in one of {', '.join(SUFFIXES)}, or have no suffix.")
-    return [Path(picture)] if suffix else [Path(picture + ".svg"), Path(picture + ".png")]
-
-
-def save(figure: plt.Figure, paths: list[Path]) -> None:
-    for path in paths:
-        undated = {"Date": None} if path.suffix == ".svg" else {}
-        try:
-            figure.savefig(path, dpi=150, metadata=undated)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
+def save(figure: plt.Figure, path: Path) -> None:
+    """ValueError for a suffix that matplotlib does not know, and where nothing can be written."""
+    undated = {"Date": None} if path.suffix == ".svg" else {}
+    try:
+        figure.savefig(path, dpi=150, metadata=undated)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
     plt.close(figure)
 
 
@@ -309,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", help="the file to write: .svg, .png, .pdf, or no suffix")
+    parser.add_argument("picture", help="the file to write: .png, .svg, .pdf ...")
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]RUNS")
     parser.add_argument(
         "--metric",
@@ -329,8 +319,8 @@ def main() -> None:
     )
     args = parser.parse_intermixed_args()
     try:
-        paths = targets(args.picture)
-        save(draw(find_curves(args.runs), args.metric, args.title, args.band), paths)
+        figure = draw(find_curves(args.runs), args.metric, args.title, args.band)
+        save(figure, Path(args.picture))
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
