@@ -210,22 +210,18 @@ def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     return middle, middle - width, middle + width
 
 
-def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
-    """One panel per metric; prints each curve's numbers. ValueError as in `read_curve`."""
-    width = 5 * len(metrics)
-    figure = plt.figure(figsize=(width, 3), layout="constrained")
-    for place, metric in enumerate(metrics, start=1):
-        axes = figure.add_subplot(1, len(metrics), place)
-        first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
-        for look, curve in enumerate(curves, start=first_look):
-            name = curve.label if len(metrics) == 1 else f"{curve.label}, {metric}"
-            draw_curve(axes, curve, metric, band, look, name)
-        if any(curve.published for curve in curves):
-            axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
-        axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
-        axes.set_title(as_text(title))
-        set_scales(axes, metric)
-    lines, labels = axes.get_legend_handles_labels()  # the same in every panel
+def draw(curves: list[Curve], metric: str, title: str = "", band: str = "ci") -> plt.Figure:
+    """Prints each curve's numbers too. ValueError as in `read_curve`."""
+    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+    first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
+    for look, curve in enumerate(curves, start=first_look):
+        draw_curve(axes, curve, metric, band, look)
+    if any(curve.published for curve in curves):
+        axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
+    axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
+    axes.set_title(as_text(title))
+    set_scales(axes, metric)
+    lines, labels = axes.get_legend_handles_labels()
     title = meaning_of(band, [len(curve.runs) for curve in curves])
     figure.legend(lines, labels, title=title, loc="outside lower center", frameon=False)
     figure.set_figheight(3 + 0.2 * (len(labels) + bool(title)))
@@ -239,10 +235,10 @@ def set_scales(axes: plt.Axes, metric: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int, name: str) -> None:
-    """Line, band and circles; prints the numbers under this name."""
+def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int) -> None:
+    """Line, band and circles; prints the numbers."""
     steps, values = read_curve(curve.label, curve.runs, metric)
-    print(describe(name, steps, values, metric.startswith("success")))
+    print(describe(curve.label, steps, values, metric.startswith("success")))
     every = math.ceil(len(steps) / MOST_POINTS)
     shown = np.arange(len(steps))[::-every][::-1]  # the last one among them
     label = f"{as_text(curve.label)} ({seeds_in_words(len(values))})"
@@ -303,10 +299,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]RUNS")
     parser.add_argument(
         "--metric",
-        nargs="+",
-        default=["success_once"],
-        help="columns of metrics.csv, side by side, named after the runs (default: success_once, "
-        "which the paper draws for ContinuousSeek; success_rate is that at an episode's last step)",
+        default="success_once",
+        help="a column of metrics.csv (default: success_once, which the paper draws for "
+        "ContinuousSeek; success_rate is that at an episode's last step)",
     )
     parser.add_argument("--title", default="")
     parser.add_argument(

@@ -454,7 +454,7 @@ def draw_all() -> None:
                 curves.append(Curve(method.label, found.runs, means))
         if curves:
             print(method.title)
-            save(draw(curves, [method.metric], method.title), FIGURES / f"{name}.png")
+            save(draw(curves, method.metric, method.title), FIGURES / f"{name}.png")
     for name, _, curves in read_grids():
         save(draw_grid(curves), FIGURES / f"{name}_grid.png")
 
