@@ -1,5 +1,6 @@
 """What several test files share: the project's scripts as commands, and small environments."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import small_envs
+import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy import ndarray
 from specs import MANY, SCRIPTS  # noqa: F401  (for other files' imports)
@@ -18,6 +20,7 @@ from envs import VectorEnv, make, make_vector
 from envs.wrappers import KEYS, Obs, Step
 
 ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)  # faster for networks this small
 
 
 class Corridor(small_envs.Walk):
@@ -67,21 +70,43 @@ def vector_of(
     return make_vector(partial(make, env_id, **how), num_envs, seed, num_threads)
 
 
-def printed_by(program: str, **variables: str) -> str:
-    """What a Python program prints; it must be silent on standard error."""
-    environ = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    command = [sys.executable, "-W", "default", "-c", program]
-    result = subprocess.run(command, env=environ, text=True, capture_output=True, check=True)
-    assert result.stderr == ""
-    return result.stdout
-
-
-def run_script(script: str, *flags: Any, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """`python algos/<script>.py <flags>` in the folder `cwd`."""
-    command = [sys.executable, str(ROOT / "algos" / f"{script}.py")]
-    command += [str(flag) for flag in flags]
-    environ = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    environ.pop("PYTHONPATH", None)  # the scripts must find `envs` by themselves
+def python(*words: Any, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python <words>` in a folder, on one thread, with more environment variables."""
+    command = [sys.executable, *map(str, words)]
+    environ = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     return subprocess.run(
         command, cwd=cwd, env=environ, text=True, capture_output=True, timeout=900
     )
+
+
+def printed_by(program: str, **variables: str) -> str:
+    """What a Python program prints; it must be silent on standard error."""
+    result = python("-W", "default", "-c", program, **variables)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def run_script(
+    script: str, *flags: Any, cwd: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`python algos/<script>.py <flags>`, which must find `envs` by itself."""
+    variables |= {"PYTHONPATH": "", "COLUMNS": "200"}
+    return python(ROOT / "algos" / f"{script}.py", *flags, cwd=cwd, **variables)
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv."""
+    with open(run_dir / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def rows_of(run_dir: Path) -> list[dict[str, str]]:
+    """Rows of metrics.csv without the column that may differ."""
+    rows = read_metrics(run_dir)
+    for row in rows:
+        del row["wall_time"]
+    return rows
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

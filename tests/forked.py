@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import runpy
 import sys
-import time
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -33,7 +32,7 @@ SMALL = {
 }
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["forked", "torch._dynamo"])
+CONTEXT.set_forkserver_preload(["forked", "algos.ddpg_her", "torch._dynamo"])
 
 
 def start_server() -> None:
@@ -80,11 +79,6 @@ class Command:
         self.process.join(120)
         texts = [(self.output / name).read_text() for name in ("stdout", "stderr")]
         return Ended(self.process.exitcode, *texts)
-
-    def wait_for(self, path: Path) -> None:
-        """Returns when a file is there, or the command has ended."""
-        while not path.exists() and self.process.is_alive():
-            time.sleep(0.002)
 
 
 def run(*what: Any, **how: Any) -> Ended:

@@ -117,6 +117,7 @@ UPDATES = noticed_by(
     "tests/algos/test_update.py",
     (PLAIN, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (PLAIN, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
+    (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
     (PLAIN, "if not args.simultaneous_updates:", "if True:"),
     (PLAIN, "-q.mean() + args.action_l2 * action.square().mean()", "-q.mean()"),
     (REENGAGE, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
@@ -175,7 +176,6 @@ PARTS += noticed_by(
 PARTS += noticed_by(
     "tests/algos/test_normalizer.py",
     (PLAIN, "variance.clamp(min=1e-4)", "variance.clamp(min=1e-8)"),
-    (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
     (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
 )
 PARTS += noticed_by(

@@ -1,7 +1,7 @@
 """What works on this machine's GPU, and how fast: one command, under eight minutes.
 
-    python benchmark/speed/gpu.py                      exit code 1 if a check fails
-    python benchmark/speed/gpu.py --small --no-cuda    whether this file works, on a CPU
+    python benchmark/speed/gpu.py            exit code 1 if a check fails
+    python benchmark/speed/gpu.py --small    whether this file works, on a CPU
 
 Prints a line as each check or measurement is done, so a call that is cut off still tells something.
 Checks come first: gradients compiled and in CUDA graphs beside the same gradients without (largest
@@ -179,10 +179,9 @@ def speed_of(script: str, start: int, steps: int, *flags: str) -> str:
 def main() -> None:
     how = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=how)
-    parser.add_argument("--small", action="store_true", help="tiny sizes")
-    parser.add_argument("--no-cuda", action="store_true", help="on the CPU")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, on the CPU")
     args = parser.parse_args()
-    has_gpu = torch.cuda.is_available() and not args.no_cuda
+    has_gpu = torch.cuda.is_available() and not args.small
     device = torch.device("cuda" if has_gpu else "cpu")
     print(torch.cuda.get_device_name() if has_gpu else "CPU", "torch", torch.__version__)
     size = 16 if args.small else 256

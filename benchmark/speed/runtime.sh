@@ -5,23 +5,16 @@
 set -u
 [ $# -eq 0 ] || { echo "runtime.sh takes no arguments, but got '$*'." >&2; exit 2; }
 
-train() { # script env-id name alpha flags
-    echo "python algos/$1.py --env-id $2 --alpha $4 ${*:5}" \
-        "--seed 1 --run-dir runs/runtime/$3_alpha$4/1"
+compare() { # script env-id name alpha flags
+    for alpha in 0 "$4"; do
+        echo "python algos/$1.py --env-id $2 --alpha $alpha ${*:5}" \
+            "--seed 1 --run-dir runs/runtime/$3_alpha$alpha/1"
+    done
 }
 
-for alpha in 0 0.2; do
-    train ddpg_her_reengage ContinuousSeek20-v0 continuous_seek $alpha --batch-size 256 \
-        --total-timesteps 4000 --eval-frequency 2000
-done
-for alpha in 0 0.1; do
-    train ddpg_her_reengage HandReach-v3 hand_reach $alpha --total-timesteps 190000
-done
-for alpha in 0 10; do
-    train ddpg_multi_reengage DriveSeek-v0 drive_seek $alpha \
-        --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1
-done
-for alpha in 0 20; do
-    train ddpg_multi_reengage NoisySeek-v0 noisy_seek $alpha \
-        --total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1
-done
+compare ddpg_her_reengage ContinuousSeek20-v0 continuous_seek 0.2 --batch-size 256 \
+    --total-timesteps 4000 --eval-frequency 2000
+compare ddpg_her_reengage HandReach-v3 hand_reach 0.1 --total-timesteps 190000
+sets="--total-timesteps 1120 --eval-frequency 1060 --eval-episodes 1"
+compare ddpg_multi_reengage DriveSeek-v0 drive_seek 10 $sets
+compare ddpg_multi_reengage NoisySeek-v0 noisy_seek 20 $sets

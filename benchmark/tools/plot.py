@@ -19,10 +19,9 @@ the same NAME, or the same script and settings apart from the seed; the curve is
 settings that set it apart.
 
 The line is the mean over seeds, the band its 95 % confidence interval (Student's t); two seeds are
-drawn as thin lines instead, since such an interval says little. --band chooses another band. The
-picture's suffix chooses its format; without one, .svg and .png are written. For each curve plot.py
-prints the final value (mean of the last tenth of the evaluations), the area (mean of all of them)
-and, for success, the first steps at which the mean over seeds reaches 0.5 and 0.9.
+drawn as thin lines instead, since such an interval says little. --band chooses another band. For
+each curve plot.py prints the final value (mean of the last tenth of the evaluations), the area
+(mean of all of them) and, for success, the first steps at which the mean reaches 0.5 and 0.9.
 """
 
 import argparse
@@ -47,7 +46,6 @@ from scipy.stats import t as student
 # Okabe and Ito's colours, which the colour-blind can tell apart; the first is the baseline's
 COLOURS = ["#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 STYLES = ["--", "-", "-.", ":"]  # as many as have no common factor with the colours: 28 pairs
-SUFFIXES = [".svg", ".png", ".pdf"]
 BANDS = {
     "ci": "mean and its 95 % confidence interval",
     "sd": "mean and one standard deviation",
@@ -212,22 +210,18 @@ def middle_and_band(values: np.ndarray, band: str) -> tuple[np.ndarray, ...]:
     return middle, middle - width, middle + width
 
 
-def draw(curves: list[Curve], metrics: list[str], title: str = "", band: str = "ci") -> plt.Figure:
-    """One panel per metric; prints each curve's numbers. ValueError as in `read_curve`."""
-    width = 5 * len(metrics)
-    figure = plt.figure(figsize=(width, 3), layout="constrained")
-    for place, metric in enumerate(metrics, start=1):
-        axes = figure.add_subplot(1, len(metrics), place)
-        first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
-        for look, curve in enumerate(curves, start=first_look):
-            name = curve.label if len(metrics) == 1 else f"{curve.label}, {metric}"
-            draw_curve(axes, curve, metric, band, look, name)
-        if any(curve.published for curve in curves):
-            axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
-        axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
-        axes.set_title(as_text(title))
-        set_scales(axes, metric)
-    lines, labels = axes.get_legend_handles_labels()  # the same in every panel
+def draw(curves: list[Curve], metric: str, title: str = "", band: str = "ci") -> plt.Figure:
+    """Prints each curve's numbers too. ValueError as in `read_curve`."""
+    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+    first_look = 1 if len(curves) == 1 else 0  # a lone curve is nobody's baseline
+    for look, curve in enumerate(curves, start=first_look):
+        draw_curve(axes, curve, metric, band, look)
+    if any(curve.published for curve in curves):
+        axes.plot([], [], "o", mfc="none", color="#777777", label="published mean")
+    axes.set(xlabel="environment steps", ylabel=as_text(metric.replace("_", " ")))
+    axes.set_title(as_text(title))
+    set_scales(axes, metric)
+    lines, labels = axes.get_legend_handles_labels()
     title = meaning_of(band, [len(curve.runs) for curve in curves])
     figure.legend(lines, labels, title=title, loc="outside lower center", frameon=False)
     figure.set_figheight(3 + 0.2 * (len(labels) + bool(title)))
@@ -241,10 +235,10 @@ def set_scales(axes: plt.Axes, metric: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int, name: str) -> None:
-    """Line, band and circles; prints the numbers under this name."""
+def draw_curve(axes: plt.Axes, curve: Curve, metric: str, band: str, look: int) -> None:
+    """Line, band and circles; prints the numbers."""
     steps, values = read_curve(curve.label, curve.runs, metric)
-    print(describe(name, steps, values, metric.startswith("success")))
+    print(describe(curve.label, steps, values, metric.startswith("success")))
     every = math.ceil(len(steps) / MOST_POINTS)
     shown = np.arange(len(steps))[::-every][::-1]  # the last one among them
     label = f"{as_text(curve.label)} ({seeds_in_words(len(values))})"
@@ -287,21 +281,13 @@ def as_text(words: str) -> str:
     return words.replace("$", r"\$")
 
 
-def targets(picture: str) -> list[Path]:
-    """The files to write. ValueError for an unknown suffix."""
-    suffix = Path(picture).suffix
-    if suffix and suffix not in SUFFIXES:
-        raise ValueError(f"{picture} must end in one of {', '.join(SUFFIXES)}, or have no suffix.")
-    return [Path(picture)] if suffix else [Path(picture + ".svg"), Path(picture + ".png")]
-
-
-def save(figure: plt.Figure, paths: list[Path]) -> None:
-    for path in paths:
-        undated = {"Date": None} if path.suffix == ".svg" else {}
-        try:
-            figure.savefig(path, dpi=150, metadata=undated)
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
+def save(figure: plt.Figure, path: Path) -> None:
+    """ValueError for a suffix that matplotlib does not know, and where nothing can be written."""
+    undated = {"Date": None} if path.suffix == ".svg" else {}
+    try:
+        figure.savefig(path, dpi=150, metadata=undated)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}.") from None
     plt.close(figure)
 
 
@@ -309,14 +295,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("picture", help="the file to write: .svg, .png, .pdf, or no suffix")
+    parser.add_argument("picture", help="the file to write: .png, .svg, .pdf ...")
     parser.add_argument("runs", nargs="+", metavar="[LABEL=]RUNS")
     parser.add_argument(
         "--metric",
-        nargs="+",
-        default=["success_once"],
-        help="columns of metrics.csv, side by side, named after the runs (default: success_once, "
-        "which the paper draws for ContinuousSeek; success_rate is that at an episode's last step)",
+        default="success_once",
+        help="a column of metrics.csv (default: success_once, which the paper draws for "
+        "ContinuousSeek; success_rate is that at an episode's last step)",
     )
     parser.add_argument("--title", default="")
     parser.add_argument(
@@ -329,8 +314,8 @@ def main() -> None:
     )
     args = parser.parse_intermixed_args()
     try:
-        paths = targets(args.picture)
-        save(draw(find_curves(args.runs), args.metric, args.title, args.band), paths)
+        figure = draw(find_curves(args.runs), args.metric, args.title, args.band)
+        save(figure, Path(args.picture))
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

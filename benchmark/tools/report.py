@@ -454,9 +454,9 @@ def draw_all() -> None:
                 curves.append(Curve(method.label, found.runs, means))
         if curves:
             print(method.title)
-            save(draw(curves, [method.metric], method.title), [FIGURES / f"{name}.png"])
+            save(draw(curves, method.metric, method.title), FIGURES / f"{name}.png")
     for name, _, curves in read_grids():
-        save(draw_grid(curves), [FIGURES / f"{name}_grid.png"])
+        save(draw_grid(curves), FIGURES / f"{name}_grid.png")
 
 
 def curves_of(panels: dict[str, tuple]) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
@@ -490,7 +490,7 @@ def draw_panels(panels: dict[str, tuple], name: str) -> None:
     words = meaning_of("ci", seeds)
     place = "outside lower center"
     figure.legend(lines, labels, title=words, loc=place, ncols=2, frameon=False)
-    save(figure, [BENCHMARK.parent / "docs" / "pictures" / f"{name}.png"])
+    save(figure, BENCHMARK.parent / "docs" / "pictures" / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Every script's update as mathematics by hand, of which nothing comes from a script.
 
-Networks are lists of matrices, gradients by the goal are differences between goals a little apart,
-optimizers are Adam's algorithm.
+Networks are lists of matrices, gradients by the goal are differences between goals a little apart.
 """
 
 from collections.abc import Callable
@@ -12,22 +11,9 @@ import torch
 from problems import ACTION_DIM, BATCH, GOAL_DIM, N_MAX, OBS_DIM, random, seen_rows
 from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
+from torch.optim import Adam
 
 Weights = list[Tensor]  # matrices and vectors in turn
-
-
-def slope_along(function: Callable, tensors: list[Tensor], direction: list[Tensor]) -> float:
-    """Central difference of function() where the tensors that it reads move in a direction."""
-    step = 1e-6
-
-    def move(length: float) -> float:
-        for tensor, along in zip(tensors, direction, strict=True):
-            tensor.data += length * along
-        return function().item()
-
-    above, below = move(step), move(-2 * step)
-    move(step)
-    return (above - below) / (2 * step)
 
 
 def slopes(function: Callable, x: Tensor) -> Tensor:
@@ -56,27 +42,11 @@ def copies(params: list[Tensor]) -> list[Tensor]:
     return [param.detach().clone().requires_grad_() for param in params]
 
 
-class HandAdam:
-    """Kingma & Ba (2015), algorithm 1, on a list of tensors."""
-
-    def __init__(self, tensors: list[Tensor], learning_rate: float):
-        self.tensors = tensors
-        self.learning_rate = learning_rate
-        self.first = [torch.zeros_like(tensor) for tensor in tensors]
-        self.second = [torch.zeros_like(tensor) for tensor in tensors]
-        self.gradient: tuple[Tensor, ...] = ()  # the last one
-        self.t = 0
-
-    def step(self, gradient: tuple[Tensor, ...]) -> None:
-        self.gradient = gradient
-        self.t += 1
-        for i, grad in enumerate(gradient):
-            self.first[i] = 0.9 * self.first[i] + 0.1 * grad
-            self.second[i] = 0.999 * self.second[i] + 0.001 * grad**2
-            mean = self.first[i] / (1 - 0.9**self.t)
-            square = self.second[i] / (1 - 0.999**self.t)
-            change = mean / (square.sqrt() + 1e-8)
-            self.tensors[i].data -= self.learning_rate * change
+def step(adam: Adam, gradient: tuple[Tensor, ...]) -> None:
+    """Given the gradient by the optimizer's parameters."""
+    for param, its_gradient in zip(adam.param_groups[0]["params"], gradient, strict=True):
+        param.grad = its_gradient
+    adam.step()
 
 
 class ByHand:
@@ -88,8 +58,8 @@ class ByHand:
         self.actor = copies(getattr(agent, "actor_params", []))
         self.critic = copies(getattr(agent, "critic_params", None) or agent.params)
         self.target = copies(agent.target_params)
-        self.actor_adam = HandAdam(self.actor, args.learning_rate)
-        self.critic_adam = HandAdam(self.critic, args.learning_rate)
+        self.actor_adam = Adam([{"params": self.actor}], args.learning_rate)  # DQN: none
+        self.critic_adam = Adam(self.critic, args.learning_rate)
         self.mean_losses = np.array([2.0, 0.8])
         self.mean = torch.zeros(OBS_DIM + GOAL_DIM).double()
         self.std = torch.ones(OBS_DIM + GOAL_DIM).double()
@@ -192,8 +162,8 @@ class ByHand:
         cosines = (q_grad * target_grad).sum(1) / products
         curves["gradient/cosine"] = cosines.mean()
 
-    def step(self, adam: HandAdam, loss: Tensor) -> None:
-        adam.step(torch.autograd.grad(loss, adam.tensors))
+    def descend(self, adam: Adam, loss: Tensor) -> None:
+        step(adam, torch.autograd.grad(loss, adam.param_groups[0]["params"]))
 
     def polyak(self) -> None:
         tau = self.args.tau
@@ -240,11 +210,11 @@ class DdpgByHand(ByHand):
         if self.args.simultaneous_updates:
             actor_loss = self.actor_loss(batch, curves)
             actor_grad = torch.autograd.grad(actor_loss, self.actor)
-            self.step(self.critic_adam, critic_loss)
-            self.actor_adam.step(actor_grad)
+            self.descend(self.critic_adam, critic_loss)
+            step(self.actor_adam, actor_grad)
         else:
-            self.step(self.critic_adam, critic_loss)
-            self.step(self.actor_adam, self.actor_loss(batch, curves))
+            self.descend(self.critic_adam, critic_loss)
+            self.descend(self.actor_adam, self.actor_loss(batch, curves))
         return curves
 
 
@@ -252,7 +222,7 @@ class SacByHand(ByHand):
     def __init__(self, agent: Any, args: Any, dense: bool):
         super().__init__(agent, args, dense)
         self.log_c = copies([agent.log_c])
-        self.entropy_adam = HandAdam(self.log_c, args.learning_rate)
+        self.entropy_adam = Adam(self.log_c, args.learning_rate)
 
     def act(self, obs: Tensor, goal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         outputs = forward(self.actor, self.normalize(obs, goal))
@@ -290,17 +260,17 @@ class SacByHand(ByHand):
         curves = {}
         noise, later_noise = random(BATCH, ACTION_DIM), random(BATCH, ACTION_DIM)
         c = self.log_c[0].detach().exp()
-        self.step(self.critic_adam, self.critic_loss(batch, curves, noise))
+        self.descend(self.critic_adam, self.critic_loss(batch, curves, noise))
 
         action, log_prob = self.act(batch.obs, batch.goal, later_noise)
         q = self.smaller(self.critic, batch.obs, batch.goal, action)
         curves["losses/actor"] = (c * log_prob - q).mean()
-        self.step(self.actor_adam, curves["losses/actor"])
+        self.descend(self.actor_adam, curves["losses/actor"])
 
         curves["sac/entropy"] = -log_prob.detach().mean()
         curves["sac/entropy_coefficient"] = c
         curves["losses/entropy"] = self.log_c[0] * (curves["sac/entropy"] + ACTION_DIM)
-        self.step(self.entropy_adam, curves["losses/entropy"])
+        self.descend(self.entropy_adam, curves["losses/entropy"])
         return curves
 
     def online(self) -> list[Tensor]:
@@ -338,7 +308,7 @@ class DqnByHand(ByHand):
 
     def update(self, batch: Any) -> dict:
         curves = {}
-        self.step(self.critic_adam, self.critic_loss(batch, curves))
+        self.descend(self.critic_adam, self.critic_loss(batch, curves))
         return curves
 
 
@@ -418,6 +388,6 @@ class MultiByHand(ByHand):
         curves = {}
         critic_loss = self.critic_loss(batch, curves)
         actor_grad = torch.autograd.grad(self.actor_loss(batch, curves), self.actor)
-        self.step(self.critic_adam, critic_loss)
-        self.actor_adam.step(actor_grad)
+        self.descend(self.critic_adam, critic_loss)
+        step(self.actor_adam, actor_grad)
         return curves

@@ -143,7 +143,11 @@ SPECS = {
     ),
     "ddpg_her_reengage_torchrun": Spec(own_tests="test_torchrun.py", is_finished=True),
     # Arithmetic of its own, a loop over groups of runs, and other files
-    MANY: Spec(own_tests="test_many_runs.py", is_finished=True),
+    MANY: Spec(
+        own_tests="test_many_runs.py",
+        is_finished=True,
+        lessons=(Lesson(f"{SEEK_LESSON.flags} --seeds 2 --alpha 0 0.1 auto", 0.1, 0.65),),
+    ),
 }
 
 ALL_SCRIPTS = sorted(path.stem for path in (ROOT / "algos").glob("[!_]*.py"))

@@ -6,41 +6,29 @@ import json
 import math
 import os
 import re
-import runpy
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import forked
 import pytest
 import torch
-from conftest import ROOT
+from conftest import run_script
 from specs import SCRIPTS
 from test_scripts import module_of
 
-from envs.run import BadInput, RunFolder, files, flags, one_sentence
+from envs.run import BadInput, files, flags, one_sentence
 from envs.run.flags import check_ranges, flag
 
 PLAIN, REENGAGE, SAC = "ddpg_her", "ddpg_her_reengage", "sac_her_reengage"
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
 TORCHRUN = "ddpg_her_reengage_torchrun"
-VARIABLES = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "DISPLAY", "WAYLAND_DISPLAY")
-BEGIN = RunFolder.begin  # `refuse` replaces it
-
-
-class Refusal(NamedTuple):
-    """How a refused command ended."""
-
-    code: object
-    sentence: str
-    stdout: str
-    written: set[Path]
 
 
 @pytest.fixture(scope="module")
@@ -57,43 +45,32 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return train
 
 
-@pytest.fixture
-def refuse(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> Callable[[str, str], Refusal]:
-    """refuse(script, flags): the script as a command in this process, up to where a run begins."""
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(RunFolder, "begin", lambda *_, **__: pytest.fail("it was accepted"))
-    precision = torch.get_float32_matmul_precision()
-    threads = torch.get_num_threads()
-    before = set(tmp_path.rglob("*"))
-
-    def call(script: str, flags: str) -> Refusal:
-        before.update(tmp_path.rglob("*"))
-        path = str(ROOT / "algos" / f"{script}.py")
-        monkeypatch.setattr(sys, "argv", [path, *shlex.split(flags)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(path, run_name="__main__")
-        stdout, stderr = capsys.readouterr()
-        written = set(tmp_path.rglob("*")) - before
-        return Refusal(ended.value.code, stderr, stdout, written)
-
-    yield call
-    torch.set_float32_matmul_precision(precision)
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
+def surroundings(**variables: str) -> None:
+    """No display, no torchrun and no Weights & Biases, whatever is on this machine."""
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "DISPLAY", "WAYLAND_DISPLAY"):
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    sys.modules["wandb"] = None
 
 
-def assert_refused(refusal: Refusal, message: str, is_by_tyro: bool = False) -> None:
-    assert refusal.code == 2
-    assert message in " ".join(refusal.sentence.replace("│", " ").split())
-    assert "Traceback" not in refusal.sentence
+def files_in(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if ".output" not in path.parts}
+
+
+def assert_refused(
+    script: str, flags: str, message: str, cwd: Path, is_by_tyro: bool = False, **variables: str
+) -> None:
+    """Runs the script as a command."""
+    there = files_in(cwd)
+    before = partial(surroundings, **variables)
+    ended = forked.run(script, *shlex.split(flags), cwd=cwd, before=before)
+    assert ended.returncode == 2, ended.stderr
+    assert message in " ".join(ended.stderr.replace("│", " ").split())
+    assert "Traceback" not in ended.stderr
     if not is_by_tyro:  # it draws a box around what it says
-        assert len(refusal.sentence.splitlines()) == 1
-    assert refusal.written == set()
-    assert "global_step" not in refusal.stdout  # no evaluation had begun
+        assert len(ended.stderr.splitlines()) == 1
+    assert files_in(cwd) == there
+    assert "global_step" not in ended.stdout  # no evaluation had begun
 
 
 NUMBERS = [  # script, flags, what the sentence must say
@@ -206,23 +183,23 @@ def with_files(trained: Callable[[str], Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("script, flags, message", NUMBERS + ENVIRONMENTS)
 def test_impossible_numbers_and_environments_are_refused(
-    script: str, flags: str, message: str, refuse: Callable
+    script: str, flags: str, message: str, tmp_path: Path
 ):
-    assert_refused(refuse(script, flags), message)
+    assert_refused(script, flags, message, tmp_path)
 
 
 @pytest.mark.parametrize("script, flags, message", COMBINATIONS + MODELS)
 def test_impossible_combinations_and_files_are_refused(
-    script: str, flags: str, message: str, refuse: Callable, with_files: Path
+    script: str, flags: str, message: str, with_files: Path
 ):
-    assert_refused(refuse(script, flags), message)
+    assert_refused(script, flags, message, with_files)
 
 
 @pytest.mark.parametrize("script, flags, message", BY_TYRO)
 def test_unknown_flags_and_values_of_the_wrong_type_are_refused(
-    script: str, flags: str, message: str, refuse: Callable
+    script: str, flags: str, message: str, tmp_path: Path
 ):
-    assert_refused(refuse(script, flags), message, is_by_tyro=True)
+    assert_refused(script, flags, message, tmp_path, is_by_tyro=True)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -287,13 +264,13 @@ CHANGED = {
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_model_file_that_was_changed_is_refused(
-    name: str, refuse: Callable, trained: Callable[[str], Path], tmp_path: Path
+    name: str, trained: Callable[[str], Path], tmp_path: Path
 ):
     change, message = CHANGED[name]
     model = files.load(trained(PLAIN) / "model.pt", "model")
     change(model)
     torch.save(model, tmp_path / "changed.pt")
-    assert_refused(refuse(PLAIN, "--evaluate changed.pt"), message)
+    assert_refused(PLAIN, "--evaluate changed.pt", message, tmp_path)
 
 
 ARGUMENTS = {
@@ -309,15 +286,13 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_a_folder_whose_arguments_were_changed_is_not_resumed(
-    name: str, refuse: Callable, with_files: Path
-):
+def test_a_folder_whose_arguments_were_changed_is_not_resumed(name: str, with_files: Path):
     change, message = ARGUMENTS[name]
     path = with_files / "run" / "args.json"
     args = json.loads(path.read_text())
     change(args)
     path.write_text(json.dumps(args))
-    assert_refused(refuse(PLAIN, "--resume run --total-timesteps 60"), message)
+    assert_refused(PLAIN, "--resume run --total-timesteps 60", message, with_files)
 
 
 CHECKPOINTS = {
@@ -331,21 +306,15 @@ CHECKPOINTS = {
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_a_damaged_checkpoint_is_not_resumed(
-    name: str, refuse: Callable, with_files: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_damaged_checkpoint_is_not_resumed(name: str, with_files: Path):
     change, message = CHECKPOINTS[name]
     change(with_files / "run" / "checkpoint.pt")
-    monkeypatch.setattr(RunFolder, "begin", BEGIN)
-    assert_refused(refuse(PLAIN, "--resume run --total-timesteps 60"), message)
+    assert_refused(PLAIN, "--resume run --total-timesteps 60", message, with_files)
 
 
-def test_a_single_process_script_is_refused_under_torchrun(
-    refuse: Callable, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
-    monkeypatch.setenv("RANK", "0")
-    assert_refused(refuse(PLAIN, ""), "use ddpg_her_reengage_torchrun.py.")
+def test_a_single_process_script_is_refused_under_torchrun(tmp_path: Path):
+    torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0"}
+    assert_refused(PLAIN, "", "use ddpg_her_reengage_torchrun.py.", tmp_path, **torchrun)
 
 
 def test_a_model_that_imports_a_package_plays_when_the_command_names_it(
@@ -398,17 +367,8 @@ def test_an_interrupt_before_a_run_ends_it_silently(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def command(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A real command, for what is decided before a test could change anything."""
-    environ = os.environ | {"OMP_NUM_THREADS": "1"} | variables
-    path = str(ROOT / "algos" / f"{PLAIN}.py")
-    return subprocess.run(
-        [sys.executable, path, *words], cwd=cwd, env=environ, text=True, capture_output=True
-    )
-
-
 def test_an_unknown_graphics_backend_is_reported_in_one_sentence(tmp_path: Path):
-    ended = command("--env-id", "HandReach-v3", cwd=tmp_path, MUJOCO_GL="nonsense")
+    ended = run_script(PLAIN, "--env-id", "HandReach-v3", cwd=tmp_path, MUJOCO_GL="nonsense")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "MUJOCO_GL is 'nonsense'" in ended.stderr
     assert list(tmp_path.iterdir()) == []

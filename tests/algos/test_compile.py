@@ -19,8 +19,6 @@ from algos import (
 )
 from envs import run
 
-torch.set_num_threads(1)
-
 LOSSES = {ddpg_her_reengage: 2, sac_her_reengage: 3, dqn_her_reengage_bitflip: 1}
 LOSSES |= {ddpg_multi_reengage: 1}  # both in one graph
 

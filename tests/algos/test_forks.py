@@ -5,11 +5,8 @@ in a list, an optimizer, counters in unusual places, a metric that is not always
 that learns at every third update. Nothing outside its file knows of any of them.
 """
 
-import os
 import runpy
 import signal
-import subprocess
-import sys
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -18,9 +15,9 @@ import forked
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, vector_of
+from conftest import ROOT, contents, python, rows_of, vector_of
 from problems import CPU
-from test_resume import assert_equal_runs, checkpoint_often, kill_at, points, rows_of
+from test_resume import assert_equal_runs, checkpoint_often, kill_at, points
 
 from algos.ddpg_her import Args
 from envs.run import attributes_of, files, restore_attributes
@@ -182,17 +179,15 @@ def test_a_forks_model_builds_its_own_networks_and_refuses_others(
 
 @pytest.mark.parametrize("place", ["beside other people's files", "in algos"])
 def test_a_fork_runs_in_a_folder_of_its_own_and_in_algos(place: str, fork: Path, tmp_path: Path):
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
-    environ.pop("PYTHONPATH", None)
+    paths = str(ROOT)  # as an installed project is found
     folder = tmp_path / "algos"
     folder.mkdir()
     if place == "in algos":
         (tmp_path / "envs").symlink_to(ROOT / "envs")
-    else:  # as an installed project is found
-        environ["PYTHONPATH"] = str(ROOT)
+        paths = ""
     (folder / fork.name).write_text(fork.read_text())
-    command = [sys.executable, str(folder / fork.name), *map(str, FLAGS), "--total-timesteps", "30"]
-    result = subprocess.run(command, cwd=tmp_path, env=environ, text=True, capture_output=True)
+    command = [folder / fork.name, *FLAGS, "--total-timesteps", 30]
+    result = python(*command, cwd=tmp_path, PYTHONPATH=paths)
     assert (result.returncode, result.stderr) == (0, "")
     assert [row["global_step"] for row in rows_of(tmp_path / "run")] == ["0", "30"]
 
@@ -213,10 +208,7 @@ SHAPE_BUGS = {
 @pytest.mark.parametrize("where", SHAPE_BUGS)
 def test_a_forks_own_bug_shows_its_file_and_line(where: str, tmp_path: Path):
     old, new = SHAPE_BUGS[where]
-    fork = make_fork(tmp_path, CHANGES)
-    text = fork.read_text()
-    assert text.count(old) == 1
-    fork.write_text(text.replace(old, new))
+    fork = make_fork(tmp_path, CHANGES | {old: new})
     line = fork.read_text()[: fork.read_text().index(new)].count("\n") + 1
     ended = forked.run(fork, *FLAGS, cwd=tmp_path)
     assert ended.returncode == 1
@@ -318,14 +310,14 @@ def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path:
     flags = [*forked.SMALL["ddpg_her_reengage"], "--total-timesteps", 30, "--no-save-checkpoint"]
     assert forked.run(own, *flags, cwd=tmp_path).returncode == 0
     own.write_text(own.read_text() + "\n")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    before = contents(tmp_path / "run")
     ended = forked.run(own, *flags, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-2:] == [
         "my_idea.py has been edited since this run began: what follows comes from another program.",
         f"{tmp_path / 'run'} is complete: 30 steps.",
     ]
-    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    assert contents(tmp_path / "run") == before
 
 
 # Objects whose attributes a checkpoint keeps

@@ -131,7 +131,7 @@ def test_graphs_of_many_runs_give_the_numbers_of_the_work_itself(
     torch.testing.assert_close(graphed, itself, rtol=1e-4, atol=1e-6)
 
 
-def test_work_is_done_twice_then_captured_and_every_call_replays_from_then_on(
+def test_on_a_gpu_work_is_done_twice_then_captured_and_every_call_replays_from_then_on(
     monkeypatch: pytest.MonkeyPatch,
 ):
     done = []
@@ -147,15 +147,7 @@ def test_work_is_done_twice_then_captured_and_every_call_replays_from_then_on(
         done.append("work")
         return len(done)
 
+    assert graphed(work, torch.device("cpu")) is work
     call = graphed(work, torch.device("cuda"))
     assert [call() for _ in range(5)] == [1, 2, 3, 3, 3]
     assert done == ["work", "work", "work", "replayed", "replayed", "replayed"]
-
-
-def test_without_a_gpu_the_work_itself_is_called():
-    cpu = torch.device("cpu")
-
-    def work() -> int:
-        return 7
-
-    assert graphed(work, cpu) is work

@@ -1,13 +1,12 @@
 """Each script learns: from hardly any success to most episodes, on a small task, in seconds."""
 
-import csv
 from pathlib import Path
 
 import pytest
-from conftest import run_script
-from specs import FINISHED, SCRIPTS, SPECS, Lesson
+from conftest import read_metrics, run_script
+from specs import FINISHED, KNOWN, SCRIPTS, SPECS, Lesson
 
-LESSONS = [(script, lesson) for script in SCRIPTS for lesson in SPECS[script].lessons]
+LESSONS = [(script, lesson) for script in KNOWN for lesson in SPECS[script].lessons]
 
 
 @pytest.mark.parametrize("script", [script for script in SCRIPTS if script in FINISHED])
@@ -19,8 +18,10 @@ def test_every_finished_script_has_a_lesson(script: str) -> None:
 def test_a_script_learns_its_lesson(script: str, lesson: Lesson, tmp_path: Path) -> None:
     result = run_script(script, *lesson.flags.split(), "--run-dir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    untrained, *later = [float(row[SPECS[script].metric]) for row in rows]
-    assert rows[0]["global_step"] == "0" and untrained <= lesson.untrained
-    assert max(later) >= lesson.trained  # single evaluations of short runs dip now and then
+    paths = sorted((tmp_path / "run").rglob("metrics.csv"))
+    assert paths
+    for path in paths:  # of each of many runs
+        rows = read_metrics(path.parent)
+        untrained, *later = [float(row[SPECS[script].metric]) for row in rows]
+        assert rows[0]["global_step"] == "0" and untrained <= lesson.untrained
+        assert max(later) >= lesson.trained  # single evaluations of short runs dip now and then

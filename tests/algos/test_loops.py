@@ -1,15 +1,13 @@
 """Each script's own main loop, observed through an environment that records everything."""
 
-import csv
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from conftest import read_metrics
 from specs import SCRIPTS, SPECS
 from spy import HIGH, LOW, Spy, Watched, watch
-
-torch.set_num_threads(1)
 
 BRIEF = "--total-timesteps 120"
 DQN, MULTI = "dqn_her_reengage_bitflip", "ddpg_multi_reengage"
@@ -340,8 +338,7 @@ def test_a_row_of_metrics_is_the_mean_over_the_episodes_that_were_played(
     script: str, watched: Callable[..., Watched]
 ) -> None:
     run = watched(script)
-    with open(run.folder.path / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_metrics(run.folder.path)
     assert [row["global_step"] for row in rows] == ["0", "150", "300", "450", "600"]
     spies = run.evaluation_spies()
     assert len(spies) == 4 and all(len(spy.episodes) == 2 * len(rows) for spy in spies)

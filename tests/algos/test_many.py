@@ -5,13 +5,13 @@ import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import conftest  # noqa: F401  (registers Corridor)
 import pytest
 import torch
+from conftest import ROOT
+from problems import CPU
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -22,9 +22,6 @@ from envs import make, run
 from envs.many.grid import Run, parse_args
 from envs.many.on_device import DeviceTask, Streams, inspect_for_device
 
-torch.set_num_threads(1)
-ROOT = Path(__file__).resolve().parents[2]
-CPU = torch.device("cpu")
 OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
 RATES = (1e-3, 3e-3, 1e-3, 5e-4)
 ALPHAS = (0.7, 0.0, 0.1, 5.0)

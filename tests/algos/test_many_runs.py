@@ -1,6 +1,5 @@
 """`ddpg_her_reengage_many.py` as a command: folders, what is missing, signals and bad input."""
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -15,7 +14,7 @@ from pathlib import Path
 import forked
 import pytest
 import torch
-from conftest import MANY, ROOT, run_script
+from conftest import MANY, ROOT, read_metrics, rows_of, run_script
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from algos import ddpg_her_reengage as plain
@@ -33,13 +32,11 @@ ALPHA = ["gradient/alpha", "gradient/ratio"]
 GRID = "--seeds 2 --alpha 0 0.1 auto 0.1 --learning-rate 0.01 0.001".split()  # one alpha twice
 
 
-def metrics_of(folder: Path) -> dict[str, list[list[str]]]:
+def metrics_of(folder: Path) -> dict[str, list[dict[str, str]]]:
     """method/seed -> rows of its metrics.csv, without wall_time."""
     metrics = {}
     for path in sorted(folder.glob("*/*/metrics.csv")):
-        name = str(path.parent.relative_to(folder))
-        with open(path, newline="") as file:
-            metrics[name] = [row[:-1] for row in csv.reader(file)]
+        metrics[str(path.parent.relative_to(folder))] = rows_of(path.parent)
     return metrics
 
 
@@ -83,8 +80,7 @@ def test_with_tensorboard_each_run_has_the_curves_of_its_evaluations_losses_and_
     for name in ("alpha0_lr0.001/1", "alphaauto_lr0.001/2"):
         folder = tmp_path / "runs" / name
         curves = EventAccumulator(str(folder)).Reload()
-        with open(folder / "metrics.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_metrics(folder)
         for metric in ("success_rate", "success_once", "episodic_return"):
             points = curves.Scalars(f"eval/{metric}")
             assert [point.step for point in points] == [0, 20, 40, 60]
@@ -124,7 +120,7 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     assert second.stdout.startswith("1 of 4 runs are complete.\n")
     assert done.stat().st_mtime_ns == before
     metrics = metrics_of(tmp_path / "runs")
-    assert {len(rows) for rows in metrics.values()} == {5}
+    assert {len(rows) for rows in metrics.values()} == {4}
     assert sorted(path.name for path in killed.iterdir()) == ["args.json", "metrics.csv"]
 
     about = json.loads(record.read_text())
@@ -147,6 +143,11 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     [
         ("args.json", '{"alpha": 0.1, "vers', "args.json is damaged."),
         ("args.json", "{}", "args.json is damaged."),
+        (  # of a plain run that has no evaluation yet
+            "args.json",
+            '{"versions": {"script": "ddpg_her_reengage"}}',
+            "has a run of ddpg_her_reengage.py: choose another --run-dir.",
+        ),
         ("metrics.csv", "step,mine\n", "is not a run's folder."),
     ],
 )
@@ -161,12 +162,9 @@ def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
     assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, text)]
 
 
-def test_without_a_compiler_it_says_so_once_and_trains_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", "/nonexistent")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))  # nothing compiled yet
-    result = run_script(MANY, *COMPILED, "--seeds", 2, cwd=tmp_path)
+def test_without_a_compiler_it_says_so_once_and_trains_all_the_same(tmp_path: Path) -> None:
+    empty = {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    result = run_script(MANY, *COMPILED, "--seeds", 2, cwd=tmp_path, **empty)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("--compile is not possible here") == 1
     assert result.stdout.endswith("2 of 2 runs are complete.\n") and not result.stderr
@@ -179,7 +177,7 @@ def test_a_run_that_diverges_is_not_complete_and_its_neighbours_are(tmp_path: Pa
     assert result.stdout.count("the value loss is nan") == 1
     assert result.stdout.endswith("1 of 2 runs are complete.\n")
     lines = {name: len(rows) for name, rows in metrics_of(tmp_path / "runs").items()}
-    assert lines["alpha0.1_lr1000.0/1"] < lines["alpha0.1_lr0.001/1"] == 5
+    assert lines["alpha0.1_lr1000.0/1"] < lines["alpha0.1_lr0.001/1"] == 4
 
 
 def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> None:
@@ -191,17 +189,6 @@ def test_a_folder_that_another_process_holds_is_left_alone(tmp_path: Path) -> No
     assert result.returncode == 1
     assert result.stderr.startswith("Another process is training in ")
     assert not any(folder.iterdir())
-
-
-def test_a_plain_run_that_has_no_evaluation_yet_is_not_overwritten(tmp_path: Path) -> None:
-    folder = tmp_path / "runs" / "alpha0.1_lr0.001" / "1"
-    folder.mkdir(parents=True)
-    text = json.dumps({"versions": {"script": "ddpg_her_reengage"}})
-    (folder / "args.json").write_text(text)
-    result = forked.run(MANY, *SMALL, "--seeds", 1, "--alpha", 0.1, cwd=tmp_path)
-    assert result.returncode == 2
-    assert "has a run of ddpg_her_reengage.py: choose another --run-dir." in result.stderr
-    assert (folder / "args.json").read_text() == text
 
 
 def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
@@ -216,7 +203,7 @@ def test_ctrl_c_loses_no_finished_group(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    complete = [rows for rows in metrics_of(tmp_path / "runs").values() if rows[-1][0] == "600"]
+    complete = [rows for rows in metrics_of(tmp_path / "runs").values() if len(rows) == 4]
     assert len(complete) >= 1 and f"Stopped: {len(complete)} of 40 runs are complete." in rest
 
 
@@ -283,6 +270,6 @@ def test_a_simulated_environment_trains_with_the_papers_recipe(tmp_path: Path) -
     metrics = metrics_of(tmp_path / "runs")
     assert len(metrics) == 4
     for name, rows in metrics.items():
-        assert [row[0] for row in rows[1:]] == ["0", "100", "200"]
+        assert [row["global_step"] for row in rows] == ["0", "100", "200"]
         args = json.loads((tmp_path / "runs" / name / "args.json").read_text())
         assert args["normalize"] and args["clip_target"] and args["train_frequency"] == 50

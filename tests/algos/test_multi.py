@@ -23,9 +23,6 @@ from algos.ddpg_multi_reengage import (
 from envs import run
 from envs.run.files import pack as file_of
 
-torch.set_num_threads(1)
-
-
 # Packed goals
 
 

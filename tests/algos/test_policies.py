@@ -12,8 +12,6 @@ from scipy.stats import chisquare
 from algos import dqn_her_reengage_bitflip
 from algos.sac_her_reengage import GaussianActor, Normalizer, mlp
 
-torch.set_num_threads(1)
-
 
 def actor_with(mean: float, log_std: float) -> GaussianActor:
     """A policy that ignores its input."""

@@ -1,6 +1,5 @@
 """The same command again resumes: bit for bit the run that nothing interrupted."""
 
-import csv
 import itertools
 import json
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import contents, read_metrics, rows_of
 from forked import SMALL, Command, run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -69,20 +69,6 @@ def signal_at(step: int, number: int) -> None:
         add_step(self, *what)
 
     run_folder.RunFolder.add_step = add_step_and_signal
-
-
-def all_of(folder: Path) -> list[dict[str, str]]:
-    """Rows of metrics.csv."""
-    with open(folder / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Rows of metrics.csv without the column that may differ."""
-    rows = all_of(folder)
-    for row in rows:
-        del row["wall_time"]
-    return rows
 
 
 def leaves(content: object, path: str = "") -> dict[str, object]:
@@ -167,7 +153,7 @@ def test_a_signal_ends_a_run_between_episodes_and_it_goes_on_from_there(
     assert (ended.returncode, ended.stderr) == (0, "")
     assert_equal_runs(tmp_path / "run", whole)
     assert points(tmp_path / "run", "charts/buffer_fill") == list(range(10, 121, 10))
-    times = [float(row["wall_time"]) for row in all_of(tmp_path / "run")]
+    times = [float(row["wall_time"]) for row in read_metrics(tmp_path / "run")]
     assert times == sorted(times)  # the clock goes on
 
 
@@ -199,10 +185,6 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(moment: int, tmp_p
 
 
 # What a resumed run prints and writes
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def interrupt(flags: list, cwd: Path, step: int = 46, script: str = PLAIN) -> Path:

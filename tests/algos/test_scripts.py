@@ -21,11 +21,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import run_script
+from conftest import read_metrics, rows_of, run_script
 from specs import FINISHED, SCRIPTS, SPECS
 from spy import as_a_process_of_its_own, load_script, run_main, watch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_resume import rows_of
 
 import envs
 from algos import (
@@ -48,11 +47,6 @@ FILES = ["args.json", "best_model.pt", "checkpoint.pt", "metrics.csv", "model.pt
 
 def module_of(script: str) -> ModuleType:
     return importlib.import_module(f"algos.{script}")
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    with open(path, newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def load(path: Path) -> dict:
@@ -129,9 +123,9 @@ def test_a_run_prints_its_settings_where_it_runs_and_one_line_per_evaluation(
     layout = rf"{env_id} on (cpu|cuda), from the beginning: (.*)"
     assert re.fullmatch(layout, where)[2] == str(run.run_dir)
     assert len(evaluations) == 3
-    for line, row in zip(evaluations, read_metrics(run.run_dir / "metrics.csv"), strict=True):
-        printed = printed_numbers(line)
-        assert printed == pytest.approx(row, abs=1e-3)
+    for line, row in zip(evaluations, read_metrics(run.run_dir), strict=True):
+        expected = {name: float(value) for name, value in row.items()}
+        assert printed_numbers(line) == pytest.approx(expected, abs=1e-3)
     assert run.stderr == ""
 
 
@@ -179,18 +173,6 @@ def test_a_model_file_is_plain_data_with_all_networks_and_what_they_need(
                 seen = [value for key, value in model[network].items() if key.endswith("sums")]
                 steps = 60 if name == "model.pt" else model["global_step"]
                 assert seen[0][0, 0] == 2 * steps  # each by its state and by the next one
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_best_model_is_from_the_evaluation_with_the_highest_metric(
-    script: str, runs: Callable
-) -> None:
-    folder = runs(script).run_dir
-    rows = read_metrics(folder / "metrics.csv")[1:]
-    metric = SPECS[script].metric
-    best = max(rows, key=lambda row: (row[metric], row["episodic_return"], row["global_step"]))
-    assert load(folder / "best_model.pt")["global_step"] == best["global_step"]
-    assert load(folder / "model.pt")["global_step"] == 60
 
 
 def folder_at(path: Path) -> RunFolder:
@@ -378,8 +360,8 @@ def test_every_form_of_multi_reengage_trains_and_its_model_plays(
     flags: str, tmp_path: Path
 ) -> None:
     run = watch(MULTI, f"{SPECS[MULTI].flags} {flags}", tmp_path / "run")
-    rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert math.isfinite(rows[-1]["episodic_return"])
+    rows = read_metrics(tmp_path / "run")
+    assert math.isfinite(float(rows[-1]["episodic_return"]))
     path = tmp_path / "run" / "model.pt"
     args = ddpg_multi_reengage.Args(**load(path)["settings"], evaluate=str(path))
     agent = ddpg_multi_reengage.Agent(run.eval_envs, args, CPU)
@@ -411,9 +393,9 @@ def test_a_nan_loss_ends_the_run_naming_the_step_and_keeps_what_was_saved(
     assert next(calls) <= 7  # the end of that round
     step = int(re.search(r"losses/\w+ is nan at step (\d+);", end.value.code)[1])
     assert str(tmp_path / "run") in end.value.code and 0 < step < 60
-    rows = read_metrics(tmp_path / "run" / "metrics.csv")
-    assert rows[-1]["global_step"] < step
-    assert load(tmp_path / "run" / "model.pt")["global_step"] == rows[-1]["global_step"]
+    evaluated = int(read_metrics(tmp_path / "run")[-1]["global_step"])
+    assert evaluated < step
+    assert load(tmp_path / "run" / "model.pt")["global_step"] == evaluated
 
 
 def test_weights_that_are_not_finite_never_replace_a_model(tmp_path: Path) -> None:

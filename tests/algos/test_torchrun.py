@@ -3,12 +3,9 @@
 All but one test start the ranks themselves, as torchrun does, which is faster.
 """
 
-import csv
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
-from conftest import ROOT
+from conftest import ROOT, python, read_metrics
 from forked import SMALL, Command, Ended
 from problems import CPU, ENVS, make_args, make_batch
 from test_resume import assert_equal_runs, checkpoint_often, kill_at, leaves, names_in, signal_at
@@ -65,7 +62,6 @@ def test_the_statistics_of_a_normaliser_that_has_seen_nothing_stay_as_they_are(m
 
 
 def run_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
@@ -96,17 +92,13 @@ def test_two_ranks_with_a_batch_each_equal_one_process_of_the_plain_script_on_bo
 
 
 def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", str(SCRIPT)]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", SCRIPT]
     command += "--env-id ContinuousSeek1-v0 --normalize --num-envs 3 --learning-starts 60".split()
     command += "--batch-size 16 --hidden-dims 16 --total-timesteps 240".split()
     command += "--eval-frequency 120 --eval-episodes 4 --run-dir run".split()
-    environ = os.environ | {"OMP_NUM_THREADS": "1"}
-    how = dict(text=True, capture_output=True, timeout=300)
-    result = subprocess.run(command, cwd=tmp_path, env=environ, **how)
+    result = python(*command, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_metrics(tmp_path / "run")
     assert [row["global_step"] for row in rows] == ["0", "120", "240"]
     assert result.stdout.count("global_step") == 3
     assert len(list((tmp_path / "run").glob("events*"))) == 1

@@ -1,8 +1,6 @@
 """Stable-Baselines3 with the gradient term: its gradient is the scripts', and with alpha 0 its
 training is Stable-Baselines3's own."""
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from conftest import ROOT, python
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples
@@ -19,7 +18,6 @@ import envs
 from algos import ddpg_her_reengage, sac_her_reengage
 from benchmark.studies.reengage_sb3 import ReenGAGEDDPG, ReenGAGESAC
 
-ROOT = Path(__file__).resolve().parents[2]
 D = 3  # of goals, observations and actions alike
 # The scripts' columns in Stable-Baselines3's order. The scripts: observation, achieved goal, goal,
 # action. Stable-Baselines3: achieved goal, goal, observation, action
@@ -193,8 +191,7 @@ def test_observations_in_float64_give_the_same_loss() -> None:
 def test_the_study_writes_metrics_with_the_scripts_columns(tmp_path: Path) -> None:
     script = ROOT / "benchmark" / "studies" / "continuous_seek_sb3.py"
     flags = "--algorithm sac --env-id ContinuousSeek1-v0 --total-timesteps 2000 --batch-size 8"
-    command = [sys.executable, script, *flags.split(), "--run-dir", tmp_path / "run"]
-    result = subprocess.run(command, text=True, capture_output=True)
+    result = python(script, *flags.split(), "--run-dir", tmp_path / "run")
     assert result.returncode == 0, result.stderr
     header, before, after = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert header == "global_step,success_rate,success_once,episodic_return,wall_time"

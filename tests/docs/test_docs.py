@@ -6,17 +6,15 @@ import importlib
 import os
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, python
 from specs import FINISHED as SCRIPTS
 
 import envs
 
-ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = [*sorted(ROOT.glob("*.md")), *PAGES, *sorted((ROOT / "benchmark").rglob("*.md"))]
@@ -30,11 +28,9 @@ TINY = """--env-id ContinuousSeek2-v0 --hidden-dims 8 8 --batch-size 16 --learni
     --total-timesteps 300 --eval-frequency 100 --eval-episodes 20 --no-cuda""".split()
 
 
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    """What a command prints; it must succeed."""
-    environ = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-    words = [str(word) for word in command]
-    result = subprocess.run(words, cwd=cwd, env=environ, text=True, capture_output=True)
+def run(*words: object, cwd: Path, **variables: str) -> str:
+    """What a Python program prints; it must succeed."""
+    result = python(*words, cwd=cwd, **variables)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -143,7 +139,7 @@ def test_a_command_uses_flags_and_an_environment_that_exist(script: str, rest: s
 def test_readmes_trained_policy_acts_in_four_environments(tmp_path: Path) -> None:
     code = re.search(r"trained policy in.*?```python\n(.*?)```", README.read_text(), re.DOTALL)[1]
     code = code.replace("path/to/this/repository", str(ROOT)) + "print(action.shape)\n"
-    assert "(4, 20)" in run(sys.executable, "-c", code, cwd=tmp_path)
+    assert "(4, 20)" in run("-c", code, cwd=tmp_path)
 
 
 MODELS_PAGE = (ROOT / "docs" / "ddpg_her_reengage.md").read_text()
@@ -162,7 +158,7 @@ def test_a_trained_model_reaches_its_goals_as_its_page_says(
 ) -> None:
     (command,) = re.findall(r"python (algos/\S+ --evaluate models/.*)", MODELS_PAGE)
     command = command.replace("hand_reach.pt", name)
-    printed = run(sys.executable, *command.split(), "--no-cuda", cwd=ROOT)
+    printed = run(*command.split(), "--no-cuda", cwd=ROOT)
     words = printed.split()
     for metric, stated in (("success_once", once), ("success_rate", last)):
         success = float(words[words.index(metric) + 1])
@@ -176,7 +172,7 @@ def test_readmes_fork_trains(tmp_path: Path) -> None:
     assert original.count(before) == 1
     fork = tmp_path / "my_her.py"
     fork.write_text(original.replace(before, lines))
-    printed = run(sys.executable, fork, *TINY, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    printed = run(fork, *TINY, cwd=tmp_path, PYTHONPATH=str(ROOT))
     assert "global_step 300" in printed
 
 
@@ -187,7 +183,7 @@ SB3_PAGE = (ROOT / "docs" / "stable_baselines3.md").read_text()
 def test_what_is_said_to_train_with_stable_baselines3_trains(code: str, tmp_path: Path) -> None:
     code = re.sub(r"learn\([\d_]+\)", "learn(1010)", code)
     paths = f"{ROOT}{os.pathsep}{ROOT / 'benchmark' / 'studies'}"
-    run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=paths)
+    run("-c", code, cwd=tmp_path, PYTHONPATH=paths)
 
 
 def test_the_environment_of_ones_own_trains(tmp_path: Path) -> None:
@@ -196,5 +192,5 @@ def test_the_environment_of_ones_own_trains(tmp_path: Path) -> None:
     (tmp_path / "my_envs.py").write_text(code)
     script = ROOT / "algos" / "ddpg_her_reengage.py"
     flags = [*TINY, "--env-id", "my_envs:Slide-v0", "--run-dir", "run"]
-    printed = run(sys.executable, script, *flags, cwd=tmp_path, PYTHONPATH=".")
+    printed = run(script, *flags, cwd=tmp_path, PYTHONPATH=".")
     assert "global_step 300" in printed
