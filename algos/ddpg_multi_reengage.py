@@ -311,18 +311,15 @@ class GoalSetCritic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    So alpha does not depend on the units of goals and rewards. It has to start small:
-    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
-    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
-    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
-    at their end is the largest ever used, and where rows are masked the ratio has to be small.
+    So the units of goals and rewards do not matter. But a large alpha makes the critic flat in the
+    goal, as a new critic is: then the gradient loss falls faster than alpha grows, and this rule
+    would raise alpha for ever. So the first --alpha-warmup updates have no term, and the alpha
+    found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
         super().__init__()
-        self.ratio = args.alpha_ratio
-        self.warmup = args.alpha_warmup
-        self.averaging = args.alpha_averaging
+        self.args = args
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
@@ -333,18 +330,19 @@ class AutoAlpha(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), self.averaging)
+        self.losses.lerp_(losses.float(), self.args.alpha_averaging)
         value, grad = self.losses
-        alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_warming_up = self.updates <= self.warmup
+        alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
+        is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
         return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
-class Agent:
+class Agent(nn.Module):
     """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
+        super().__init__()
         state_dim = envs.obs_dim + 2
         z_dim = args.embedding_dim
         critic_head = mlp((z_dim + state_dim + envs.action_dim, args.hidden_dim, 1))
@@ -368,12 +366,6 @@ class Agent:
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
         self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
-
-    def state_dict(self) -> dict:
-        return run.attributes_of(self)
-
-    def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state)
 
 
 def multi_reengage_critic_loss(

@@ -119,7 +119,6 @@ class HerReplayBuffer:
 
     The n-th step ever stored is in row n % size, with `start` and `stop`: the numbers of the first
     step of its episode and of the next episode. New episodes overwrite the oldest.
-    A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
     def __init__(self, envs: VectorEnv, args: Args, task: Task, rng: np.random.Generator):
@@ -135,13 +134,11 @@ class HerReplayBuffer:
         run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
         shapes = {"reward": (), "terminated": ()}
         shapes |= {key: (dim,) for key, dim in dims.items()}
-        self.unfinished = {}
         self.data = {"start": np.zeros(self.size, np.int64)}
         self.data["stop"] = np.zeros(self.size, np.int64)
         for key, shape in shapes.items():
-            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
             self.data[key] = np.zeros((self.size, *shape), np.float32)
-        self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
+        self.unfinished = [[] for _ in range(envs.num_envs)]  # steps of the current episodes
         self.oldest = 0  # the first step that is still there
         self.end = 0  # the next step to be stored
         self.are_equal = True  # all episodes so far had max_steps
@@ -149,26 +146,25 @@ class HerReplayBuffer:
     def __len__(self) -> int:
         return self.end - self.oldest
 
-    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> int:
-        """Adds a step of every environment, (num_envs, ...); returns how many steps it stored."""
-        end = self.end
-        for key, value in step.items():
-            self.unfinished[key][np.arange(len(ended)), self.t] = value
-        self.t += 1
-        for i in np.flatnonzero(ended):
-            self.store_episode(i, int(self.t[i]))
-            self.t[i] = 0
-        return self.end - end
+    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
+        """Adds a step of every environment, (num_envs, ...)."""
+        step = copy.deepcopy(step)  # the caller's arrays may change
+        for i, episode in enumerate(self.unfinished):
+            episode.append(step)
+            if ended[i]:
+                self.store_episode(i, episode)
+                episode.clear()
 
-    def store_episode(self, i: int, length: int) -> None:
-        """Moves the episode of environment i into the ring, over the oldest ones."""
+    def store_episode(self, i: int, episode: list[dict]) -> None:
+        """Writes the finished episode of environment i into the ring, over the oldest ones."""
+        length = len(episode)
         while len(self) + length > self.size:
             self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
         where = np.arange(self.end, self.end + length) % self.size
         self.data["start"][where] = self.end
         self.data["stop"][where] = self.end + length
-        for key, array in self.unfinished.items():
-            self.data[key][where] = array[i, :length]
+        for key in episode[0]:
+            self.data[key][where] = [step[key][i] for step in episode]
         self.end += length
         self.are_equal = self.are_equal and length == self.max_steps
 
@@ -189,24 +185,22 @@ class HerReplayBuffer:
             chosen = self.rng.integers(low[self.strategy], stop) % self.size
             achieved_goal = batch["next_achieved_goal"][:n]
             goal = batch["goal"][:n]
-            terminated = batch["terminated"][:n]
+            new_goal = self.data["next_achieved_goal"][chosen]
             if self.task.ends_on_success:  # an end for another reason, such as a crash, remains
-                terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
-            goal[:] = self.data["next_achieved_goal"][chosen]
-            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
-            if self.task.ends_on_success:
-                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
-        arrays = (batch[key] for key in Batch._fields)
-        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+                terminated = batch["terminated"][:n]
+                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 0
+                terminated[self.envs.compute_terminated(achieved_goal, new_goal)] = 1
+            goal[:] = new_goal
+            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, new_goal)
+        return Batch(*(torch.from_numpy(batch[key]).to(device) for key in Batch._fields))
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
-        rows = min(self.end, self.size)
-        filled = {key: array[:rows] for key, array in self.data.items()}
-        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
+        filled = {key: array[: self.end] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished",), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("unfinished", "t"))
+        run.restore_attributes(self, state, without=("unfinished",))
 
 
 class QNetwork(nn.Module):
@@ -240,18 +234,15 @@ class QNetwork(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    So alpha does not depend on the units of goals and rewards. It has to start small:
-    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
-    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
-    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
-    at their end is the largest ever used, and where rows are masked the ratio has to be small.
+    So the units of goals and rewards do not matter. But a large alpha makes the critic flat in the
+    goal, as a new critic is: then the gradient loss falls faster than alpha grows, and this rule
+    would raise alpha for ever. So the first --alpha-warmup updates have no term, and the alpha
+    found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
         super().__init__()
-        self.ratio = args.alpha_ratio
-        self.warmup = args.alpha_warmup
-        self.averaging = args.alpha_averaging
+        self.args = args
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
@@ -262,18 +253,19 @@ class AutoAlpha(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), self.averaging)
+        self.losses.lerp_(losses.float(), self.args.alpha_averaging)
         value, grad = self.losses
-        alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_warming_up = self.updates <= self.warmup
+        alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
+        is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
         return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
-class Agent:
+class Agent(nn.Module):
     """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
+        super().__init__()
         in_dim = envs.obs_dim + envs.goal_dim
         dims = (in_dim, *args.hidden_dims, int(envs.action_space.n))
         self.q_network = QNetwork(dims).to(device)
@@ -282,12 +274,6 @@ class Agent:
         self.target_params = list(self.target_network.parameters())
         self.optimizer = torch.optim.Adam(self.params, lr=args.learning_rate, fused=True)
         self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
-
-    def state_dict(self) -> dict:
-        return run.attributes_of(self)
-
-    def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state)
 
 
 def soft_max(q: Tensor, temperature: float) -> Tensor:

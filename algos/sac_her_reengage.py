@@ -141,7 +141,6 @@ class HerReplayBuffer:
 
     The n-th step ever stored is in row n % size, with `start` and `stop`: the numbers of the first
     step of its episode and of the next episode. New episodes overwrite the oldest.
-    A fraction her_k / (her_k + 1) of a batch gets a goal that its own episode achieved.
     """
 
     def __init__(self, envs: VectorEnv, args: Args, task: Task, rng: np.random.Generator):
@@ -157,13 +156,11 @@ class HerReplayBuffer:
         run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
         shapes = {"reward": (), "terminated": ()}
         shapes |= {key: (dim,) for key, dim in dims.items()}
-        self.unfinished = {}
         self.data = {"start": np.zeros(self.size, np.int64)}
         self.data["stop"] = np.zeros(self.size, np.int64)
         for key, shape in shapes.items():
-            self.unfinished[key] = np.zeros((envs.num_envs, self.max_steps, *shape), np.float32)
             self.data[key] = np.zeros((self.size, *shape), np.float32)
-        self.t = np.zeros(envs.num_envs, np.int64)  # steps of each unfinished episode
+        self.unfinished = [[] for _ in range(envs.num_envs)]  # steps of the current episodes
         self.oldest = 0  # the first step that is still there
         self.end = 0  # the next step to be stored
         self.are_equal = True  # all episodes so far had max_steps
@@ -171,26 +168,25 @@ class HerReplayBuffer:
     def __len__(self) -> int:
         return self.end - self.oldest
 
-    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> int:
-        """Adds a step of every environment, (num_envs, ...); returns how many steps it stored."""
-        end = self.end
-        for key, value in step.items():
-            self.unfinished[key][np.arange(len(ended)), self.t] = value
-        self.t += 1
-        for i in np.flatnonzero(ended):
-            self.store_episode(i, int(self.t[i]))
-            self.t[i] = 0
-        return self.end - end
+    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
+        """Adds a step of every environment, (num_envs, ...)."""
+        step = copy.deepcopy(step)  # the caller's arrays may change
+        for i, episode in enumerate(self.unfinished):
+            episode.append(step)
+            if ended[i]:
+                self.store_episode(i, episode)
+                episode.clear()
 
-    def store_episode(self, i: int, length: int) -> None:
-        """Moves the episode of environment i into the ring, over the oldest ones."""
+    def store_episode(self, i: int, episode: list[dict]) -> None:
+        """Writes the finished episode of environment i into the ring, over the oldest ones."""
+        length = len(episode)
         while len(self) + length > self.size:
             self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
         where = np.arange(self.end, self.end + length) % self.size
         self.data["start"][where] = self.end
         self.data["stop"][where] = self.end + length
-        for key, array in self.unfinished.items():
-            self.data[key][where] = array[i, :length]
+        for key in episode[0]:
+            self.data[key][where] = [step[key][i] for step in episode]
         self.end += length
         self.are_equal = self.are_equal and length == self.max_steps
 
@@ -211,31 +207,26 @@ class HerReplayBuffer:
             chosen = self.rng.integers(low[self.strategy], stop) % self.size
             achieved_goal = batch["next_achieved_goal"][:n]
             goal = batch["goal"][:n]
-            terminated = batch["terminated"][:n]
+            new_goal = self.data["next_achieved_goal"][chosen]
             if self.task.ends_on_success:  # an end for another reason, such as a crash, remains
-                terminated *= ~self.envs.compute_terminated(achieved_goal, goal)
-            goal[:] = self.data["next_achieved_goal"][chosen]
-            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, goal)
-            if self.task.ends_on_success:
-                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 1
-        arrays = (batch[key] for key in Batch._fields)
-        return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
+                terminated = batch["terminated"][:n]
+                terminated[self.envs.compute_terminated(achieved_goal, goal)] = 0
+                terminated[self.envs.compute_terminated(achieved_goal, new_goal)] = 1
+            goal[:] = new_goal
+            batch["reward"][:n] = self.envs.compute_reward(achieved_goal, new_goal)
+        return Batch(*(torch.from_numpy(batch[key]).to(device) for key in Batch._fields))
 
     def state_dict(self) -> dict:
         """Everything but empty rows and unfinished episodes."""
-        rows = min(self.end, self.size)
-        filled = {key: array[:rows] for key, array in self.data.items()}
-        return run.attributes_of(self, without=("unfinished", "t"), data=filled)
+        filled = {key: array[: self.end] for key, array in self.data.items()}
+        return run.attributes_of(self, without=("unfinished",), data=filled)
 
     def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state, without=("unfinished", "t"))
+        run.restore_attributes(self, state, without=("unfinished",))
 
 
 class Normalizer(nn.Module):
-    """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x.
-
-    The paper first clips x to +-200, ten times what its robots were seen to reach.
-    """
+    """x -> clip((x - mean) / std, +-5), std >= 0.01; if disabled, x -> x."""
 
     def __init__(self, dim: int, enabled: bool):
         super().__init__()
@@ -320,18 +311,15 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    So alpha does not depend on the units of goals and rewards. It has to start small:
-    alpha * gradient loss grows with alpha only while alpha is small, since a large one makes the
-    critic flat in the goal, and then this rule would raise alpha for ever. A critic that has
-    learned nothing is flat too. So the first --alpha-warmup updates have no term, the alpha found
-    at their end is the largest ever used, and where rows are masked the ratio has to be small.
+    So the units of goals and rewards do not matter. But a large alpha makes the critic flat in the
+    goal, as a new critic is: then the gradient loss falls faster than alpha grows, and this rule
+    would raise alpha for ever. So the first --alpha-warmup updates have no term, and the alpha
+    found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
         super().__init__()
-        self.ratio = args.alpha_ratio
-        self.warmup = args.alpha_warmup
-        self.averaging = args.alpha_averaging
+        self.args = args
         self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
@@ -342,18 +330,19 @@ class AutoAlpha(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), self.averaging)
+        self.losses.lerp_(losses.float(), self.args.alpha_averaging)
         value, grad = self.losses
-        alpha = self.ratio * value / grad.clamp(min=1e-30)
-        is_warming_up = self.updates <= self.warmup
+        alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
+        is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
         return torch.minimum(alpha, self.largest).masked_fill(is_warming_up, 0)
 
 
-class Agent:
+class Agent(nn.Module):
     """The networks and their optimizers."""
 
     def __init__(self, envs: VectorEnv, args: Args, device: torch.device):
+        super().__init__()
         in_dim = envs.obs_dim + envs.goal_dim
         self.normalizer = Normalizer(in_dim, args.normalize)
         actor_net = mlp((in_dim, *args.hidden_dims, 2 * envs.action_dim), args.xavier_init)
@@ -374,12 +363,6 @@ class Agent:
         self.critic_optimizer = adam(self.critic_params)
         self.entropy_optimizer = adam([self.log_c])
         self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
-
-    def state_dict(self) -> dict:
-        return run.attributes_of(self)
-
-    def load_state_dict(self, state: dict) -> None:
-        run.restore_attributes(self, state)
 
 
 def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
@@ -533,7 +516,7 @@ class Progress:
 
     global_step: int = 0
     updates: int = 0
-    new_steps: int = 0  # stored since the normaliser last saw any
+    normalized: int = 0  # stored steps that the normaliser has seen
 
 
 def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
@@ -552,9 +535,8 @@ if __name__ == "__main__":
         device = run.set_up_torch(args)
         folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
-        how = dict(observe_achieved_goal=args.observe_achieved_goal)
-        how |= dict(max_episode_steps=args.max_episode_steps)
-        how |= dict(env_kwargs=json.loads(args.env_kwargs))
+        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
+        how["observe_achieved_goal"] = args.observe_achieved_goal
         make_env = partial(make, args.env_id, **how)
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
@@ -604,19 +586,19 @@ if __name__ == "__main__":
         step |= {"reward": reward, "terminated": terminated}
         step |= {"next_obs": next_obs["observation"]}
         step |= {"next_achieved_goal": next_obs["achieved_goal"]}
-        count.new_steps += buffer.add(step, ended)
+        buffer.add(step, ended)
         folder.add_step(reward, success, ended)
 
         # Update
         is_round = count.global_step // args.num_envs % args.train_frequency == 0
         if is_round and count.global_step >= args.learning_starts:
-            if args.normalize and count.new_steps > 0:
-                steps = min(count.new_steps, len(buffer))
-                batch = buffer.sample(steps, device, newest=steps)
+            if args.normalize and count.normalized < buffer.end:
+                newest = min(buffer.end - count.normalized, len(buffer))
+                batch = buffer.sample(newest, device, newest)
                 agent.normalizer.update(torch.cat([batch.obs, batch.goal], 1))
                 if envs.max_episode_steps < 50:  # many states are final ones, no step's obs
                     agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
-                count.new_steps = 0
+                count.normalized = buffer.end
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = reward_gradient(envs, batch) if is_dense else None

@@ -57,7 +57,7 @@ LOOPS = noticed_by(
     (PLAIN, "is_early = count.global_step < args.learning_starts", "is_early = False"),
     (REENGAGE, "1.0 if is_early else args.random_action_prob", "1.0 if is_early else 0.0"),
     (PLAIN, "return self.net(self.normalizer(x))", "return self.net(x)"),
-    (PLAIN, "args.normalize and count.new_steps > 0", "args.normalize and count.updates == 0"),
+    (PLAIN, "count.normalized < buffer.end", "count.updates == 0"),
     (PLAIN, "// args.num_envs % args.train_frequency == 0", "// args.num_envs >= 0"),
     (REENGAGE, "count.global_step >= args.learning_starts", "count.global_step > 0"),
     (REENGAGE, "for _ in range(args.gradient_steps):", "for _ in range(1):"),
@@ -83,7 +83,7 @@ LOOPS += noticed_by(
     (SAC, "noise = args.exploration_noise *", "noise = 0 *"),
     (SAC, "agent.actor.act(obs, mean_only=False)", "agent.actor.act(obs)"),
     (SAC, "x = self.net(self.normalizer(x))", "x = self.net(x)"),
-    (SAC, "args.normalize and count.new_steps > 0", "args.normalize and count.updates == 0"),
+    (SAC, "count.normalized < buffer.end", "count.updates == 0"),
     (SAC, "count.global_step >= args.learning_starts", "count.global_step > 90"),
     (SAC, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
     (SAC, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
@@ -180,10 +180,10 @@ PARTS += noticed_by(
 )
 PARTS += noticed_by(
     "tests/algos/test_auto_alpha.py",
-    (REENGAGE, "is_warming_up = self.updates <= self.warmup", "is_warming_up = self.updates <= 0"),
-    (REENGAGE, "lerp_(losses.float(), self.averaging)", "lerp_(losses.float(), 0.2)"),
+    (REENGAGE, "self.updates <= self.args.alpha_warmup", "self.updates <= 0"),
+    (REENGAGE, "lerp_(losses.float(), self.args.alpha_averaging)", "lerp_(losses.float(), 0.2)"),
     (REENGAGE, "torch.minimum(alpha, self.largest).masked", "alpha.masked"),
-    (REENGAGE, "alpha = self.ratio * value /", "alpha = value /"),
+    (REENGAGE, "alpha = self.args.alpha_ratio * value /", "alpha = value /"),
 )
 
 # Hindsight
@@ -195,7 +195,7 @@ REPLAY = noticed_by(
     (PLAIN, '"episode": batch["start"][:n]', '"episode": step[:n]'),
     (PLAIN, 'batch["reward"][:n] = self.envs', 'batch["reward"][:0] = self.envs'),
     (PLAIN, 'self.data["next_achieved_goal"][chosen]', 'self.data["goal"][chosen]'),
-    (PLAIN, "terminated *= ~self.envs", "terminated *= self.envs"),
+    (PLAIN, "(achieved_goal, goal)] = 0", "(achieved_goal, goal)] = 1"),
     (PLAIN, "while len(self) + length > self.size:", "while len(self) > self.size:"),
     (PLAIN, 'self.data["start"][where] = self.end', 'self.data["start"][where] = 0'),
     (PLAIN, 'self.data["stop"][where] = self.end + length', 'self.data["stop"][where] = self.end'),

@@ -42,17 +42,15 @@ def make_agent(script: ModuleType, args: Any) -> Any:
     """A random agent whose targets differ from its networks; --alpha auto is past its warm-up."""
     torch.manual_seed(0)
     agent = script.Agent(ENVS, args, CPU)
-    for name, part in vars(agent).items():
-        if isinstance(part, Tensor):
-            part.data = part.data.double()
-        if isinstance(part, nn.Module) and name != "auto_alpha":
+    for name, part in agent.named_children():
+        if name != "auto_alpha":
             part.double()
             for layer in part.modules():
                 if isinstance(layer, nn.Linear):
                     nn.init.xavier_uniform_(layer.weight)
                     nn.init.normal_(layer.bias, std=0.3)  # other than 0, so nothing is symmetric
     if hasattr(agent, "log_c"):
-        agent.log_c.data.fill_(-0.5)
+        agent.log_c.data = agent.log_c.data.double().fill_(-0.5)
     if getattr(args, "normalize", False):
         agent.normalizer.update(seen_rows())
     if getattr(args, "alpha", 0) == "auto":

@@ -55,7 +55,7 @@ IN_THE_BUFFER = """\
         self.my_float = 1.0
         self.my_tensor = torch.zeros(3)
         self.my_count = np.int64(0)
-        self.t = np.zeros(
+        self.unfinished = [
 """
 IN_SAMPLE = """\
         self.my_float *= 0.99
@@ -81,7 +81,7 @@ CHANGES = {
     ),
     "        self.actor_params = list(": SECOND_CRITIC.rstrip("\n"),
     "    actor_grad, actor_curves = gradient(": AUXILIARY_LOSS.rstrip("\n"),
-    "        self.t = np.zeros(": IN_THE_BUFFER.rstrip("\n"),
+    "        self.unfinished = [": IN_THE_BUFFER.rstrip("\n"),
     "        steps = min(newest or": IN_SAMPLE.rstrip("\n"),
     "    return dict(zip(names, played.mean(axis=1).tolist(), strict=True))\n": A_METRIC,
     # A counter in a network, which its state_dict does not have
@@ -135,7 +135,7 @@ def test_a_fork_that_is_killed_goes_on_bit_for_bit_by_the_same_command(
 
 def test_a_forks_checkpoint_has_its_critics_optimizers_and_numbers(whole: Path):
     state = files.load(whole / "checkpoint.pt", "checkpoint")
-    agent, buffer = state["agent"], state["buffer"]
+    agent, buffer = state["agent"]["attributes of "], state["buffer"]
     updates = agent["my_updates"]
     assert updates == state["count"]["updates"] == 101
     assert len(agent["history"]) == updates
@@ -241,7 +241,7 @@ def test_what_a_resumed_run_would_lose_is_refused_before_anything_is_written(
 def test_a_state_dict_that_no_checkpoint_can_hold_is_refused_before_anything_is_written(
     tmp_path: Path,
 ):
-    old = 'without=("unfinished", "t"), data=filled)'
+    old = 'without=("unfinished",), data=filled)'
     fork = make_fork(tmp_path, CHANGES | {old: old + ' | {"mine": np.zeros(2)}'})
     ended = forked.run(fork, *FLAGS, cwd=tmp_path)
     assert ended.returncode == 1

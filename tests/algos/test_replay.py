@@ -121,9 +121,9 @@ def play(buffer: HerReplayBuffer, episodes: Sequence[dict[str, np.ndarray]], ste
 
     Leaves unfinished ones out, as a resumed run does.
     """
-    buffer.t[:] = 0
+    num_envs = len(buffer.unfinished)
+    buffer.unfinished = [[] for _ in range(num_envs)]
     waiting = iter(episodes)
-    num_envs = len(buffer.t)
     playing = [next(waiting) for _ in range(num_envs)]
     t = [0] * num_envs
     over = []
@@ -134,8 +134,9 @@ def play(buffer: HerReplayBuffer, episodes: Sequence[dict[str, np.ndarray]], ste
         }
         t = [number + 1 for number in t]
         ended = np.array([t[i] == len(playing[i]["obs"]) for i in range(num_envs)])
-        stored = buffer.add(step, ended)
-        assert stored == sum(t[i] for i in np.flatnonzero(ended))
+        end = buffer.end
+        buffer.add(step, ended)
+        assert buffer.end - end == sum(t[i] for i in np.flatnonzero(ended))
         for i in np.flatnonzero(ended):
             over.append(playing[i])
             playing[i], t[i] = next(waiting), 0

@@ -210,13 +210,11 @@ def curves_and_dtypes(script: ModuleType, precision: str) -> tuple[dict, set[tor
     args = make_args(script, matmul_precision=precision)
     agent = make_agent(script, args)
     dtypes = set()
-    for part in vars(agent).values():
-        if isinstance(part, nn.Module):
-            part.float()
-            rounded = part.encoder if hasattr(part, "encoder") else part
-            for layer in rounded.modules():
-                if isinstance(layer, nn.Linear):
-                    layer.register_forward_hook(lambda *call: dtypes.add(call[2].dtype))
+    for part in agent.float().children():
+        rounded = part.encoder if hasattr(part, "encoder") else part
+        for layer in rounded.modules():
+            if isinstance(layer, nn.Linear):
+                layer.register_forward_hook(lambda *call: dtypes.add(call[2].dtype))
     batch = in_float32(make_batch(script, 1))
     torch.manual_seed(1)
     return run_update(script, agent, batch, args), dtypes
