@@ -398,8 +398,6 @@ def check_args(args: Args, task: Task) -> None:
         raise run.BadInput(
             f"Eq. (32) is for sparse rewards, unlike {args.env_id}'s: give --alpha 0."
         )
-    if 0 < args.temperature < 1e-6:
-        raise run.BadInput(f"--temperature {args.temperature} is too small: 0 is the plain max.")
     if args.soft_target == "both-stochastic" and args.temperature == 0:
         raise run.BadInput(
             "--soft-target both-stochastic draws from a softmax: raise --temperature."
