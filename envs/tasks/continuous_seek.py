@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from envs.drawing import draw_walk
 from envs.messages import BadInput
-from envs.rewards import negative_distance, negative_distance_gradient
+from envs.rewards import negative_distance_gradient
 from envs.tasks.sizes import register_sizes
 from envs.wrappers import KEYS, Obs, Step, as_obs
 
@@ -85,7 +85,7 @@ class ContinuousSeek(gym.Env):
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         """Reward of each pair: (..., d), (..., d) -> (...)."""
         if self.reward_type == "dense":
-            return negative_distance(achieved_goal, desired_goal)
+            return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
         reached = self._reached(achieved_goal, desired_goal)
         return np.where(reached, np.float32(0.0), np.float32(-1.0))
 
