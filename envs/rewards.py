@@ -50,8 +50,8 @@ class GoalFunction:
         except KeyError as error:
             raise BadInput(
                 f"{self.env.spec.id} cannot be learned from in hindsight: its {self.name} fails "
-                f"without a step's info ({in_one_line(error)}; {place_of(error)}), and a relabelled "
-                "transition has none."
+                f"without a step's info ({in_one_line(error)}; {place_of(error)}), and a "
+                "relabelled transition has none."
             ) from error
         is_gradient = self.name == "compute_reward_gradient"
         expected = desired_goal.shape if is_gradient else desired_goal.shape[:1]
