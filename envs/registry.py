@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import warnings
 from typing import Any
 
@@ -9,8 +10,11 @@ import gymnasium as gym
 import numpy as np
 
 from envs.messages import BadInput, in_one_line, place_of, say
-from envs.tasks import robotics
-from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, is_vector, rescale_actions
+from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, rescale_actions
+
+# How Gymnasium-Robotics' names begin
+ROBOTICS = ("Fetch", "Hand", "PointMaze_", "AntMaze_", "Adroit", "FrankaKitchen")
+RENAMED = {"HandReach-v2": "HandReach-v3"}  # names that it has dropped -> successors
 
 
 @functools.cache
@@ -19,16 +23,15 @@ def resolve(env_id: str) -> str:
 
     'module:name' imports the module first, as Gymnasium does, and stays 'module:name'.
 
-    Raises:
-        BadInput: no such environment, or no such package.
+    Raises BadInput if there is no such environment or package.
     """
-    if env_id in robotics.RENAMED:
-        successor = robotics.RENAMED[env_id]
+    if env_id in RENAMED:
+        successor = RENAMED[env_id]
         say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
         env_id = successor
     module, _, name = env_id.rpartition(":")
-    if name.startswith(robotics.NAMES):
-        robotics.register()
+    if name.startswith(ROBOTICS):
+        register_robotics()
     try:
         if module.startswith("."):
             raise ModuleNotFoundError("a relative name")
@@ -44,6 +47,22 @@ def resolve(env_id: str) -> str:
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
+
+
+def register_robotics() -> None:
+    """Registers Gymnasium-Robotics' names, when one is asked for: the package loads MuJoCo.
+
+    Raises BadInput if MuJoCo cannot be loaded.
+    """
+    try:
+        from envs.tasks import fast_robotics
+    except Exception as error:  # each graphics backend fails in its own way
+        backend = os.environ.get("MUJOCO_GL", "")
+        raise BadInput(
+            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; unset it, or try egl): "
+            f"{in_one_line(error)}"
+        ) from error
+    fast_robotics.register()
 
 
 def folder_name(env_id: str) -> str:
@@ -79,10 +98,9 @@ def make(
         max_episode_steps: replaces the registered time limit, or supplies one; 0 does not.
         render_mode: Gymnasium's. Without one the constructor is not asked for any.
 
-    Raises:
-        BadInput: unknown name, a missing package, arguments that the constructor refuses, no goals,
-            no time limit, or another kind of action space. A constructor that fails without
-            arguments has a bug, which is raised as it is.
+    Raises BadInput for an unknown name, a missing package, arguments that the constructor refuses,
+    no goals, no time limit, or another kind of action space. A constructor that fails without
+    arguments has a bug, which is raised as it is.
     """
     env_id = resolve(env_id)
     kwargs = dict(env_kwargs or {})
@@ -125,7 +143,7 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         space = env.observation_space.spaces.get(key)
         if space is None:
             raise BadInput(f"{env_id} is not a goal environment: its observation has no '{key}'.")
-        if not is_vector(space):
+        if space.shape is None or (isinstance(space, gym.spaces.Box) and len(space.shape) > 1):
             raise BadInput(
                 f"{env_id} cannot be used: its '{key}' is {space}, and only vectors are supported "
                 "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."

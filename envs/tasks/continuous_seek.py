@@ -10,10 +10,9 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
-from envs.drawing import draw_walk
+from envs.drawing import BLUE, GREEN, GREY, LARGER, ORANGE, Plane
 from envs.messages import BadInput
 from envs.rewards import negative_distance_gradient
-from envs.tasks.sizes import register_sizes
 from envs.wrappers import KEYS, Obs, Step, as_obs
 
 
@@ -96,10 +95,26 @@ class ContinuousSeek(gym.Env):
         return negative_distance_gradient(achieved_goal, desired_goal)
 
     def render(self) -> ndarray:
-        """The first two dimensions, see `draw_walk`."""
-        is_reached = bool(self._reached(self.state, self.goal))
-        visited = [*self.visited, self.state]
-        return draw_walk(visited, self.goal, is_reached, self.D, self.TOLERANCE)
+        """A walk in the first two dimensions: (320, 320, 3).
+
+        The trail is grey, the state blue, and the goal orange, or green when it is reached, in all
+        dimensions.
+        """
+        plane = Plane(1.08 * self.D, 320)
+        draw = plane.draw
+        walls = plane.box(np.zeros(2), self.D)
+        path = [plane.place(state) for state in [*self.visited, self.state]]
+        draw.rectangle(walls, outline=GREY, width=2 * LARGER)
+        draw.line(path, GREY, width=2 * LARGER)
+        for state in self.visited:
+            draw.ellipse(plane.box(state, 2.5 * plane.pixel), GREY)
+        goal_colour = GREEN if self._reached(self.state, self.goal) else ORANGE
+        frame = plane.box(self.goal, 4 * self.TOLERANCE)  # makes a small goal easy to spot
+        draw.rectangle(frame, outline=goal_colour, width=3 * LARGER)
+        draw.ellipse(plane.box(self.state, 6 * plane.pixel), BLUE)
+        # The goal in its true size, above the state: the overlap must be seen
+        draw.rectangle(plane.box(self.goal, self.TOLERANCE), goal_colour)
+        return plane.picture()
 
     def _reached(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         off = np.abs(achieved_goal - desired_goal).max(axis=-1)
@@ -107,8 +122,3 @@ class ContinuousSeek(gym.Env):
 
     def _observe(self) -> Obs:
         return as_obs(self.state.copy(), self.state.copy(), self.goal.copy())
-
-
-for pattern, kind in (("ContinuousSeek{}-v0", "sparse"), ("ContinuousSeek{}Dense-v0", "dense")):
-    register_sizes(pattern, f"{__name__}:ContinuousSeek", "d", 10, reward_type=kind)
-gym.register("ContinuousSeek-v0", f"{__name__}:ContinuousSeek", max_episode_steps=10)
