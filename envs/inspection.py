@@ -66,7 +66,14 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     """
     env = make_env()
     try:
-        check_goals(env)
+        spaces = env.observation_space
+        achieved, desired = spaces["achieved_goal"].shape, spaces["desired_goal"].shape
+        if achieved != desired:
+            raise BadInput(
+                f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the "
+                f"shape {achieved}, its desired goal {desired} (sets of goals are for "
+                "ddpg_multi_reengage.py)."
+            )
         play = play_steps(env)
         compute_reward = GoalFunction(env, "compute_reward")
         rewards = compute_reward(play.achieved_goal, play.desired_goal)
@@ -82,18 +89,6 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
         return task._replace(notes=tuple(f"{env.spec.id}: {note}" for note in notes))
     finally:
         env.close()
-
-
-def check_goals(env: gym.Env) -> None:
-    """Raises BadInput where goals cannot be relabelled, as far as that shows before a step."""
-    achieved = env.observation_space["achieved_goal"].shape
-    desired = env.observation_space["desired_goal"].shape
-    if achieved != desired:
-        raise BadInput(
-            f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the shape "
-            f"{achieved}, its desired goal {desired} (sets of goals are for "
-            "ddpg_multi_reengage.py)."
-        )
 
 
 def play_steps(env: gym.Env) -> Play:

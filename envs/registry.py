@@ -14,7 +14,6 @@ from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, rescale_acti
 
 # How Gymnasium-Robotics' names begin
 ROBOTICS = ("Fetch", "Hand", "PointMaze_", "AntMaze_", "Adroit", "FrankaKitchen")
-RENAMED = {"HandReach-v2": "HandReach-v3"}  # names that it has dropped -> successors
 
 
 @functools.cache
@@ -25,10 +24,9 @@ def resolve(env_id: str) -> str:
 
     Raises BadInput if there is no such environment or package.
     """
-    if env_id in RENAMED:
-        successor = RENAMED[env_id]
-        say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
-        env_id = successor
+    if env_id == "HandReach-v2":
+        say("HandReach-v2 is no longer in its package: this is HandReach-v3, the repaired task.")
+        env_id = "HandReach-v3"
     module, _, name = env_id.rpartition(":")
     if name.startswith(ROBOTICS):
         register_robotics()
@@ -110,9 +108,7 @@ def make(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an old version either works or fails below
             env = gym.make(env_id, max_episode_steps or None, disable_env_checker=True, **kwargs)
-    except BadInput:  # of our own tasks
-        raise
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except (BadInput, gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"{env_id} cannot be made: {in_one_line(error)}") from error
     except Exception as error:
         if not kwargs:
@@ -128,7 +124,19 @@ def make(
             "steps an episode ends at the latest."
         )
     check_actions(env, env_id, action_space)
-    return adapt(env, observe_achieved_goal)
+
+    actions = env.action_space
+    if isinstance(actions, gym.spaces.Box):
+        if np.any(actions.low != -1.0) or np.any(actions.high != 1.0):
+            env = rescale_actions(env)
+    elif actions.start != 0:
+        from_zero = gym.spaces.Discrete(actions.n)
+        env = gym.wrappers.TransformAction(env, lambda action: action + actions.start, from_zero)
+    for key in KEYS:
+        space = env.observation_space[key]
+        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+            env = FlattenGoals(env)
+    return append_achieved_goal(env) if observe_achieved_goal else env
 
 
 def check_goals(env: gym.Env, env_id: str) -> None:
@@ -143,7 +151,8 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         space = env.observation_space.spaces.get(key)
         if space is None:
             raise BadInput(f"{env_id} is not a goal environment: its observation has no '{key}'.")
-        if space.shape is None or (isinstance(space, gym.spaces.Box) and len(space.shape) > 1):
+        is_picture = isinstance(space, gym.spaces.Box) and len(space.shape) > 1
+        if space.shape is None or is_picture:
             raise BadInput(
                 f"{env_id} cannot be used: its '{key}' is {space}, and only vectors are supported "
                 "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."
@@ -169,19 +178,3 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
             f"{env_id} has the action space {space}, which is not a vector of real numbers between "
             "two finite bounds each."
         )
-
-
-def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
-    """Wraps a checked environment where it does not yet have the form that `make` promises."""
-    actions = env.action_space
-    if isinstance(actions, gym.spaces.Box):
-        if np.any(actions.low != -1.0) or np.any(actions.high != 1.0):
-            env = rescale_actions(env)
-    elif actions.start != 0:
-        from_zero = gym.spaces.Discrete(actions.n)
-        env = gym.wrappers.TransformAction(env, lambda action: action + actions.start, from_zero)
-    for key in KEYS:
-        space = env.observation_space[key]
-        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
-            env = FlattenGoals(env)
-    return append_achieved_goal(env) if observe_achieved_goal else env

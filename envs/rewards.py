@@ -1,5 +1,7 @@
 """Rewards of many goals: the gradient of the dense one, and any environment's own."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 from numpy import ndarray
@@ -7,7 +9,7 @@ from numpy import ndarray
 from envs.messages import BadInput, in_one_line, place_of
 
 
-def negative_distance_gradient(achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
+def negative_distance_gradient(achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
     """dR/d desired of R = -||achieved - desired||, which Eq. (8) needs.
 
     The unit vector from the desired to the achieved goal; 0 where they coincide.

@@ -194,8 +194,7 @@ class CopiesVectorEnv(VectorEnv):
 
     def _reset(self, which: ndarray) -> Obs:
         self._spread(self._reset_one, which)
-        obs, *_ = self._gather()
-        return obs
+        return self._gather()[0]
 
     def _step(self, actions: ndarray, active: ndarray) -> VectorStep:
         goal = self.obs["desired_goal"]
@@ -206,7 +205,8 @@ class CopiesVectorEnv(VectorEnv):
         if unknown.any() and not np.isnan(self.success_reward):
             known_reward = self.compute_reward(obs["achieved_goal"], obs["desired_goal"])
             success[unknown] = known_reward[unknown] == self.success_reward
-        self._notice_ends(terminated[active & (success == 1) & (self.t > 1)])
+        at_goal = active & (success == 1)
+        self._notice_ends(terminated[at_goal & (self.t > 1)])  # not where each episode is one step
         return obs, reward, terminated, truncated, success
 
     def close(self) -> None:
@@ -246,11 +246,7 @@ class CopiesVectorEnv(VectorEnv):
         return self.obs, reward, *map(np.array, others)
 
     def _notice_ends(self, ended: ndarray) -> None:
-        """Tells the user if every successful step ends its episode, and goals are relabelled.
-
-        Args:
-            ended: which of the successful steps did, but not where every episode is one step.
-        """
+        """Tells the user if successful steps always end their episode, and goals are relabelled."""
         self.goal_ends += ended.sum() if ended.all() else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
             say_once(

@@ -305,7 +305,7 @@ ENVS += noticed_by(
 )
 ENVS += noticed_by(
     "tests/envs/test_robotics.py -k gradient",
-    ("envs/tasks/fast_robotics.py", "return negative_distance", "return -negative_distance"),
+    ("envs/tasks/fast_robotics.py", "negative_distance_gradient)", "lambda *of: -of[0])"),
 )
 
 # The losses of many runs, that no run knows of its neighbours, and their environments

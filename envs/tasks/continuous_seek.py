@@ -44,13 +44,11 @@ class ContinuousSeek(gym.Env):
         render_mode: str | None = None,
         scale: float = 1.0,
     ):
-        if d < 1 or reward_type not in ("sparse", "dense"):
+        if d < 1 or reward_type not in ("sparse", "dense") or scale <= 0:
             raise BadInput(
-                "ContinuousSeek needs d >= 1 and a sparse or dense reward, "
-                f"not d = {d} and '{reward_type}'."
+                "ContinuousSeek needs d >= 1, a sparse or dense reward and a scale above 0, "
+                f"not d = {d}, '{reward_type}' and {scale}."
             )
-        if not 0 < scale < np.inf:
-            raise BadInput(f"ContinuousSeek needs a scale above 0, not {scale}.")
         self.scale = scale
         self.D = scale * self.D
         self.TOLERANCE = scale * self.TOLERANCE
@@ -88,11 +86,7 @@ class ContinuousSeek(gym.Env):
         reached = self._reached(achieved_goal, desired_goal)
         return np.where(reached, np.float32(0.0), np.float32(-1.0))
 
-    def compute_reward_gradient(
-        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
-    ) -> ndarray:
-        """Gradient of the dense reward by the desired goal: (..., d), (..., d) -> (..., d)."""
-        return negative_distance_gradient(achieved_goal, desired_goal)
+    compute_reward_gradient = staticmethod(negative_distance_gradient)  # of the dense reward
 
     def render(self) -> ndarray:
         """A walk in the first two dimensions: (320, 320, 3).
