@@ -58,8 +58,7 @@ class VectorEnv:
     def reset(self, which: ndarray | None = None) -> Obs:
         """Starts new episodes in the copies of the mask `which` (num_envs,), or in all of them.
 
-        Returns:
-            Observations of all copies, (num_envs, ...).
+        Returns observations of all copies, (num_envs, ...).
         """
         which = np.ones(self.num_envs, bool) if which is None else which
         self.t[which] = 0
