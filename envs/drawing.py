@@ -1,4 +1,4 @@
-"""The colours and the drawing of the tasks' pictures: all of them (height, width, 3) uint8."""
+"""What the tasks' pictures are drawn with: colours, a plane, and MuJoCo's backend."""
 
 import importlib.util
 import os
@@ -34,86 +34,6 @@ def find_backend() -> None:
     """Lets MuJoCo draw without a display; call it after MuJoCo is loaded, which may lack EGL."""
     if not has_display():
         os.environ.setdefault("MUJOCO_GL", "egl")
-
-
-def draw_bits(state: ndarray, goal: ndarray) -> ndarray:
-    """State (d,) above goal (d,), a 1 is dark, below them whether they agree: (64, 16 d, 3)."""
-    state, goal = state[:, None], goal[:, None]
-    rows = [
-        np.where(state == 1, DARK, WHITE),
-        np.where(goal == 1, DARK, WHITE),
-        np.where(state == goal, GREEN, ORANGE),
-    ]
-    image = np.repeat(np.stack(rows), [24, 24, 16], axis=0)
-    image = np.repeat(image, 16, axis=1)
-    image[:, ::16] = GREY  # lines between the bits
-    image[[0, 24, 48]] = GREY
-    return image.astype(np.uint8)
-
-
-def draw_walk(
-    visited: list[ndarray],
-    goal: ndarray,
-    is_reached: bool,
-    reach: float,
-    tolerance: float,
-) -> ndarray:
-    """A walk in the first two dimensions of a box: (320, 320, 3).
-
-    The trail is grey, the state blue, and the goal orange, or green when it is reached.
-
-    Args:
-        visited: the states so far, each (d,); the last one is where the agent is.
-        goal: (d,).
-        is_reached: whether the goal counts as reached, in all dimensions.
-        reach: the box is [-reach, reach]^d.
-        tolerance: half the width of the goal.
-    """
-    plane = Plane(1.08 * reach, 320)
-    draw = plane.draw
-    walls = plane.box(np.zeros(2), reach)
-    path = [plane.place(state) for state in visited]
-    draw.rectangle(walls, outline=GREY, width=2 * LARGER)
-    draw.line(path, GREY, width=2 * LARGER)
-    for state in visited[:-1]:
-        draw.ellipse(plane.box(state, 2.5 * plane.pixel), GREY)
-    goal_colour = GREEN if is_reached else ORANGE
-    frame = plane.box(goal, 4 * tolerance)  # makes a small goal easy to spot
-    draw.rectangle(frame, outline=goal_colour, width=3 * LARGER)
-    draw.ellipse(plane.box(visited[-1], 6 * plane.pixel), BLUE)
-    # The goal in its true size, above the state: the overlap must be seen
-    draw.rectangle(plane.box(goal, tolerance), goal_colour)
-    return plane.picture()
-
-
-def draw_goal_set(
-    visited: ndarray, position: ndarray, desired_goal: ndarray, reach: int, size: int
-) -> ndarray:
-    """An episode so far, as in the paper's figure 4: (size, size, 3).
-
-    Goals are cyan, blue once reached; other visited cells are magenta; the agent is a black dot.
-
-    Args:
-        visited: rounded positions, (steps, 2).
-        position: the agent's, (2,).
-        desired_goal: the goal set, (3 n_max,), see `envs.tasks.goal_set`.
-        reach: cells from -reach to reach are shown, in both dimensions.
-        size: of the picture, in pixels.
-    """
-    edge = reach + 0.5
-    plane = Plane(edge, size)
-    slots = desired_goal.reshape(-1, 3)
-    present = slots[slots[:, 0] > 0, 1:]
-    goals = set(map(tuple, present))
-    reached = set(map(tuple, visited))
-    colours = {CYAN: goals - reached, BLUE: goals & reached, MAGENTA: reached - goals}
-    for colour, cells in colours.items():
-        for cell in cells:
-            plane.draw.rectangle(plane.box(cell, 0.4), colour)
-    frame = plane.box(np.zeros(2), edge)
-    plane.draw.rectangle(frame, outline=GREY, width=LARGER)
-    plane.draw.ellipse(plane.box(position, edge / 32), BLACK)
-    return plane.picture()
 
 
 class Plane:

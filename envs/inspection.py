@@ -1,13 +1,13 @@
 """What a script must know about an environment before it trains on it, from a few steps of play."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from numpy import ndarray
 
-from envs.messages import BadInput, in_one_line
+from envs.messages import BadInput
 from envs.rewards import GoalFunction
 from envs.wrappers import KEYS, Obs
 
@@ -46,54 +46,49 @@ class Play(NamedTuple):
     desired_goal: ndarray  # (n, goal_dim) float32
     reward: ndarray  # (n,)
     terminated: ndarray  # (n,)
-    infos: tuple[dict[str, Any], ...]
+    tells_success: ndarray  # (n,)
+
+    def other_goals(self) -> ndarray:
+        """Desired goals of other steps, and of another episode for most: (n, goal_dim)."""
+        return np.roll(self.desired_goal, len(self.desired_goal) // 2, axis=0)
 
 
 def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     """Plays some steps in an environment of its own, and calls what a script will call.
 
-    A run's own random streams are not touched.
+    A run's own random streams are not touched. What the environment itself raises is a bug there,
+    and is raised as it is.
 
     Args:
         make_env: makes one, such as `functools.partial(envs.make, env_id)`.
 
-    Raises:
-        BadInput: the environment cannot be trained on. What the environment itself raises is a
-            bug there, and is raised as it is.
+    Raises BadInput if the environment cannot be trained on.
     """
     env = make_env()
     try:
-        check_goals(env)
+        spaces = env.observation_space
+        achieved, desired = spaces["achieved_goal"].shape, spaces["desired_goal"].shape
+        if achieved != desired:
+            raise BadInput(
+                f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the "
+                f"shape {achieved}, its desired goal {desired} (sets of goals are for "
+                "ddpg_multi_reengage.py)."
+            )
         play = play_steps(env)
         compute_reward = GoalFunction(env, "compute_reward")
-        rewards = results(compute_reward, play, play.desired_goal)
-        elsewhere = results(compute_reward, play, other_goals(play))
-        at_itself = results(compute_reward, play, play.achieved_goal)
-        kind = kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself)
-        has_gradient = env.has_wrapper_attr("compute_reward_gradient")
-        notes = [*notes_on(env, play, compute_reward, rewards, *kind)]
-        if kind[0] and has_gradient:  # dense
-            notes += notes_on_gradient(env, play, compute_reward)
-        return Task(
-            *kind,
-            has_reward_gradient=has_gradient,
+        rewards = compute_reward(play.achieved_goal, play.desired_goal)
+        elsewhere = compute_reward(play.achieved_goal, play.other_goals())
+        at_itself = compute_reward(play.achieved_goal, play.achieved_goal)
+        task = Task(
+            *kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself),
+            has_reward_gradient=env.has_wrapper_attr("compute_reward_gradient"),
             ends_on_success=ends_on_success(env, play),
-            notes=tuple(f"{env.spec.id}: {note}" for note in notes),
+            notes=(),
         )
+        notes = notes_on(env, task, play, compute_reward, rewards)
+        return task._replace(notes=tuple(f"{env.spec.id}: {note}" for note in notes))
     finally:
         env.close()
-
-
-def check_goals(env: gym.Env) -> None:
-    """Raises BadInput where goals cannot be relabelled, as far as that shows before a step."""
-    achieved = env.observation_space["achieved_goal"].shape
-    desired = env.observation_space["desired_goal"].shape
-    if achieved != desired:
-        raise BadInput(
-            f"{env.spec.id} cannot be learned from in hindsight: its achieved goal has the shape "
-            f"{achieved}, its desired goal {desired} (sets of goals are for "
-            "ddpg_multi_reengage.py)."
-        )
 
 
 def play_steps(env: gym.Env) -> Play:
@@ -115,26 +110,22 @@ def play_steps(env: gym.Env) -> Play:
         check_finite(env, rows, np.float64([reward]), [t])
         check_same_goal(env, goal, obs["desired_goal"])
         goals = rows["achieved_goal"][0], rows["desired_goal"][0]
-        steps.append((*goals, float(reward), terminated, info))
+        tells_success = "is_success" in info or "success" in info
+        steps.append((*goals, float(reward), terminated, tells_success))
         done = terminated or truncated
         episodes += done
-    *columns, infos = zip(*steps, strict=True)
-    return Play(*map(np.array, columns), infos)
+    return Play(*map(np.array, zip(*steps, strict=True)))
 
 
 def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray | int:
     """A uniform action, or an extreme one that is held for HOLD steps, by turns."""
-    phase = step // HOLD % 4
     if isinstance(space, gym.spaces.Discrete):
-        ends = (0, space.n - 1)
         action = rng.integers(space.n)
+        low, high = 0, space.n - 1
     else:
-        ends = (np.full(space.shape, end, np.float32) for end in (-1, 1))
         action = rng.uniform(-1, 1, space.shape).astype(np.float32)
-    if phase < 2:
-        return action
-    low, high = ends
-    return high if phase == 2 else low
+        low, high = -np.ones_like(action), np.ones_like(action)
+    return (action, action, high, low)[step // HOLD % 4]
 
 
 def check_shapes(env: gym.Env, obs: Obs) -> None:
@@ -176,41 +167,6 @@ def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: Sequence[int]) -> N
             )
 
 
-def results(function: GoalFunction, play: Play, desired_goal: ndarray) -> ndarray:
-    """What a function gives for the achieved goal of each step and (n, goal_dim).
-
-    Raises:
-        BadInput: it needs an info, or does not give a finite number (of a gradient: a vector) for
-            each row.
-    """
-    try:
-        result = function(play.achieved_goal, desired_goal)
-    except BadInput:  # not finite
-        raise
-    except Exception as error:
-        try:
-            function.function(play.achieved_goal[0], play.desired_goal[0], play.infos[0])
-        except Exception:  # it fails in the same way, or in another
-            raise error from None
-        raise BadInput(
-            f"{function.env.spec.id} cannot be learned from in hindsight: its {function.name} "
-            f"needs a step's info ({in_one_line(error)}), and a relabelled transition has none."
-        ) from error
-    is_gradient = function.name == "compute_reward_gradient"
-    expected = desired_goal.shape if is_gradient else play.reward.shape
-    if result.shape != expected:
-        raise BadInput(
-            f"{function.env.spec.id} cannot be used: its {function.name} gives the shape "
-            f"{result.shape} for {expected[0]} pairs of goals, not {expected}."
-        )
-    return result
-
-
-def other_goals(play: Play) -> ndarray:
-    """Desired goals of other steps, and of another episode for most: (n, goal_dim)."""
-    return np.roll(play.desired_goal, len(play.desired_goal) // 2, axis=0)
-
-
 def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[bool, float, float]:
     """Whether rewards are dense, and the two values of `Task`.
 
@@ -236,8 +192,8 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
         return False
     compute_terminated = GoalFunction(env, "compute_terminated")
     try:
-        at_itself = results(compute_terminated, play, play.achieved_goal)
-        elsewhere = results(compute_terminated, play, other_goals(play))
+        at_itself = compute_terminated(play.achieved_goal, play.achieved_goal)
+        elsewhere = compute_terminated(play.achieved_goal, play.other_goals())
     except NotImplementedError:  # an abstract method
         return False
     return bool(np.any(at_itself.astype(bool) & ~elsewhere.astype(bool)))
@@ -246,9 +202,9 @@ def ends_on_success(env: gym.Env, play: Play) -> bool:
 def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) -> Iterator[str]:
     """A sentence if compute_reward_gradient is not the reward's slope: a step along it tells."""
     function = GoalFunction(env, "compute_reward_gradient")
-    achieved, desired = play.achieved_goal.astype(float), other_goals(play).astype(float)
-    results(function, play, achieved)  # it must be finite there too
-    gradient = results(function, play, desired)
+    achieved, desired = play.achieved_goal.astype(float), play.other_goals().astype(float)
+    function(play.achieved_goal, achieved)  # it must be finite there too
+    gradient = function(play.achieved_goal, desired)
     # Along the gradient, not along each axis: one that stays on the goals' sphere is right too
     distance = np.linalg.norm(achieved - desired, axis=1)
     length = np.linalg.norm(gradient, axis=1)
@@ -270,20 +226,14 @@ def notes_on_gradient(env: gym.Env, play: Play, compute_reward: GoalFunction) ->
 
 
 def notes_on(
-    env: gym.Env,
-    play: Play,
-    compute_reward: GoalFunction,
-    recomputed: ndarray,
-    is_dense: bool,
-    low: float,
-    high: float,
+    env: gym.Env, task: Task, play: Play, compute_reward: GoalFunction, recomputed: ndarray
 ) -> Iterator[str]:
     """What a user may not know about the environment, or may want to fix in it, in sentences.
 
     Args:
         recomputed: the reward of each step from its goals, (n,).
-        is_dense, low, high: the kind of reward.
     """
+    is_dense, low, high = task[:3]
     if not compute_reward.takes_batches:
         yield "compute_reward takes one pair of goals at a time, so relabelling is a slow loop."
 
@@ -301,7 +251,7 @@ def notes_on(
     elif not is_dense and (low, high) != (-1.0, 0.0):
         yield f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."
 
-    if not any("is_success" in info or "success" in info for info in play.infos):
+    if not play.tells_success.any():
         otherwise = "the upper reward counts as success"
         if is_dense or low == high:
             otherwise = "success is unknown (nan)"
@@ -312,3 +262,6 @@ def notes_on(
             "an episode is one step, which ends by the time limit: the value of the state after "
             "it counts, and nothing trains it. Return terminated=True."
         )
+
+    if is_dense and task.has_reward_gradient:
+        yield from notes_on_gradient(env, play, compute_reward)

@@ -17,7 +17,7 @@ class BadInput(ValueError):
 def in_one_line(error: Exception) -> str:
     """An exception's message without line breaks, with its type where that helps."""
     text = " ".join(str(error).split())
-    if isinstance(error, gym.error.Error | ImportError) and text:
+    if isinstance(error, BadInput | gym.error.Error | ImportError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

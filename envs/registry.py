@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import warnings
 from typing import Any
 
@@ -9,8 +10,10 @@ import gymnasium as gym
 import numpy as np
 
 from envs.messages import BadInput, in_one_line, place_of, say
-from envs.tasks import robotics
-from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, is_vector, rescale_actions
+from envs.wrappers import KEYS, FlattenGoals, append_achieved_goal, rescale_actions
+
+# How Gymnasium-Robotics' names begin
+ROBOTICS = ("Fetch", "Hand", "PointMaze_", "AntMaze_", "Adroit", "FrankaKitchen")
 
 
 @functools.cache
@@ -19,16 +22,14 @@ def resolve(env_id: str) -> str:
 
     'module:name' imports the module first, as Gymnasium does, and stays 'module:name'.
 
-    Raises:
-        BadInput: no such environment, or no such package.
+    Raises BadInput if there is no such environment or package.
     """
-    if env_id in robotics.RENAMED:
-        successor = robotics.RENAMED[env_id]
-        say(f"{env_id} is no longer in its package: this is {successor}, the repaired task.")
-        env_id = successor
+    if env_id == "HandReach-v2":
+        say("HandReach-v2 is no longer in its package: this is HandReach-v3, the repaired task.")
+        env_id = "HandReach-v3"
     module, _, name = env_id.rpartition(":")
-    if name.startswith(robotics.NAMES):
-        robotics.register()
+    if name.startswith(ROBOTICS):
+        register_robotics()
     try:
         if module.startswith("."):
             raise ModuleNotFoundError("a relative name")
@@ -44,6 +45,22 @@ def resolve(env_id: str) -> str:
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"No environment '{env_id}': {in_one_line(error)}") from None
     return env_id
+
+
+def register_robotics() -> None:
+    """Registers Gymnasium-Robotics' names, when one is asked for: the package loads MuJoCo.
+
+    Raises BadInput if MuJoCo cannot be loaded.
+    """
+    try:
+        from envs.tasks import fast_robotics
+    except Exception as error:  # each graphics backend fails in its own way
+        backend = os.environ.get("MUJOCO_GL", "")
+        raise BadInput(
+            f"MuJoCo cannot be loaded (MUJOCO_GL is '{backend}'; unset it, or try egl): "
+            f"{in_one_line(error)}"
+        ) from error
+    fast_robotics.register()
 
 
 def folder_name(env_id: str) -> str:
@@ -79,10 +96,9 @@ def make(
         max_episode_steps: replaces the registered time limit, or supplies one; 0 does not.
         render_mode: Gymnasium's. Without one the constructor is not asked for any.
 
-    Raises:
-        BadInput: unknown name, a missing package, arguments that the constructor refuses, no goals,
-            no time limit, or another kind of action space. A constructor that fails without
-            arguments has a bug, which is raised as it is.
+    Raises BadInput for an unknown name, a missing package, arguments that the constructor refuses,
+    no goals, no time limit, or another kind of action space. A constructor that fails without
+    arguments has a bug, which is raised as it is.
     """
     env_id = resolve(env_id)
     kwargs = dict(env_kwargs or {})
@@ -92,9 +108,7 @@ def make(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an old version either works or fails below
             env = gym.make(env_id, max_episode_steps or None, disable_env_checker=True, **kwargs)
-    except BadInput:  # of our own tasks
-        raise
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except (BadInput, gym.error.Error, ModuleNotFoundError) as error:
         raise BadInput(f"{env_id} cannot be made: {in_one_line(error)}") from error
     except Exception as error:
         if not kwargs:
@@ -110,7 +124,19 @@ def make(
             "steps an episode ends at the latest."
         )
     check_actions(env, env_id, action_space)
-    return adapt(env, observe_achieved_goal)
+
+    actions = env.action_space
+    if isinstance(actions, gym.spaces.Box):
+        if np.any(actions.low != -1.0) or np.any(actions.high != 1.0):
+            env = rescale_actions(env)
+    elif actions.start != 0:
+        from_zero = gym.spaces.Discrete(actions.n)
+        env = gym.wrappers.TransformAction(env, lambda action: action + actions.start, from_zero)
+    for key in KEYS:
+        space = env.observation_space[key]
+        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
+            env = FlattenGoals(env)
+    return append_achieved_goal(env) if observe_achieved_goal else env
 
 
 def check_goals(env: gym.Env, env_id: str) -> None:
@@ -125,7 +151,8 @@ def check_goals(env: gym.Env, env_id: str) -> None:
         space = env.observation_space.spaces.get(key)
         if space is None:
             raise BadInput(f"{env_id} is not a goal environment: its observation has no '{key}'.")
-        if not is_vector(space):
+        is_picture = isinstance(space, gym.spaces.Box) and len(space.shape) > 1
+        if space.shape is None or is_picture:
             raise BadInput(
                 f"{env_id} cannot be used: its '{key}' is {space}, and only vectors are supported "
                 "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."
@@ -151,19 +178,3 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
             f"{env_id} has the action space {space}, which is not a vector of real numbers between "
             "two finite bounds each."
         )
-
-
-def adapt(env: gym.Env, observe_achieved_goal: bool) -> gym.Env:
-    """Wraps a checked environment where it does not yet have the form that `make` promises."""
-    actions = env.action_space
-    if isinstance(actions, gym.spaces.Box):
-        if np.any(actions.low != -1.0) or np.any(actions.high != 1.0):
-            env = rescale_actions(env)
-    elif actions.start != 0:
-        from_zero = gym.spaces.Discrete(actions.n)
-        env = gym.wrappers.TransformAction(env, lambda action: action + actions.start, from_zero)
-    for key in KEYS:
-        space = env.observation_space[key]
-        if len(space.shape) != 1 or not np.issubdtype(space.dtype, np.floating):
-            env = FlattenGoals(env)
-    return append_achieved_goal(env) if observe_achieved_goal else env

@@ -36,6 +36,8 @@ class VectorEnv:
         action_space: of one copy.
         max_episode_steps: the time limit.
         unwrapped: the first copy without its wrappers.
+        t: the steps of each copy's episode, (num_envs,).
+        ended: whether that episode has ended, (num_envs,).
     """
 
     def __init__(self, env: gym.Env, num_envs: int):
@@ -48,16 +50,20 @@ class VectorEnv:
         spaces = env.observation_space
         self.obs_dim = spaces["observation"].shape[0]
         self.goal_dim = spaces["desired_goal"].shape[0]
+        self.t = np.zeros(num_envs, np.int64)
+        self.ended = np.zeros(num_envs, bool)
         self.functions: dict[str, GoalFunction] = {}  # those that have been called
         self.streams: list[Generator] = []  # every random stream that the copies own
 
     def reset(self, which: ndarray | None = None) -> Obs:
         """Starts new episodes in the copies of the mask `which` (num_envs,), or in all of them.
 
-        Returns:
-            Observations of all copies, (num_envs, ...).
+        Returns observations of all copies, (num_envs, ...).
         """
-        raise NotImplementedError
+        which = np.ones(self.num_envs, bool) if which is None else which
+        self.t[which] = 0
+        self.ended[which] = False
+        return self._reset(which)
 
     def step(self, actions: ndarray) -> VectorStep:
         """Steps every copy once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
@@ -69,7 +75,14 @@ class VectorEnv:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
             (num_envs,). Success is 1, 0 or nan where it is unknown, float64.
         """
-        raise NotImplementedError
+        if not np.isfinite(actions).all():
+            raise RuntimeError("The policy's actions are not finite: its network has diverged.")
+        active = ~self.ended
+        self.t += active
+        obs, reward, terminated, truncated, success = self._step(actions, active)
+        self.ended = terminated | truncated
+        reward = np.where(active, reward, 0).astype(np.float32)
+        return obs, reward, terminated, truncated, success
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """(n, goal_dim), (n, goal_dim) -> (n,) float32; slow where `inspect_task` says so.
@@ -105,10 +118,6 @@ class VectorEnv:
         """Ends threads and environments."""
         self.env.close()
 
-    def _check_actions(self, actions: ndarray) -> None:
-        if not np.isfinite(actions).all():
-            raise RuntimeError("The policy's actions are not finite: its network has diverged.")
-
     def _function(self, name: str) -> GoalFunction:
         if name not in self.functions:
             self.functions[name] = GoalFunction(self.env, name)
@@ -124,27 +133,20 @@ class BatchVectorEnv(VectorEnv):
         child = np.random.SeedSequence(seed).spawn(1)[0]
         self.rng = np.random.default_rng(child)
         self.streams = [self.rng]
-        self.t = np.zeros(num_envs, np.int64)
         self.state, self.goal = self.unwrapped.draw(num_envs, self.rng)
 
-    def reset(self, which: ndarray | None = None) -> Obs:
-        which = np.ones(self.num_envs, bool) if which is None else which
+    def _reset(self, which: ndarray) -> Obs:
         state, goal = self.unwrapped.draw(which.sum(), self.rng)
         self.state[which] = state
         self.goal[which] = goal
-        self.t[which] = 0
         return self.unwrapped.observe(self.state, self.goal)
 
-    def step(self, actions: ndarray) -> VectorStep:
-        self._check_actions(actions)
+    def _step(self, actions: ndarray, active: ndarray) -> VectorStep:
         env = self.unwrapped
-        active = self.t < self.max_episode_steps
         self.state[active] = env.advance(self.state[active], actions[active], self.rng)
-        self.t += active
         obs = env.observe(self.state, self.goal)
         achieved_goal = obs["achieved_goal"]
         reward = env.compute_reward(achieved_goal, self.goal, {})
-        reward = np.where(active, reward, 0).astype(np.float32)
         success = env.is_success(achieved_goal, self.goal).astype(float)
         terminated = np.zeros(self.num_envs, bool)  # such an environment never terminates
         truncated = self.t == self.max_episode_steps
@@ -179,15 +181,8 @@ class CopiesVectorEnv(VectorEnv):
         self.is_own_task = is_own_task(env)
         # Successful steps that terminated; nan once one did not, and where a function says so
         self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
-        self.obs = {}
-        for key in KEYS:
-            shape = env.observation_space[key].shape
-            self.obs[key] = np.zeros((self.num_envs, *shape), np.float32)
-        self.reward = np.zeros(self.num_envs, np.float32)
-        self.terminated = np.zeros(self.num_envs, bool)
-        self.truncated = np.zeros(self.num_envs, bool)
-        self.success = np.zeros(self.num_envs)
-        self.t = np.zeros(self.num_envs, np.int64)
+        self.obs: Obs = {}
+        self.last = [()] * num_envs  # what each copy's last reset or step gave
         seeds = np.random.SeedSequence(seed).generate_state(self.num_envs)
         self.streams = [np_random(int(seed))[0] for seed in seeds]
         if self.is_own_task:
@@ -196,34 +191,22 @@ class CopiesVectorEnv(VectorEnv):
         self.num_threads = min(num_threads, self.num_envs)
         self.pool = ThreadPoolExecutor(self.num_threads)
 
-    def reset(self, which: ndarray | None = None) -> Obs:
-        which = np.ones(self.num_envs, bool) if which is None else which
+    def _reset(self, which: ndarray) -> Obs:
         self._spread(self._reset_one, which)
-        self.terminated[which] = False
-        self.truncated[which] = False
-        self.success[which] = 0
-        self.t[which] = 0
-        check_finite(self.env, self.obs, self.reward, self.t)
-        return self._observe()
+        return self._gather()[0]
 
-    def step(self, actions: ndarray) -> VectorStep:
-        self._check_actions(actions)
-        active = ~(self.terminated | self.truncated)
-        self.reward[:] = 0
-        goals = self.obs["desired_goal"].copy()
+    def _step(self, actions: ndarray, active: ndarray) -> VectorStep:
+        goal = self.obs["desired_goal"]
         self._spread(lambda i: self._step_one(i, actions[i]), active)
-        self.t += active
-        check_finite(self.env, self.obs, self.reward, self.t)
-        check_same_goal(self.env, goals, self.obs["desired_goal"])
-        self._judge_success()
-        self._notice_ends(active)
-        return (
-            self._observe(),
-            self.reward.copy(),
-            self.terminated.copy(),
-            self.truncated.copy(),
-            self.success.copy(),
-        )
+        obs, reward, terminated, truncated, success = self._gather()
+        check_same_goal(self.env, goal, obs["desired_goal"])
+        unknown = np.isnan(success)
+        if unknown.any() and not np.isnan(self.success_reward):
+            known_reward = self.compute_reward(obs["achieved_goal"], obs["desired_goal"])
+            success[unknown] = known_reward[unknown] == self.success_reward
+        at_goal = active & (success == 1)
+        self._notice_ends(terminated[at_goal & (self.t > 1)])  # not where each episode is one step
+        return obs, reward, terminated, truncated, success
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -237,29 +220,32 @@ class CopiesVectorEnv(VectorEnv):
             for i in share:
                 work(i)
 
-        indices = np.flatnonzero(which)
-        if self.num_threads == 1:
-            work_off(indices)
-        else:
-            list(self.pool.map(work_off, np.array_split(indices, self.num_threads)))
+        shares = np.array_split(np.flatnonzero(which), self.num_threads)
+        spread = map if self.num_threads == 1 else self.pool.map
+        list(spread(work_off, shares))
 
     def _reset_one(self, i: int) -> None:
         seed = None if self.is_own_task else int(self.streams[i].integers(2**31))
         obs, _ = self.envs[i].reset(seed=seed)
-        self._store(i, obs)
+        self.last[i] = obs, 0.0, False, False, 0.0
 
     def _step_one(self, i: int, action: ndarray) -> None:
         obs, reward, terminated, truncated, info = self.envs[i].step(action)
-        self.reward[i] = reward
-        self.terminated[i] = terminated
-        self.truncated[i] = truncated
-        self.success[i] = info.get("is_success", info.get("success", np.nan))
-        self._store(i, obs)
+        success = info.get("is_success", info.get("success", np.nan))
+        self.last[i] = obs, reward, bool(terminated), bool(truncated), float(success)
 
-    def _notice_ends(self, active: ndarray) -> None:
-        """Tells the user if every successful step ends its episode, and goals are relabelled."""
-        at_goal = active & (self.success == 1)
-        ended = self.terminated[at_goal & (self.t > 1)]  # not where every episode is one step
+    def _gather(self) -> VectorStep:
+        """What all copies gave last; BadInput if it is not finite."""
+        observations, reward, *others = zip(*self.last, strict=True)
+        self.obs = {}
+        for key in KEYS:
+            self.obs[key] = np.array([obs[key] for obs in observations], np.float32)
+        reward = np.array(reward, np.float32)
+        check_finite(self.env, self.obs, reward, self.t)
+        return self.obs, reward, *map(np.array, others)
+
+    def _notice_ends(self, ended: ndarray) -> None:
+        """Tells the user if successful steps always end their episode, and goals are relabelled."""
         self.goal_ends += ended.sum() if ended.all() else np.nan
         if self.goal_ends >= ENDS and "compute_reward" in self.functions:
             say_once(
@@ -267,13 +253,6 @@ class CopiesVectorEnv(VectorEnv):
                 "compute_terminated(achieved_goal, desired_goal, info): relabelled episodes go on "
                 "at theirs."
             )
-
-    def _judge_success(self) -> None:
-        """By the reward, where the environment did not say what success is."""
-        unknown = np.isnan(self.success)
-        if unknown.any() and not np.isnan(self.success_reward):
-            reward = self.compute_reward(self.obs["achieved_goal"], self.obs["desired_goal"])
-            self.success[unknown] = reward[unknown] == self.success_reward
 
     @functools.cached_property
     def success_reward(self) -> float:
@@ -284,13 +263,6 @@ class CopiesVectorEnv(VectorEnv):
             return np.nan
         is_known = not task.is_dense and task.reward_low < task.reward_high
         return task.reward_high if is_known else np.nan
-
-    def _store(self, i: int, obs: Obs) -> None:
-        for key in KEYS:
-            self.obs[key][i] = obs[key]
-
-    def _observe(self) -> Obs:
-        return {key: value.copy() for key, value in self.obs.items()}
 
 
 def make_vector(
@@ -308,8 +280,7 @@ def make_vector(
         num_threads: for simulators that release the interpreter's lock; by default one for each
             core that this process may use.
 
-    Raises:
-        BadInput: as `make_env`.
+    Raises BadInput as `make_env` does.
     """
     env = make_env()
     if is_plain_batch(env):
@@ -334,8 +305,7 @@ def make_eval_envs(
     Returns:
         The environments, and the number of episodes.
 
-    Raises:
-        BadInput: as `make_env`.
+    Raises BadInput as `make_env` does.
     """
     env = make_env()
     has_cheap_copies = is_own_task(env) or is_plain_batch(env)

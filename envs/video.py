@@ -1,7 +1,7 @@
 """Films episodes of a policy as an animated GIF, which needs no codec and shows up in a README."""
 
 import atexit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gymnasium as gym
 import imageio
@@ -21,8 +21,7 @@ class Video:
             `functools.partial(envs.make, env_id)`.
         seed: of the filmed episodes.
 
-    Raises:
-        BadInput: the environment cannot be made, or not be rendered on this machine.
+    Raises BadInput if the environment cannot be made, or not be rendered on this machine.
     """
 
     def __init__(self, make_env: Callable[..., gym.Env], seed: int):
@@ -40,7 +39,7 @@ class Video:
         """
         frames = []
         for _ in range(episodes):
-            frames += [self.env.render() for _ in steps_of_episode(self.copies, act)]
+            frames += pictures_of_episode(self.copies, act)
             frames += [frames[-1]] * 3  # a moment to see how the episode ended
         duration = 1000 / self.env.metadata.get("render_fps", 25)
         return imageio.mimwrite("<bytes>", frames, format="gif", duration=duration, loop=0)
@@ -49,17 +48,12 @@ class Video:
 def watch(
     make_env: Callable[..., gym.Env], seed: int, act: Callable[[Obs], ndarray], episodes: int
 ) -> None:
-    """Plays episodes in a window.
-
-    Raises:
-        BadInput: the environment has no window, or there is no display.
-    """
+    """Plays episodes in a window; BadInput if the environment has none, or there is no display."""
     if not has_display():  # simulators would end the process
         raise BadInput("There is no display to show it on; --capture-video films it.")
     copies = rendered(make_env, seed, "human")
     for _ in range(episodes):
-        for _ in steps_of_episode(copies, act):
-            copies.env.render()
+        pictures_of_episode(copies, act)
     copies.close()
 
 
@@ -82,12 +76,11 @@ def rendered(make_env: Callable[..., gym.Env], seed: int, render_mode: str) -> C
     return copies
 
 
-def steps_of_episode(copies: CopiesVectorEnv, act: Callable[[Obs], ndarray]) -> Iterator[None]:
-    """Plays an episode of a single copy; stops at its start and after each step."""
+def pictures_of_episode(copies: CopiesVectorEnv, act: Callable[[Obs], ndarray]) -> list:
+    """Plays an episode of a single copy, and renders its start and each step."""
     obs = copies.reset()
-    yield
-    done = False
-    while not done:
-        obs, _, terminated, truncated, _ = copies.step(act(obs))
-        yield
-        done = terminated[0] or truncated[0]
+    pictures = [copies.env.render()]
+    while not copies.ended[0]:
+        obs, *_ = copies.step(act(obs))
+        pictures.append(copies.env.render())
+    return pictures

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -19,13 +19,6 @@ def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str,
     return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
-def is_vector(space: gym.Space) -> bool:
-    """Whether an element of a space can be laid out as a vector of numbers."""
-    if isinstance(space, Box):
-        return len(space.shape) <= 1
-    return isinstance(space, Discrete | MultiDiscrete | MultiBinary)
-
-
 class FlattenGoals(gym.ObservationWrapper):
     """Observation and goals of integers, bits or single numbers as vectors of float32.
 
@@ -35,8 +28,6 @@ class FlattenGoals(gym.ObservationWrapper):
 
     def __init__(self, env: gym.Env):
         super().__init__(env)
-        self.goal_space = env.observation_space["desired_goal"]
-        self.achieved_space = env.observation_space["achieved_goal"]
         spaces = {}
         for key in KEYS:
             shape = env.observation_space[key].shape
@@ -55,8 +46,9 @@ class FlattenGoals(gym.ObservationWrapper):
         self, function: Callable, achieved_goal: ndarray, desired_goal: ndarray, info: Any
     ) -> Any:
         """What a function of the environment's goals gives for goals (..., dim) float32."""
-        achieved = as_element(achieved_goal, self.achieved_space)
-        desired = as_element(desired_goal, self.goal_space)
+        spaces = self.env.observation_space
+        achieved = as_element(achieved_goal, spaces["achieved_goal"])
+        desired = as_element(desired_goal, spaces["desired_goal"])
         return function(achieved, desired, info)
 
 

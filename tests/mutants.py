@@ -264,8 +264,7 @@ ENVS = noticed_by(
     "tests/envs/test_vector_env.py",
     (VECTOR, "np.random.SeedSequence(seed).generate_state(self.num_envs)", "[seed] * num_envs"),
     (VECTOR, "self.rng = np.random.default_rng(child)", "self.rng = np.random.default_rng(seed)"),
-    (VECTOR, "active = ~(self.terminated | self.truncated)", "active = ~self.terminated"),
-    (VECTOR, "key: value.copy() for", "key: value for"),
+    (VECTOR, "self.ended = terminated | truncated", "self.ended = terminated"),
 )
 ENVS += noticed_by(
     "tests/envs/test_any_environment.py",
@@ -277,7 +276,7 @@ ENVS += noticed_by(
     ("envs/rewards.py", "achieved_goal.copy(),", "achieved_goal,"),
     ("envs/inspection.py", "if is_close.mean() < 0.5:", "if False:"),
     (VECTOR, "if not np.isfinite(actions).all():", "if False:"),
-    (VECTOR, 'check_same_goal(self.env, goals, self.obs["desired_goal"])', "pass"),
+    (VECTOR, 'check_same_goal(self.env, goal, obs["desired_goal"])', "pass"),
     (VECTOR, "ended.sum() if ended.all() else np.nan", "ended.size"),
     ("envs/wrappers.py", "np.clip(action, box.low, box.high)", "np.asarray(action)"),
     ("envs/registry.py", "lambda action: action + actions.start", "lambda action: action"),
@@ -306,7 +305,7 @@ ENVS += noticed_by(
 )
 ENVS += noticed_by(
     "tests/envs/test_robotics.py -k gradient",
-    ("envs/tasks/fast_robotics.py", "return negative_distance", "return -negative_distance"),
+    ("envs/tasks/fast_robotics.py", "negative_distance_gradient)", "lambda *of: -of[0])"),
 )
 
 # The losses of many runs, that no run knows of its neighbours, and their environments

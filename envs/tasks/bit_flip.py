@@ -7,15 +7,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import WrapperSpec
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy import ndarray
 from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
-from envs.drawing import draw_bits
+from envs.drawing import DARK, GREEN, GREY, ORANGE, WHITE
 from envs.messages import BadInput
-from envs.tasks.sizes import register_sizes
 from envs.wrappers import KEYS, Obs, as_obs
 
 
@@ -68,8 +66,18 @@ class BitFlip(BatchEnv):
         return np.where(is_success, np.float32(0.0), np.float32(-1.0))
 
     def render(self) -> ndarray:
-        """State above goal, and where they agree, see `draw_bits`."""
-        return draw_bits(self.state[0], self.goal[0])
+        """State above goal, a 1 is dark, below them whether they agree: (64, 16 d, 3)."""
+        state, goal = self.state.T, self.goal.T  # (d, 1)
+        rows = [
+            np.where(state == 1, DARK, WHITE),
+            np.where(goal == 1, DARK, WHITE),
+            np.where(state == goal, GREEN, ORANGE),
+        ]
+        image = np.repeat(np.stack(rows), [24, 24, 16], axis=0)
+        image = np.repeat(image, 16, axis=1)
+        image[:, ::16] = GREY  # lines between the bits
+        image[[0, 24, 48]] = GREY
+        return image.astype(np.uint8)
 
 
 def limit_by_bits(env: gym.Env) -> gym.Env:
@@ -77,11 +85,3 @@ def limit_by_bits(env: gym.Env) -> gym.Env:
     if env.spec.max_episode_steps is not None:
         return env
     return gym.wrappers.TimeLimit(env, int(env.action_space.n))
-
-
-register_sizes("BitFlip{}-v0", f"{__name__}:BitFlip", "d", steps=None)
-gym.register(
-    "BitFlip-v0",
-    f"{__name__}:BitFlip",
-    additional_wrappers=(WrapperSpec("LimitByBits", f"{__name__}:limit_by_bits", {}),),
-)

@@ -10,10 +10,9 @@ import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
-from envs.drawing import draw_walk
+from envs.drawing import BLUE, GREEN, GREY, LARGER, ORANGE, Plane
 from envs.messages import BadInput
-from envs.rewards import negative_distance, negative_distance_gradient
-from envs.tasks.sizes import register_sizes
+from envs.rewards import negative_distance_gradient
 from envs.wrappers import KEYS, Obs, Step, as_obs
 
 
@@ -45,13 +44,11 @@ class ContinuousSeek(gym.Env):
         render_mode: str | None = None,
         scale: float = 1.0,
     ):
-        if d < 1 or reward_type not in ("sparse", "dense"):
+        if d < 1 or reward_type not in ("sparse", "dense") or scale <= 0:
             raise BadInput(
-                "ContinuousSeek needs d >= 1 and a sparse or dense reward, "
-                f"not d = {d} and '{reward_type}'."
+                "ContinuousSeek needs d >= 1, a sparse or dense reward and a scale above 0, "
+                f"not d = {d}, '{reward_type}' and {scale}."
             )
-        if not 0 < scale < np.inf:
-            raise BadInput(f"ContinuousSeek needs a scale above 0, not {scale}.")
         self.scale = scale
         self.D = scale * self.D
         self.TOLERANCE = scale * self.TOLERANCE
@@ -85,21 +82,33 @@ class ContinuousSeek(gym.Env):
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray, info: Any) -> ndarray:
         """Reward of each pair: (..., d), (..., d) -> (...)."""
         if self.reward_type == "dense":
-            return negative_distance(achieved_goal, desired_goal)
+            return -np.linalg.norm(achieved_goal - desired_goal, axis=-1)
         reached = self._reached(achieved_goal, desired_goal)
         return np.where(reached, np.float32(0.0), np.float32(-1.0))
 
-    def compute_reward_gradient(
-        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
-    ) -> ndarray:
-        """Gradient of the dense reward by the desired goal: (..., d), (..., d) -> (..., d)."""
-        return negative_distance_gradient(achieved_goal, desired_goal)
+    compute_reward_gradient = staticmethod(negative_distance_gradient)  # of the dense reward
 
     def render(self) -> ndarray:
-        """The first two dimensions, see `draw_walk`."""
-        is_reached = bool(self._reached(self.state, self.goal))
-        visited = [*self.visited, self.state]
-        return draw_walk(visited, self.goal, is_reached, self.D, self.TOLERANCE)
+        """A walk in the first two dimensions: (320, 320, 3).
+
+        The trail is grey, the state blue, and the goal orange, or green when it is reached, in all
+        dimensions.
+        """
+        plane = Plane(1.08 * self.D, 320)
+        draw = plane.draw
+        walls = plane.box(np.zeros(2), self.D)
+        path = [plane.place(state) for state in [*self.visited, self.state]]
+        draw.rectangle(walls, outline=GREY, width=2 * LARGER)
+        draw.line(path, GREY, width=2 * LARGER)
+        for state in self.visited:
+            draw.ellipse(plane.box(state, 2.5 * plane.pixel), GREY)
+        goal_colour = GREEN if self._reached(self.state, self.goal) else ORANGE
+        frame = plane.box(self.goal, 4 * self.TOLERANCE)  # makes a small goal easy to spot
+        draw.rectangle(frame, outline=goal_colour, width=3 * LARGER)
+        draw.ellipse(plane.box(self.state, 6 * plane.pixel), BLUE)
+        # The goal in its true size, above the state: the overlap must be seen
+        draw.rectangle(plane.box(self.goal, self.TOLERANCE), goal_colour)
+        return plane.picture()
 
     def _reached(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         off = np.abs(achieved_goal - desired_goal).max(axis=-1)
@@ -107,8 +116,3 @@ class ContinuousSeek(gym.Env):
 
     def _observe(self) -> Obs:
         return as_obs(self.state.copy(), self.state.copy(), self.goal.copy())
-
-
-for pattern, kind in (("ContinuousSeek{}-v0", "sparse"), ("ContinuousSeek{}Dense-v0", "dense")):
-    register_sizes(pattern, f"{__name__}:ContinuousSeek", "d", 10, reward_type=kind)
-gym.register("ContinuousSeek-v0", f"{__name__}:ContinuousSeek", max_episode_steps=10)

@@ -3,7 +3,6 @@
 The paper's "Multi-ReenGAGE", experiments and appendix.
 """
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from numpy import ndarray
@@ -11,7 +10,6 @@ from numpy.random import Generator
 
 from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
-from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs, as_obs
 
 
@@ -75,7 +73,3 @@ class DriveSeek(GoalSetEnv):
 def direction(angle: ndarray) -> ndarray:
     """Unit vectors, (n, 2), of angles in radians, (n,)."""
     return np.stack([np.cos(angle), np.sin(angle)], 1)
-
-
-register_sizes("DriveSeek{}-v0", f"{__name__}:DriveSeek", "n_max", 40)
-gym.register("DriveSeek-v0", f"{__name__}:DriveSeek", max_episode_steps=40)

@@ -16,7 +16,6 @@ classes behind its names (HandReach-v3, FetchPushDense-v4, ...). Then
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import gymnasium as gym
 import mujoco
@@ -78,11 +77,7 @@ class SharedModel:
 class DistanceReward(SharedModel):
     """The gradient of the dense reward -||achieved - desired||, as Fetch and HandReach have it."""
 
-    def compute_reward_gradient(
-        self, achieved_goal: ndarray, desired_goal: ndarray, info: Any
-    ) -> ndarray:
-        """dR/d desired_goal, zero where the goals coincide: (..., n), (..., n) -> (..., n)."""
-        return negative_distance_gradient(achieved_goal, desired_goal)
+    compute_reward_gradient = staticmethod(negative_distance_gradient)
 
 
 class Manipulate(SharedModel):

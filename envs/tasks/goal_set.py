@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict
 from numpy import ndarray
 
 from envs.batch_env import BatchEnv
-from envs.drawing import draw_goal_set
+from envs.drawing import BLACK, BLUE, CYAN, GREY, LARGER, MAGENTA, Plane
 from envs.wrappers import as_obs
 
 
@@ -66,7 +66,20 @@ class GoalSetEnv(BatchEnv):
         return self.compute_item_rewards(achieved_goal, desired_goal).any(-1)
 
     def render(self) -> ndarray:
-        """The episode so far, see `draw_goal_set`."""
-        visited = np.reshape(self.visited, (-1, 2))
-        position = self.state[0, :2]
-        return draw_goal_set(visited, position, self.goal[0], self.reach, size=366)
+        """The episode so far, as in the paper's figure 4: (366, 366, 3).
+
+        Goals are cyan, blue once reached; other visited cells are magenta; the agent is black.
+        """
+        edge = self.reach + 0.5
+        plane = Plane(edge, 366)
+        slots = self.goal.reshape(-1, 3)
+        goals = set(map(tuple, slots[slots[:, 0] > 0, 1:]))
+        reached = set(map(tuple, self.visited))
+        colours = {CYAN: goals - reached, BLUE: goals & reached, MAGENTA: reached - goals}
+        for colour, cells in colours.items():
+            for cell in cells:
+                plane.draw.rectangle(plane.box(cell, 0.4), colour)
+        frame = plane.box(np.zeros(2), edge)
+        plane.draw.rectangle(frame, outline=GREY, width=LARGER)
+        plane.draw.ellipse(plane.box(self.state[0, :2], edge / 32), BLACK)
+        return plane.picture()

@@ -3,7 +3,6 @@
 The paper's "Multi-ReenGAGE", experiments and appendix.
 """
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from numpy import ndarray
@@ -11,7 +10,6 @@ from numpy.random import Generator
 
 from envs.messages import BadInput
 from envs.tasks.goal_set import GoalSetEnv, pack
-from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs, as_obs
 
 
@@ -67,7 +65,3 @@ class NoisySeek(GoalSetEnv):
         position = state.astype(np.float32)
         rounded = np.rint(state).astype(np.float32)
         return as_obs(position, rounded, goal.copy())
-
-
-register_sizes("NoisySeek{}-v0", f"{__name__}:NoisySeek", "n_max", 40)
-gym.register("NoisySeek-v0", f"{__name__}:NoisySeek", max_episode_steps=40)

@@ -5,7 +5,6 @@ Figures 5 and 6.
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 from numpy import ndarray
@@ -13,7 +12,6 @@ from numpy.random import Generator
 
 from envs.batch_env import BatchEnv
 from envs.messages import BadInput
-from envs.tasks.sizes import register_sizes
 from envs.wrappers import Obs, as_obs
 
 
@@ -95,10 +93,3 @@ class Rotation(BatchEnv):
     ) -> ndarray:
         """Gradient of the reward by the desired goal: (..., d), (..., d) -> (..., d)."""
         return achieved_goal.copy()
-
-
-for kind in ("Dense", "Sparse"):
-    register_sizes(
-        f"Rotation{kind}{{}}-v0", f"{__name__}:Rotation", "d", 10, reward_type=kind.lower()
-    )
-gym.register("Rotation-v0", f"{__name__}:Rotation", max_episode_steps=10)

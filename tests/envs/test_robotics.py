@@ -198,8 +198,8 @@ def test_hidden_touch_sensors_leave_the_shared_model_alone():
 
 def test_registering_again_warns_of_nothing():
     program = (
-        "import envs, gymnasium; from envs.tasks import robotics; "
-        "robotics.register(); robotics.register(); gymnasium.make('HandReach-v3')"
+        "import envs, gymnasium; from envs.tasks import fast_robotics; "
+        "fast_robotics.register(); fast_robotics.register(); gymnasium.make('HandReach-v3')"
     )
     assert printed_by(program) == ""
 
