@@ -181,7 +181,6 @@ class CopiesVectorEnv(VectorEnv):
         self.is_own_task = is_own_task(env)
         # Successful steps that terminated; nan once one did not, and where a function says so
         self.goal_ends = np.nan if env.has_wrapper_attr("compute_terminated") else 0
-        self.obs: Obs = {}
         self.last = [()] * num_envs  # what each copy's last reset or step gave
         seeds = np.random.SeedSequence(seed).generate_state(self.num_envs)
         self.streams = [np_random(int(seed))[0] for seed in seeds]
@@ -193,13 +192,14 @@ class CopiesVectorEnv(VectorEnv):
 
     def _reset(self, which: ndarray) -> Obs:
         self._spread(self._reset_one, which)
-        return self._gather()[0]
+        obs = self._gather()[0]
+        self.goal = obs["desired_goal"].copy()
+        return obs
 
     def _step(self, actions: ndarray, active: ndarray) -> VectorStep:
-        goal = self.obs["desired_goal"]
         self._spread(lambda i: self._step_one(i, actions[i]), active)
         obs, reward, terminated, truncated, success = self._gather()
-        check_same_goal(self.env, goal, obs["desired_goal"])
+        check_same_goal(self.env, self.goal, obs["desired_goal"])
         unknown = np.isnan(success)
         if unknown.any() and not np.isnan(self.success_reward):
             known_reward = self.compute_reward(obs["achieved_goal"], obs["desired_goal"])
@@ -237,12 +237,12 @@ class CopiesVectorEnv(VectorEnv):
     def _gather(self) -> VectorStep:
         """What all copies gave last; BadInput if it is not finite."""
         observations, reward, *others = zip(*self.last, strict=True)
-        self.obs = {}
+        obs = {}
         for key in KEYS:
-            self.obs[key] = np.array([obs[key] for obs in observations], np.float32)
+            obs[key] = np.array([obs[key] for obs in observations], np.float32)
         reward = np.array(reward, np.float32)
-        check_finite(self.env, self.obs, reward, self.t)
-        return self.obs, reward, *map(np.array, others)
+        check_finite(self.env, obs, reward, self.t)
+        return obs, reward, *map(np.array, others)
 
     def _notice_ends(self, ended: ndarray) -> None:
         """Tells the user if successful steps always end their episode, and goals are relabelled."""
