@@ -397,11 +397,12 @@ def test_ends_at_every_goal_that_no_function_knows_are_told_once_to_whoever_rela
     say_once.cache_clear()
     for relabels in (False, True, True):
         vector = vector_of(env_id, 9, 0, **how)
-        goal = vector.reset()["desired_goal"]
+        obs = vector.reset()
+        goal = obs["desired_goal"]
         if relabels:
             vector.compute_reward(goal, goal)
         for _ in range(5):
-            vector.step(np.clip(goal - vector.obs["observation"], -0.5, 0.5))
+            obs, *_ = vector.step(np.clip(goal - obs["observation"], -0.5, 0.5))
         printed = capsys.readouterr().out
         assert printed.count("has no compute_terminated") == (is_told and relabels)
         is_told = is_told and not relabels
@@ -418,10 +419,11 @@ def test_mazes_end_on_success_only_where_they_do_not_go_on():
 
 def test_a_crash_is_no_success_and_a_reward_at_its_upper_value_is():
     vector = vector_of("Keyless-v0", 2, 0)
-    goal = vector.reset()["desired_goal"]
+    obs = vector.reset()
+    goal = obs["desired_goal"]
     crashed = False
     for _ in range(3):  # the first copy runs into the wall, the second one to its goal
-        way = np.clip(goal - vector.obs["observation"], -1, 1)
+        way = np.clip(goal - obs["observation"], -1, 1)
         way[0] = [1, 0]
         obs, reward, terminated, _, success = vector.step(way)
         crashed = crashed or terminated[0]
@@ -439,9 +441,10 @@ def test_success_is_unknown_where_neither_a_key_nor_the_reward_says_it(env_id: s
 
 def test_the_key_success_counts_too():
     vector = vector_of("ZeroOne-v0", 2, 0)
-    goal = vector.reset()["desired_goal"]
+    obs = vector.reset()
+    goal = obs["desired_goal"]
     for _ in range(3):
-        *_, success = vector.step(np.clip(goal - vector.obs["observation"], -1, 1))
+        obs, *_, success = vector.step(np.clip(goal - obs["observation"], -1, 1))
     assert success.tolist() == [1, 1]
 
 

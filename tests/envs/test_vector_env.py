@@ -58,8 +58,7 @@ def test_an_ended_environment_stands_still_while_the_others_go_on():
     vector.reset()
     for _ in range(2):
         # The first one falls into the pit in its second step
-        vector.step(np.float32([[0.75], [0.0]]))
-    before = {key: value.copy() for key, value in vector.obs.items()}
+        before, *_ = vector.step(np.float32([[0.75], [0.0]]))
     for n in (3, 4, 5):
         obs, reward, terminated, truncated, _ = vector.step(np.float32([[-1.0], [0.25]]))
         assert obs["observation"][0] == before["observation"][0] == 3.0 and reward[0] == 0
