@@ -276,7 +276,7 @@ ENVS += noticed_by(
     ("envs/rewards.py", "achieved_goal.copy(),", "achieved_goal,"),
     ("envs/inspection.py", "if is_close.mean() < 0.5:", "if False:"),
     (VECTOR, "if not np.isfinite(actions).all():", "if False:"),
-    (VECTOR, 'check_same_goal(self.env, goal, obs["desired_goal"])', "pass"),
+    (VECTOR, 'check_same_goal(self.env, self.goal, obs["desired_goal"])', "pass"),
     (VECTOR, "ended.sum() if ended.all() else np.nan", "ended.size"),
     ("envs/wrappers.py", "np.clip(action, box.low, box.high)", "np.asarray(action)"),
     ("envs/registry.py", "lambda action: action + actions.start", "lambda action: action"),
