@@ -116,10 +116,7 @@ def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.dev
 
 
 class Grid:
-    """The runs of one call, their folder locked until the process ends.
-
-    Args:
-        script: the file whose runs these are.
+    """The runs of one call of `script`, their folder locked until the process ends.
 
     Raises BadInput if another process trains there, the folder cannot be made, or a run there has
     other settings.
@@ -155,10 +152,8 @@ class Grid:
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
         """Trains what is missing, a group after the other; what is complete is never lost.
 
-        The process ends with code 1 if a run failed.
-
-        Args:
-            train_group: trains the runs of some folders side by side.
+        `train_group` trains the runs of some folders side by side. The process ends with code 1 if
+        a run failed.
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         self.say_complete()

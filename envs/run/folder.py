@@ -103,10 +103,8 @@ class RunFolder:
             kept: all that learns, counts or draws at random, under the names that a checkpoint has
                 for it, see `state_of`; `count` is one of them, with a `global_step`.
 
-        Raises:
-            BadInput: another process trains here, the folder cannot be made, or its checkpoint does
-                not fit.
-            TypeError: something in `kept` cannot be kept.
+        Raises BadInput if another process trains here, the folder cannot be made, or its checkpoint
+        does not fit; TypeError if something in `kept` cannot be kept.
         """
         self.kept = kept | {"torch_stream": torch.default_generator}
         if self.device.type == "cuda":
