@@ -580,12 +580,7 @@ def train_group(args: Args, task: DeviceTask, device: torch.device, folders: Gro
 
 
 def main(cls: type[Args], script: str, doc: str) -> None:
-    """The command: flags, what is missing of their runs, its training.
-
-    Args:
-        cls: the flags.
-        script: the file whose runs these are.
-    """
+    """The command, with the flags of `cls`: trains what is missing of the runs of `script`."""
     global gradient_rows
     with run.one_sentence():  # bad input is found before anything is written
         args = parse_args(cls, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, doc)

@@ -10,21 +10,20 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
-import tyro
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from envs.messages import BadInput, say
-from envs.registry import folder_name, resolve
+from envs.registry import folder_name
 from envs.run import flags
-from envs.run.files import as_csv, lock, write
-from envs.run.versions import versions
+from envs.run.files import as_csv, last_step, lock, read_record, write
+from envs.run.versions import say_if_edited, versions
 
 A = TypeVar("A", bound="GridArgs")
 
@@ -82,34 +81,26 @@ class Run(NamedTuple):
         return int.from_bytes(digest[:8], "big") >> 1
 
     def settings(self, args: GridArgs) -> dict[str, Any]:
-        """What decides its numbers, by the plain script's names, as JSON gives it back."""
-        values = json.loads(json.dumps(asdict(args) | self._asdict()))
+        """What decides its numbers, by the plain script's names."""
+        values = asdict(args) | self._asdict()
         return {name: value for name, value in values.items() if name not in OF_THE_CALL}
 
 
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
     """The command line over the environment's settings, as `envs.run.parse_args`.
 
-    Raises:
-        BadInput: one sentence on what cannot be.
+    Raises BadInput with one sentence on what cannot be.
     """
-    flags.check_one_process(flags.script_of(cls))
-    env_id = resolve(flags.peek("env_id").env_id or cls.env_id)
-    applied = flags.settings_of(env_id, settings, untuned)
-    args = tyro.cli(cls, default=replace(cls(env_id=env_id), **applied), description=doc)
-    args.env_id = resolve(args.env_id)
-    flags.check_ranges(args)
-    name = folder_name(args.env_id)
-    args.run_dir = args.run_dir or f"runs/{name}__{flags.script_of(cls)}"
-    flags.say_settings(args, applied)
+    args = flags.read_flags(cls, settings, untuned, doc)
+    script = flags.script_of(cls)
+    args.run_dir = args.run_dir or f"runs/{folder_name(args.env_id)}__{script}"
     return args
 
 
 def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.device) -> int:
     """Runs side by side: as asked for, or (0) as many as keep `cached` bytes each in the cache.
 
-    Raises:
-        BadInput: the memory is too small for them, with `run_bytes` each.
+    Raises BadInput if the memory is too small for them, with `run_bytes` each.
     """
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
@@ -125,14 +116,10 @@ def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.dev
 
 
 class Grid:
-    """The runs of one call, their folder locked until the process ends.
+    """The runs of one call of `script`, their folder locked until the process ends.
 
-    Args:
-        script: the file whose runs these are.
-
-    Raises:
-        BadInput: another process trains there, the folder cannot be made, or a run there has other
-            settings.
+    Raises BadInput if another process trains there, the folder cannot be made, or a run there has
+    other settings.
     """
 
     def __init__(self, args: GridArgs, script: str, device: torch.device):
@@ -144,53 +131,29 @@ class Grid:
         self.runs = list(dict.fromkeys(Run(*setting) for setting in product))  # each once
         complete = self.complete()
         self.missing = [run for run in self.runs if run not in complete]
-        ours = self.versions["script_sha256"]
-        hashes = [about["versions"].get("script_sha256") for about in complete.values()]
-        edited = len(hashes) - hashes.count(ours)
-        if edited:
-            say(
-                f"{Path(script).name} has been edited since {edited} of these runs were trained: "
-                "the others come from another program."
-            )
 
-    def complete(self) -> dict[Run, dict[str, Any]]:
-        """The runs that are trained to their end, and what their args.json say."""
-        records = {run: self.record(run) for run in self.runs}
-        return {run: record for run, record in records.items() if record is not None}
+    def complete(self) -> list[Run]:
+        """The runs that are trained to their end.
 
-    def record(self, run: Run) -> dict[str, Any] | None:
-        """args.json of a run that is trained to its end; None if it is not.
-
-        Raises:
-            BadInput: its folder has something else.
+        Raises BadInput if a run's folder has something else.
         """
-        folder = run.folder(self.args)
-        try:
-            found = json.loads((folder / "args.json").read_text())
-            script = found["versions"]["script"]
-        except FileNotFoundError:
-            if any(not each.name.startswith(".unfinished-") for each in folder.glob("*")):
-                raise BadInput(f"{folder} is not a run's folder.") from None
-            return None
-        except (OSError, ValueError, KeyError, TypeError):
-            raise BadInput(f"{folder}/args.json is damaged.") from None
-        if script != self.versions["script"]:
-            raise BadInput(f"{folder} has a run of {script}.py: choose another --run-dir.")
-        for name, value in run.settings(self.args).items():
-            if found.get(name) != value:
-                raise BadInput(f"{folder} has a run with another {name}: choose another --run-dir.")
-        metrics = folder / "metrics.csv"
-        text = metrics.read_text(errors="replace") if metrics.exists() else ""
-        last = text.rstrip().rpartition("\n")[2]
-        return found if last.startswith(f"{self.args.total_timesteps},") else None
+        found = []
+        for run in self.runs:
+            folder = run.folder(self.args)
+            record = read_record(folder, self.versions["script"])
+            if record is None:
+                continue
+            flags.check_unchanged(run.settings(self.args), record, folder)
+            if last_step(folder) >= self.args.total_timesteps:
+                say_if_edited(record["versions"], self.versions)
+                found.append(run)
+        return found
 
     def train(self, group_size: int, train_group: Callable[["GroupFolders"], None]) -> None:
         """Trains what is missing, a group after the other; what is complete is never lost.
 
-        The process ends with code 1 if a run failed.
-
-        Args:
-            train_group: trains the runs of some folders side by side.
+        `train_group` trains the runs of some folders side by side. The process ends with code 1 if
+        a run failed.
         """
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ends in one line, see below
         self.say_complete()

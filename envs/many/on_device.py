@@ -140,7 +140,7 @@ class Seeks:
 
 
 class Simulators:
-    """Gymnasium environments of every run, stepped on all CPU cores; the same interface."""
+    """Gymnasium environments of every run, stepped on all CPU cores; the interface of `Seeks`."""
 
     def __init__(self, num_envs: int, task: DeviceTask, seeds: list[int], device: torch.device):
         self.device = device
@@ -149,12 +149,10 @@ class Simulators:
         self.pool = ThreadPoolExecutor(len(seeds))
 
     def reset(self) -> Obs:
-        """Starts an episode in every copy; observations (run, env, dim)."""
         observations = self.pool.map(lambda envs: envs.reset(), self.envs)
         return self._gather(list(observations))
 
     def step(self, action: Tensor) -> Obs:
-        """Actions (run, env, action_dim) in [-1, 1] -> observations."""
         actions = action.cpu().numpy()
         steps = self.pool.map(lambda envs, action: envs.step(action), self.envs, actions)
         steps = list(steps)

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import fcntl
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -44,6 +45,35 @@ def as_csv(rows: list[dict[str, float]]) -> str:
     table.writeheader()
     table.writerows(rows)
     return text.getvalue()
+
+
+def read_record(folder: Path, script: str) -> dict[str, Any] | None:
+    """A run's args.json: its settings, and "versions"; None where no run has written anything yet.
+
+    Raises BadInput if it is damaged or another script's, or if the folder is not a run's.
+    """
+    try:
+        record = json.loads((folder / "args.json").read_text())
+        found = record["versions"]["script"]
+    except OSError:
+        if all(path.name.startswith(".unfinished-") for path in folder.glob("*")):
+            return None
+        sentence = f"{folder} exists and is not a run's folder: give another --run-dir."
+        raise BadInput(sentence) from None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{folder}/args.json is damaged.") from None
+    if found != script:
+        raise BadInput(f"The run in {folder} is of {found}.py, not of {script}.py.")
+    return record
+
+
+def last_step(folder: Path) -> int:
+    """The last step in a run's metrics.csv; 0 if there is none."""
+    try:
+        last = (folder / "metrics.csv").read_text().splitlines()[-1]
+        return int(last.partition(",")[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def lock(path: Path) -> int:

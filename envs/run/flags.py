@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
@@ -18,6 +18,7 @@ import tyro
 
 from envs.messages import BadInput, say, say_once
 from envs.registry import resolve
+from envs.run.files import read_record
 from envs.run.models import load_model
 from envs.vector_env import VectorEnv
 
@@ -114,8 +115,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         untuned: what applies where no pattern matches.
         doc: the script's docstring.
 
-    Raises:
-        BadInput: one sentence on what cannot be.
+    Raises BadInput with one sentence on what cannot be.
     """
     seen = peek("env_id", "evaluate", "resume", "run_dir")
     if seen.resume == "" or seen.evaluate == "":
@@ -124,9 +124,13 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
         raise BadInput("--resume trains and --evaluate plays: give one of them.")
     if seen.resume and seen.run_dir:
         raise BadInput("--resume already names the run's folder: leave out --run-dir.")
-    applied = {}
+    defaults = None
     if seen.resume:
-        defaults, _ = read_run(Path(seen.resume), cls)
+        record = read_record(Path(seen.resume), script_of(cls))
+        if record is None:
+            raise BadInput(f"There is no run in {seen.resume}.")
+        del record["versions"]
+        defaults = from_saved(record, cls, f"{seen.resume}/args.json")
         defaults = replace(defaults, run_dir="", resume="")
     elif seen.evaluate:
         saved = load_model(seen.evaluate, script_of(cls))["settings"]
@@ -135,28 +139,41 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
             raise BadInput(
                 f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
             )
-    else:
-        env_id = resolve(seen.env_id or cls.env_id)
-        applied = settings_of(env_id, settings, untuned)
-        defaults = replace(cls(env_id=env_id), **applied)
-
-    args = tyro.cli(cls, default=defaults, description=doc)
-    args.env_id = resolve(args.env_id)
-    check_ranges(args)
+    args = read_flags(cls, settings, untuned, doc, defaults)
     check_env_kwargs(args.env_kwargs)
     if args.evaluate:
         may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
-        check_unchanged(args, defaults, args.evaluate, may_change)
+        check_unchanged(asdict(args), asdict(defaults), args.evaluate, may_change)
     elif args.render:
         raise BadInput("--render shows a saved model: give --evaluate too.")
-    say_settings(args, applied)
     return args
 
 
-def check_one_process(script: str) -> None:
-    """Raises BadInput if torchrun started a script that does not support it."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        raise BadInput(f"{script}.py does not support torchrun: use ddpg_her_reengage_torchrun.py.")
+def read_flags(
+    cls: type[A],
+    settings: dict[str, dict],
+    untuned: dict[str, Any],
+    doc: str,
+    defaults: A | None = None,
+) -> A:
+    """The command line on top of `defaults`, or else of the environment's, which it prints.
+
+    Raises BadInput for an unknown environment, or a number that is out of its range.
+    """
+    applied = {}
+    if defaults is None:
+        env_id = resolve(peek("env_id").env_id or cls.env_id)
+        applied = settings_of(env_id, settings, untuned)
+        defaults = replace(cls(env_id=env_id), **applied)
+    args = tyro.cli(cls, default=defaults, description=doc)
+    args.env_id = resolve(args.env_id)
+    check_ranges(args)
+    kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
+    kept.pop("eval_episodes", None)  # 0 would not say how many
+    if kept:
+        words = ", ".join(f"{name} {value}" for name, value in kept.items())
+        say(f"settings of {args.env_id}: {words}")
+    return args
 
 
 def peek(*names: str) -> argparse.Namespace:
@@ -167,15 +184,6 @@ def peek(*names: str) -> argparse.Namespace:
         parser.add_argument(*sorted(spellings), nargs="?", dest=name)
     seen, _ = parser.parse_known_args()
     return seen
-
-
-def say_settings(args: Any, applied: dict[str, Any]) -> None:
-    """Prints the environment's settings that no flag has overridden."""
-    kept = {name: value for name, value in applied.items() if getattr(args, name) == value}
-    kept.pop("eval_episodes", None)  # 0 would not say how many
-    if kept:
-        words = ", ".join(f"{name} {value}" for name, value in kept.items())
-        say(f"settings of {args.env_id}: {words}")
 
 
 def settings_of(env_id: str, settings: dict[str, dict], untuned: dict[str, Any]) -> dict[str, Any]:
@@ -213,15 +221,13 @@ def check_ranges(args: Any) -> None:
 
 
 def check_env_kwargs(text: str) -> None:
-    """Raises BadInput unless the text is a JSON object, and for what a flag sets."""
+    """Raises BadInput unless the text is a JSON object."""
     try:
         kwargs = json.loads(text)
     except (ValueError, TypeError):
         kwargs = None
     if not isinstance(kwargs, dict):
         raise BadInput(f'--env-kwargs {text} is not a JSON object like {{"a": 1}}.')
-    if "render_mode" in kwargs:  # every step would be drawn
-        raise BadInput("--env-kwargs cannot set render_mode: use --capture-video or --render.")
 
 
 def range_of(hint: Any) -> Range:
@@ -233,33 +239,19 @@ def range_of(hint: Any) -> Range:
     return PLAIN
 
 
-def check_unchanged(args: Any, saved: Any, place: str | Path, may_change: set[str]) -> None:
-    """Raises BadInput for the first flag that differs from the saved one but must not."""
-    for name, value in asdict(args).items():
-        before = getattr(saved, name)
+def check_unchanged(
+    settings: dict[str, Any],
+    saved: dict[str, Any],
+    place: str | Path,
+    may_change: Container[str] = (),
+) -> None:
+    """Raises BadInput for the first setting that differs from the saved one but must not."""
+    for name, value in settings.items():
+        before = saved.get(name)
         if json.dumps(value) != json.dumps(before) and name not in may_change:
             raise BadInput(
                 f"{flag(name)} {value!r} does not go with {place}, where it is {before!r}."
             )
-
-
-def read_run(folder: Path, cls: type[A]) -> tuple[A, dict[str, Any]]:
-    """The flags and the versions that a run's args.json records.
-
-    Raises BadInput if there is none, or it is damaged or another script's.
-    """
-    path = folder / "args.json"
-    try:
-        saved = json.loads(path.read_text())
-        versions = saved.pop("versions")
-        script = versions["script"]
-    except OSError:
-        raise BadInput(f"{folder} is not a run's folder: it has no args.json.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadInput(f"{path} is damaged.") from None
-    if script != script_of(cls):
-        raise BadInput(f"The run in {folder} is of {script}.py, not of {script_of(cls)}.py.")
-    return from_saved(saved, cls, path), versions
 
 
 def from_saved(saved: dict[str, Any], cls: type[A], place: str | Path) -> A:

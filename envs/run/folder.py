@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from envs.messages import BadInput, in_one_line, say
 from envs.registry import folder_name
-from envs.run.files import as_csv, check_readable, load, lock, pack, write
-from envs.run.flags import OF_THE_RUN, check_one_process, check_unchanged, read_run
+from envs.run.files import as_csv, check_readable, last_step, load, lock, pack, read_record, write
+from envs.run.flags import OF_THE_RUN, check_unchanged, from_saved
 from envs.run.state import restored, state_of
-from envs.run.versions import versions
+from envs.run.versions import say_if_edited, versions
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
@@ -42,11 +42,7 @@ class RunFolder:
         device: that the run computes on.
         rank: of this process, for a script of which torchrun starts several; only rank 0 writes.
 
-    Attributes:
-        path: the folder, absolute.
-
-    Raises:
-        BadInput: the folder has a run with other settings, or something else.
+    Raises BadInput if the folder has a run with other settings, or something else.
     """
 
     def __init__(self, args: Any, script: str, device: torch.device, rank: int | None = None):
@@ -54,8 +50,10 @@ class RunFolder:
         self.settings = asdict(args)
         self.script = Path(script).resolve()
         self.device = device
-        if rank is None:
-            check_one_process(self.script.stem)
+        if rank is None and "TORCHELASTIC_RUN_ID" in os.environ:
+            raise BadInput(
+                f"{self.script.name} does not support torchrun: use ddpg_her_reengage_torchrun.py."
+            )
         self.rank = rank or 0
         self.versions = versions(device, self.script)
         default = f"{folder_name(args.env_id)}__{self.script.stem}__{args.seed}__{time.time():.0f}"
@@ -72,48 +70,29 @@ class RunFolder:
         self.is_due = False  # a checkpoint
         self.overdue = 0  # steps since it was
         self.next_checkpoint = 0.0  # not before this time
-        if not args.evaluate and self.path.exists():
+        if not args.evaluate:
             self.check_folder()
 
     def check_folder(self) -> None:
         """Exits if the run is complete. Raises BadInput if the folder is not this run's."""
-        names = os.listdir(self.path) if self.path.is_dir() else [self.path.name]
-        if "args.json" not in names:
-            if all(name.startswith(".unfinished-") for name in names):
-                return
-            raise BadInput(f"{self.path} exists and is not a run's folder: give another --run-dir.")
-        saved, before = read_run(self.path, type(self.args))
-        may_change = {"resume", "run_dir"}
-        if self.args.resume:
-            may_change.add("total_timesteps")
-        place = self.args.resume or self.path
-        check_unchanged(self.args, saved, place, may_change)
+        record = read_record(self.path, self.script.stem)
+        if record is None:
+            return
+        before = record.pop("versions")
+        saved = from_saved(record, type(self.args), self.path / "args.json")
         total = self.args.total_timesteps
-        if total < saved.total_timesteps:
-            raise BadInput(
-                f"--total-timesteps {total} is less than the {saved.total_timesteps} of the run "
-                f"in {place}."
-            )
-        if before.pop("script_sha256", None) != self.versions["script_sha256"]:
-            say(
-                f"{self.script.name} has been edited since this run began: what follows comes from "
-                "another program."
-            )
-        if self.last_step() >= total:
+        may_change = {"resume", "run_dir"}
+        if self.args.resume and total > saved.total_timesteps:
+            may_change.add("total_timesteps")
+        check_unchanged(self.settings, asdict(saved), self.path, may_change)
+        say_if_edited(before, self.versions)
+        if last_step(self.path) >= total:
             say(f"{self.path} is complete: {total} steps.")
             sys.exit(0)
         for name, was in before.items():
             now = self.versions.get(name)
-            if was != now:  # numbers may depend on it
+            if was != now and name != "script_sha256":  # numbers may depend on it
                 say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
-
-    def last_step(self) -> int:
-        """The last step in metrics.csv; 0 if there is none."""
-        try:
-            last = (self.path / "metrics.csv").read_text().splitlines()[-1]
-            return int(last.partition(",")[0])
-        except (OSError, ValueError, IndexError):
-            return 0
 
     # Begin, go on, end
 
@@ -124,12 +103,12 @@ class RunFolder:
             kept: all that learns, counts or draws at random, under the names that a checkpoint has
                 for it, see `state_of`; `count` is one of them, with a `global_step`.
 
-        Raises:
-            BadInput: another process trains here, the folder cannot be made, or its checkpoint does
-                not fit.
-            TypeError: something in `kept` cannot be kept.
+        Raises BadInput if another process trains here, the folder cannot be made, or its checkpoint
+        does not fit; TypeError if something in `kept` cannot be kept.
         """
-        self.kept = kept
+        self.kept = kept | {"torch_stream": torch.default_generator}
+        if self.device.type == "cuda":
+            self.kept["cuda_stream"] = torch.cuda.default_generators[torch.cuda.current_device()]
         self.count = kept["count"]
         for name, state in self.state().items():  # what would be lost is refused now
             check_readable(name, state)
@@ -137,7 +116,7 @@ class RunFolder:
             lock(self.path)  # until the process ends
         if (self.path / "checkpoint.pt").exists():
             self.restore()
-        elif self.args.resume and self.last_step() > 0:
+        elif self.args.resume and last_step(self.path) > 0:
             raise BadInput(f"There is no checkpoint in {self.path}.")
         step = self.count.global_step
         self.clock = (time.time(), step)
@@ -231,10 +210,8 @@ class RunFolder:
             found[name] = torch.stack(values).mean().item()
         now = (time.time(), self.count.global_step)
         seconds, steps = (new - old for new, old in zip(now, self.clock, strict=True))
-        charts |= {
-            "steps_per_second": steps / seconds,
-            "updates_per_second": self.updates / seconds,
-        }
+        charts["steps_per_second"] = steps / seconds
+        charts["updates_per_second"] = self.updates / seconds
         if self.episodes:
             returns, successes = zip(*self.episodes, strict=True)
             charts |= {"episodic_return": np.mean(returns), "success_rate": np.mean(successes)}
@@ -347,9 +324,6 @@ class RunFolder:
     def state(self) -> dict[str, Any]:
         """The whole state of a run between two episodes."""
         state = {name: state_of(part, name) for name, part in self.kept.items()}
-        state["torch_stream"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            state["cuda_stream"] = torch.cuda.get_rng_state(self.device)
         state["rows"] = self.rows
         state["best"] = self.best
         state["wall_time"] = time.time() - self.start
@@ -361,9 +335,6 @@ class RunFolder:
         try:
             for name, part in self.kept.items():
                 restored(part, state[name])
-            torch.set_rng_state(state["torch_stream"])
-            if self.device.type == "cuda":
-                torch.cuda.set_rng_state(state["cuda_stream"], self.device)
         except Exception as error:  # each part refuses in its own way what does not fit
             raise BadInput(f"{path} does not fit this run: {in_one_line(error)}.") from None
         self.rows = state["rows"]

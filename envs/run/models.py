@@ -17,8 +17,7 @@ from envs.wrappers import Obs
 def load_model(path: str, script: str) -> dict[str, Any]:
     """A model that a script saved: "settings", and the state of each network by name.
 
-    Raises:
-        BadInput: it is something else, damaged, or another script's.
+    Raises BadInput if it is something else, damaged, or another script's.
     """
     model = load(path, "model")
     if not isinstance(model.get("settings"), dict):
@@ -31,8 +30,7 @@ def load_model(path: str, script: str) -> dict[str, Any]:
 def load_networks(args: Any, script: str, **networks: nn.Module) -> None:
     """Loads the weights of args.evaluate into networks, by their names in the file.
 
-    Raises:
-        BadInput: they do not fit.
+    Raises BadInput if they do not fit.
     """
     model = load_model(args.evaluate, Path(script).stem)
     for name, network in networks.items():

@@ -4,7 +4,6 @@ import functools
 import json
 import types
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ FIXED = (  # made anew by every process; environments are kept under a name of t
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
     torch.device, torch.dtype, VectorEnv,
 )  # fmt: skip
+OF_EVERY_MODULE = tuple(vars(nn.Module()))  # its state_dict has what of this is to be kept
 ARRAY, DICT, ROWS = "<array>", "<dict>", "<rows>"  # what a state is of; an object's is a bare dict
 
 
@@ -32,8 +32,7 @@ def attributes_of(
         rows: attribute -> the first rows of each of its arrays or tensors, for a dict of those that
             are not full yet; the other rows are not kept.
 
-    Raises:
-        TypeError: an attribute is of a kind that a resumed run would lose.
+    Raises TypeError for an attribute of a kind that a resumed run would lose.
     """
     name = type(thing).__name__
     parts = kept_of(thing, (*without, *rows)).items()
@@ -61,23 +60,16 @@ def kept_of(thing: Any, without: tuple[str, ...]) -> dict[str, Any]:
     return kept
 
 
-def own_modules(network: nn.Module) -> Iterator[tuple[str, nn.Module, tuple[str, ...]]]:
-    """A network's modules that are not PyTorch's: path, module, what its state_dict holds."""
-    for path, module in network.named_modules():
-        if not type(module).__module__.startswith("torch."):
-            yield path, module, tuple(vars(nn.Module()))
-
-
 def state_of(part: Any, name: str) -> Any:
-    """Plain data for `torch.save`, from numbers, strings, tensors, arrays, random generators, what
-    has a `state_dict` (modules, optimizers), and lists, tuples, deques and dicts of them.
+    """An object as plain data for `torch.save`.
 
-    Raises TypeError for any other kind, which a resumed run would lose.
+    Raises TypeError for any kind but these, which a resumed run would lose.
     """
     if isinstance(part, nn.Module):
         state = {"weights": part.state_dict()}
-        for path, module, without in own_modules(part):
-            state[f"attributes of {path}"] = attributes_of(module, without)
+        for path, module in part.named_modules():
+            if not type(module).__module__.startswith("torch."):
+                state[f"attributes of {path}"] = attributes_of(module, OF_EVERY_MODULE)
         return state
     if hasattr(part, "load_state_dict"):
         return part.state_dict()
@@ -86,7 +78,7 @@ def state_of(part: Any, name: str) -> Any:
     if isinstance(part, np.random.Generator):
         return {"stream": json.dumps(part.bit_generator.state)}
     if isinstance(part, torch.Generator):
-        return {"stream": part.get_state()}
+        return part.get_state()
     if isinstance(part, np.ndarray | np.generic) and part.dtype.kind in "biuf":
         return {ARRAY: torch.from_numpy(np.array(part))}
     if isinstance(part, dict):
@@ -109,8 +101,9 @@ def restored(part: Any, state: Any) -> Any:
     """
     if isinstance(part, nn.Module):
         part.load_state_dict(state["weights"])
-        for path, module, without in own_modules(part):
-            restore_attributes(module, state[f"attributes of {path}"], without)
+        for path, module in part.named_modules():
+            if not type(module).__module__.startswith("torch."):
+                restore_attributes(module, state[f"attributes of {path}"], OF_EVERY_MODULE)
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
     elif is_dataclass(part):
@@ -118,9 +111,15 @@ def restored(part: Any, state: Any) -> Any:
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = json.loads(state["stream"])
     elif isinstance(part, torch.Generator):
-        part.set_state(state["stream"])
+        part.set_state(state)
     elif isinstance(state, list | tuple):
-        return restored_items(part, state)
+        before = list(part) if isinstance(part, list | tuple | deque) else []
+        before += [None] * (len(state) - len(before))
+        items = [restored(old, new) for old, new in zip(before, state, strict=False)]
+        if isinstance(part, deque):
+            return deque(items, part.maxlen)
+        is_named_tuple = hasattr(part, "_fields")
+        return type(part)(*items) if is_named_tuple else type(state)(items)
     elif isinstance(state, dict) and ROWS in state:
         for key, rows in state[ROWS].items():
             torch.as_tensor(part[key])[: len(rows)] = rows
@@ -144,15 +143,3 @@ def restored(part: Any, state: Any) -> Any:
     else:
         return state
     return part
-
-
-def restored_items(part: Any, state: list | tuple) -> list | tuple | deque:
-    """A list, tuple or deque whose old items are restored in place."""
-    before = list(part) if isinstance(part, list | tuple | deque) else []
-    before += [None] * (len(state) - len(before))
-    items = [restored(item, its_state) for item, its_state in zip(before, state, strict=False)]
-    if isinstance(part, deque):
-        return deque(items, part.maxlen)
-    if hasattr(part, "_fields"):  # of a NamedTuple
-        return type(part)(*items)
-    return tuple(items) if isinstance(state, tuple) else items

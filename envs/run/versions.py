@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from envs.messages import say_once
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("reengage", "torch", "gymnasium", "gymnasium-robotics", "mujoco", "numpy")
 
@@ -28,6 +30,15 @@ def versions(device: torch.device, script: Path) -> dict[str, Any]:
     found["threads"] = torch.get_num_threads()
     found["precision"] = torch.get_float32_matmul_precision()
     return found
+
+
+def say_if_edited(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Says, once, that the script is not what it was by the versions of an earlier run."""
+    if before.get("script_sha256") != now["script_sha256"]:
+        say_once(
+            f"{now['script']}.py has been edited since training here began: what follows comes "
+            "from another program."
+        )
 
 
 def commit() -> str | None:

@@ -98,7 +98,6 @@ ENVIRONMENTS = [
     (PLAIN, "--env-id Endless-v0", "Endless-v0 has no registered time limit: --max-episode-steps"),
     (REENGAGE, "--env-id KeylessDense-v0 --alpha 1", "no compute_reward_gradient"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is not a JSON object"),
-    (PLAIN, """--env-kwargs '{"render_mode": "human"}'""", "cannot set render_mode: use --capture"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
 ]
@@ -113,12 +112,12 @@ COMBINATIONS = [
     (DQN, "--soft-target both-stochastic --temperature 0", "--temperature"),
     (PLAIN, "--render human", "--render shows a saved model: give --evaluate too."),
     (PLAIN, "--run-dir things", "things exists and is not a run's folder: give another --run-dir."),
-    (PLAIN, "--resume nowhere", "nowhere is not a run's folder: it has no args.json."),
+    (PLAIN, "--resume nowhere", "There is no run in nowhere."),
     (PLAIN, "--resume run --evaluate good.pt", "--resume trains and --evaluate plays"),
     (SAC, "--resume run", "The run in run is of ddpg_her.py, not of sac_her_reengage.py."),
-    (PLAIN, "--resume run --batch-size 8", "--batch-size 8 does not go with run, where it is 16."),
+    (PLAIN, "--resume run --batch-size 8", "/run, where it is 16."),
     (PLAIN, "--resume run --run-dir x", "--resume already names the run's folder: leave out"),
-    (PLAIN, "--resume run --total-timesteps 29", "is less than the 30 of the run in run."),
+    (PLAIN, "--resume run --total-timesteps 29", "/run, where it is 30."),
     (TORCHRUN, "", "Start this script by torchrun, as its docstring says."),
 ]
 MODELS = [

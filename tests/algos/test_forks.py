@@ -281,7 +281,8 @@ def test_a_run_from_before_a_flag_goes_on_and_says_what_applies(tmp_path: Path):
     told = "run/args.json does not say --activation, --policy-delay: the defaults apply."
     assert ended.stdout.splitlines()[0] == told
     told = (
-        "my_idea.py has been edited since this run began: what follows comes from another program."
+        "my_idea.py has been edited since training here began: what follows comes from another "
+        "program."
     )
     assert told in ended.stdout
     assert rows_of(tmp_path / "run")[-1]["global_step"] == "120"
@@ -314,7 +315,8 @@ def test_an_edited_fork_says_so_though_its_run_is_complete(fork: Path, tmp_path:
     ended = forked.run(own, *flags, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines()[-2:] == [
-        "my_idea.py has been edited since this run began: what follows comes from another program.",
+        "my_idea.py has been edited since training here began: what follows comes from another "
+        "program.",
         f"{tmp_path / 'run'} is complete: 30 steps.",
     ]
     assert contents(tmp_path / "run") == before

@@ -128,13 +128,13 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
     record.write_text(json.dumps(about))
     third = forked.run(MANY, *grid, cwd=tmp_path)
     assert third.returncode == 0 and third.stdout.splitlines() == [
-        f"{MANY}.py has been edited since 1 of these runs were trained: the others come from "
-        "another program.",
+        f"{MANY}.py has been edited since training here began: what follows comes from another "
+        "program.",
         "4 of 4 runs are complete.",
     ]
     other = forked.run(MANY, *grid, "--gamma", 0.9, cwd=tmp_path)
     assert other.returncode == 2
-    assert "has a run with another gamma: choose another --run-dir." in other.stderr
+    assert other.stderr.startswith("--gamma 0.9 does not go with runs/alpha0.1_lr0.001/1, where ")
     assert metrics_of(tmp_path / "runs") == metrics
 
 
@@ -146,9 +146,9 @@ def test_a_second_call_trains_what_is_missing_and_nothing_else(tmp_path: Path) -
         (  # of a plain run that has no evaluation yet
             "args.json",
             '{"versions": {"script": "ddpg_her_reengage"}}',
-            "has a run of ddpg_her_reengage.py: choose another --run-dir.",
+            "is of ddpg_her_reengage.py, not of ddpg_her_reengage_many.py.",
         ),
-        ("metrics.csv", "step,mine\n", "is not a run's folder."),
+        ("metrics.csv", "step,mine\n", "is not a run's folder: give another --run-dir."),
     ],
 )
 def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(
