@@ -221,13 +221,15 @@ def check_ranges(args: Any) -> None:
 
 
 def check_env_kwargs(text: str) -> None:
-    """Raises BadInput unless the text is a JSON object."""
+    """Raises BadInput unless the text is a JSON object, and for what a flag sets."""
     try:
         kwargs = json.loads(text)
     except (ValueError, TypeError):
         kwargs = None
     if not isinstance(kwargs, dict):
         raise BadInput(f'--env-kwargs {text} is not a JSON object like {{"a": 1}}.')
+    if "render_mode" in kwargs:  # every step would be drawn
+        raise BadInput("--env-kwargs cannot set render_mode: use --capture-video or --render.")
 
 
 def range_of(hint: Any) -> Range:

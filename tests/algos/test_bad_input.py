@@ -99,6 +99,7 @@ ENVIRONMENTS = [
     (REENGAGE, "--env-id KeylessDense-v0 --alpha 1", "no compute_reward_gradient"),
     (PLAIN, "--env-id Walk-v0 --env-kwargs no", "--env-kwargs no is not a JSON object"),
     (PLAIN, """--env-id Walk-v0 --env-kwargs '{"x": 1}'""", "Walk-v0 cannot be made"),
+    (PLAIN, """--env-kwargs '{"render_mode": "human"}'""", "cannot set render_mode: use --capture"),
     (PLAIN, "--env-id WithoutRenderMode-v0 --capture-video", "render_mode"),
 ]
 COMBINATIONS = [
