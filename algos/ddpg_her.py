@@ -146,7 +146,7 @@ class HerReplayBuffer:
         self.task = task
         self.rng = rng
         self.strategy = args.her_strategy
-        self.relabelled = args.her_k / (args.her_k + 1)
+        self.relabelled = args.her_k / (args.her_k + 1)  # fraction of a batch
         self.max_steps = envs.max_episode_steps
         self.size = args.buffer_size
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
@@ -168,15 +168,15 @@ class HerReplayBuffer:
 
     def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...)."""
-        step = copy.deepcopy(step)  # the caller's arrays may change
         for i, episode in enumerate(self.unfinished):
-            episode.append(step)
+            row = {key: array[i].copy() for key, array in step.items()}
+            episode.append(row)
             if ended[i]:
-                self.store_episode(i, episode)
+                self.store_episode(episode)
                 episode.clear()
 
-    def store_episode(self, i: int, episode: list[dict]) -> None:
-        """Writes the finished episode of environment i into the ring, over the oldest ones."""
+    def store_episode(self, episode: list[dict[str, np.ndarray]]) -> None:
+        """Writes a finished episode into the ring, over the oldest ones."""
         length = len(episode)
         while len(self) + length > self.size:
             self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
@@ -184,7 +184,7 @@ class HerReplayBuffer:
         self.data["start"][where] = self.end
         self.data["stop"][where] = self.end + length
         for key in episode[0]:
-            self.data[key][where] = [step[key][i] for step in episode]
+            self.data[key][where] = [step[key] for step in episode]
         self.end += length
         self.are_equal = self.are_equal and length == self.max_steps
 
@@ -237,9 +237,8 @@ class Normalizer(nn.Module):
         x = x.double()
         powers = torch.stack([x**0, x, x**2])  # (3, n, dim)
         self.sums += powers.sum(1)
-        count, total, total_of_squares = self.sums
-        mean = total / count
-        variance = total_of_squares / count - mean.square()
+        _, mean, mean_of_squares = self.sums / self.sums[0]
+        variance = mean_of_squares - mean.square()
         self.mean.copy_(mean)
         self.std.copy_(variance.clamp(min=1e-4).sqrt())
 
@@ -382,12 +381,10 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        ended = np.zeros(envs.num_envs, bool)
         success_once = np.zeros(envs.num_envs)
         episodic_return = np.zeros(envs.num_envs)
-        while not ended.all():
-            obs, reward, terminated, truncated, success = envs.step(policy(obs))
-            ended = terminated | truncated
+        while not envs.ended.all():
+            obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
             episodic_return += reward
         played.append([success, success_once, episodic_return])
@@ -444,8 +441,7 @@ if __name__ == "__main__":
             run.show(args, make_env, agent.actor.act, episodes=eval_episodes, **metrics)
             sys.exit()
         task = inspect_task(make_env)
-        for note in task.notes:
-            run.say(note)
+        run.say(*task.notes)
         envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
         check_args(args, task, envs)
         rng = np.random.default_rng(args.seed)
@@ -461,10 +457,9 @@ if __name__ == "__main__":
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     action_shape = (args.num_envs, envs.action_dim)
     next_obs: dict[str, np.ndarray] = {}
-    ended = np.ones(args.num_envs, bool)
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset(ended) if ended.any() else next_obs
+        obs = envs.reset(envs.ended) if envs.ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
         is_early = count.global_step < args.learning_starts
@@ -472,17 +467,15 @@ if __name__ == "__main__":
         is_random = rng.random((args.num_envs, 1)) < random_prob
         action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
         action = action.astype(np.float32)
-        next_obs, reward, terminated, truncated, success = envs.step(action)
-        ended = terminated | truncated
+        next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += args.num_envs
 
         # Store
         step = {"obs": obs["observation"], "goal": obs["desired_goal"], "action": action}
-        step |= {"reward": reward, "terminated": terminated}
-        step |= {"next_obs": next_obs["observation"]}
+        step |= {"reward": reward, "terminated": terminated, "next_obs": next_obs["observation"]}
         step |= {"next_achieved_goal": next_obs["achieved_goal"]}
-        buffer.add(step, ended)
-        folder.add_step(reward, success, ended)
+        buffer.add(step, envs.ended)
+        folder.add_step(reward, success, envs.ended)
 
         # Update
         is_round = count.global_step // args.num_envs % args.train_frequency == 0
@@ -513,5 +506,5 @@ if __name__ == "__main__":
         is_over = count.global_step >= args.total_timesteps
         if is_over or count.global_step % args.eval_frequency < args.num_envs:
             evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-        folder.checkpoint(ended, envs.max_episode_steps)
+        folder.checkpoint(envs.ended, envs.max_episode_steps)
     folder.close()

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the project is not installed
 from envs import make, run
 from envs.many.graphs import graphed
-from envs.many.grid import Grid, GridArgs, GroupFolders, Run, choose_group_size, parse_args
+from envs.many.grid import Grid, GridArgs, GroupFolders, Run, choose_group_size
 from envs.many.on_device import DeviceTask, Obs, Streams, below, inspect_for_device
 
 
@@ -49,8 +49,8 @@ class Args(GridArgs):
     """normalise observations and goals by running mean and std (paper: in robotics)"""
     eval_frequency: run.Count = 2000
     """steps between two evaluations; one is at step 0 (paper: 2000; an epoch in robotics)"""
-    eval_episodes: run.CountOrZero = 50
-    """episodes per evaluation, without noise; 0: by their length (paper: 50; 380 in robotics)"""
+    eval_episodes: run.Count = 50
+    """episodes per evaluation, without noise (paper: 50; 380 in robotics)"""
 
     # Learning
     buffer_size: run.Count = 1_000_000
@@ -117,7 +117,7 @@ OTHER_SETTINGS = {  # not in the paper: there nobody has tuned alpha
 }
 UNTUNED = dict(  # for any other environment, which nobody has tuned
     total_timesteps=50_000, gamma=0.98, exploration_noise=0.2, random_action_prob=0.3,
-    normalize=True, action_l2=0.1, alpha=("auto",), eval_episodes=0,
+    normalize=True, action_l2=0.1, alpha=("auto",),
 )  # fmt: skip
 
 
@@ -538,10 +538,8 @@ def check_args(args: Args, task: DeviceTask) -> None:
     if task.max_steps % args.train_frequency:
         raise run.BadInput(f"--train-frequency must divide an episode's {task.max_steps} steps.")
     steps = task.max_steps * args.num_envs  # an episode everywhere
-    for flag in ("total_timesteps", "eval_frequency"):
-        if getattr(args, flag) % steps:
-            name = flag.replace("_", "-")
-            raise run.BadInput(f"--{name} must be a multiple of {steps}, an episode everywhere.")
+    if args.total_timesteps % steps or args.eval_frequency % steps:
+        raise run.BadInput(f"--total-timesteps and --eval-frequency must be multiples of {steps}.")
     if args.buffer_size < steps:
         raise run.BadInput(f"--buffer-size must be at least {steps}, an episode everywhere.")
     run.check_first_update(args, task.max_steps)
@@ -583,7 +581,7 @@ def main(cls: type[Args], script: str, doc: str) -> None:
     """The command, with the flags of `cls`: trains what is missing of the runs of `script`."""
     global gradient_rows
     with run.one_sentence():  # bad input is found before anything is written
-        args = parse_args(cls, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, doc)
+        args = run.read_flags(cls, PAPER_SETTINGS | OTHER_SETTINGS, UNTUNED, doc)
         observe = args.observe_achieved_goal
         task = inspect_for_device(partial(make, args.env_id, observe_achieved_goal=observe))
         check_args(args, task)

@@ -311,10 +311,10 @@ class GoalSetCritic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    So the units of goals and rewards do not matter. But a large alpha makes the critic flat in the
-    goal, as a new critic is: then the gradient loss falls faster than alpha grows, and this rule
-    would raise alpha for ever. So the first --alpha-warmup updates have no term, and the alpha
-    found at their end is the largest ever used.
+    This makes alpha independent of the units of goals and rewards. But a large alpha makes the
+    critic flat in the goal, as a new critic is: then the gradient loss falls faster than alpha
+    grows, and this rule would raise alpha for ever. For that reason the first --alpha-warmup
+    updates have no term, and the alpha found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
@@ -330,8 +330,7 @@ class AutoAlpha(nn.Module):
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
-        self.losses.lerp_(losses.float(), self.args.alpha_averaging)
-        value, grad = self.losses
+        value, grad = self.losses.lerp_(losses.float(), self.args.alpha_averaging)
         alpha = self.args.alpha_ratio * value / grad.clamp(min=1e-30)
         is_warming_up = self.updates <= self.args.alpha_warmup
         self.largest.copy_(torch.where(is_warming_up, alpha, self.largest))
@@ -454,12 +453,10 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        ended = np.zeros(envs.num_envs, bool)
         success_once = np.zeros(envs.num_envs)
         episodic_return = np.zeros(envs.num_envs)
-        while not ended.all():
-            obs, reward, terminated, truncated, success = envs.step(policy(obs))
-            ended = terminated | truncated
+        while not envs.ended.all():
+            obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
             episodic_return += reward
         played.append([success, success_once, episodic_return])
@@ -538,24 +535,22 @@ if __name__ == "__main__":
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     next_obs: dict[str, np.ndarray] = {}
-    ended = np.ones(1, bool)
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset() if ended.any() else next_obs
+        obs = envs.reset() if envs.ended.any() else next_obs
         noise = args.exploration_noise * rng.standard_normal((1, envs.action_dim))
         action = (agent.actor.act(obs) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
             action = rng.uniform(-1, 1, (1, envs.action_dim))
         action = action.astype(np.float32)
-        next_obs, reward, terminated, truncated, success = envs.step(action)
-        ended = terminated | truncated
+        next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += 1
 
         # Store
         step = {"state": state_of(obs)[0], "action": action[0], "next_state": state_of(next_obs)[0]}
         step |= {"reward": reward[0], "terminated": terminated[0]}
-        buffer.add(step, obs["desired_goal"][0], ended.any())
-        folder.add_step(reward, success, ended)
+        buffer.add(step, obs["desired_goal"][0], envs.ended.any())
+        folder.add_step(reward, success, envs.ended)
 
         # Update
         if count.global_step >= args.learning_starts:
@@ -574,5 +569,5 @@ if __name__ == "__main__":
         is_over = count.global_step >= args.total_timesteps
         if is_over or count.global_step % args.eval_frequency == 0:
             evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-        folder.checkpoint(ended, envs.max_episode_steps)
+        folder.checkpoint(envs.ended, envs.max_episode_steps)
     folder.close()

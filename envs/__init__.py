@@ -1,7 +1,7 @@
 """The environments: importing this package registers the project's own; see `make`, `make_vector`.
 
 Tasks are in `envs.tasks`, a file each; everything beside them is machinery that all tasks share.
-What surrounds a run, whatever it learns, is in `envs.run`; what only runs at once need is in
+What surrounds a run, whatever it learns, is in `envs.run`; what only many runs at once need is in
 `envs.many`.
 """
 

@@ -16,12 +16,7 @@ class BatchEnv(gym.Env):
     `compute_reward(achieved_goal, desired_goal, info)`. Episodes never terminate.
     """
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,
-        options: dict | None = None,
-    ) -> tuple[Obs, dict]:
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Obs, dict]:
         super().reset(seed=seed)
         self.state, self.goal = self.draw(1, self.np_random)  # a batch of one
         self.visited = []  # achieved goals after each step, for pictures

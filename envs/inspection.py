@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from envs.messages import BadInput
 from envs.rewards import GoalFunction
-from envs.wrappers import KEYS, Obs
+from envs.wrappers import KEYS, Obs, success_of
 
 STEPS = 100  # of play at least, and two episodes, but no more than
 MOST_STEPS = 1000
@@ -46,7 +46,7 @@ class Play(NamedTuple):
     desired_goal: ndarray  # (n, goal_dim) float32
     reward: ndarray  # (n,)
     terminated: ndarray  # (n,)
-    tells_success: ndarray  # (n,)
+    success: ndarray  # (n,), nan where it is unknown
 
     def other_goals(self) -> ndarray:
         """Desired goals of other steps, and of another episode for most: (n, goal_dim)."""
@@ -56,11 +56,8 @@ class Play(NamedTuple):
 def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
     """Plays some steps in an environment of its own, and calls what a script will call.
 
-    A run's own random streams are not touched. What the environment itself raises is a bug there,
-    and is raised as it is.
-
-    Args:
-        make_env: makes one, such as `functools.partial(envs.make, env_id)`.
+    The environment is a new one from `make_env`: a run's own random streams are not touched. What
+    the environment itself raises is a bug there, and is raised as it is.
 
     Raises BadInput if the environment cannot be trained on.
     """
@@ -107,14 +104,15 @@ def play_steps(env: gym.Env) -> Play:
         t += 1
         check_shapes(env, obs)
         rows = {key: np.array([obs[key]], np.float32) for key in KEYS}  # copies, (1, dim)
+        reward = np.asarray(reward).item()
         check_finite(env, rows, np.float64([reward]), [t])
         check_same_goal(env, goal, obs["desired_goal"])
         goals = rows["achieved_goal"][0], rows["desired_goal"][0]
-        tells_success = "is_success" in info or "success" in info
-        steps.append((*goals, float(reward), terminated, tells_success))
+        steps.append((*goals, reward, terminated, success_of(info)))
         done = terminated or truncated
         episodes += done
-    return Play(*map(np.array, zip(*steps, strict=True)))
+    columns = zip(*steps, strict=True)
+    return Play(*map(np.array, columns))
 
 
 def action_of_play(space: gym.Space, step: int, rng: np.random.Generator) -> ndarray | int:
@@ -134,10 +132,7 @@ def check_shapes(env: gym.Env, obs: Obs) -> None:
         found = np.shape(obs[key])
         shape = env.observation_space[key].shape
         if found != shape:
-            raise BadInput(
-                f"{env.spec.id} cannot be used: its '{key}' has the shape {found}, and its space "
-                f"{shape}."
-            )
+            raise BadInput(f"{env.spec.id}: its '{key}' has the shape {found}, its space {shape}.")
 
 
 def check_same_goal(env: gym.Env, before: ndarray, after: ndarray) -> None:
@@ -152,10 +147,7 @@ def check_same_goal(env: gym.Env, before: ndarray, after: ndarray) -> None:
 def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: Sequence[int]) -> None:
     """Raises BadInput for the first number that is not finite.
 
-    Args:
-        obs: observations, (n, ...).
-        reward: (n,).
-        t: the step of its episode, (n,).
+    Observations are (n, ...); rewards, and `t`, the steps of their episodes, (n,).
     """
     found = {**obs, "reward": reward}
     for name, numbers in sorted(found.items()):  # the observation may contain the goal
@@ -170,9 +162,7 @@ def check_finite(env: gym.Env, obs: Obs, reward: ndarray, t: Sequence[int]) -> N
 def kind_of_reward(env: gym.Env, rewards: ndarray, at_itself: ndarray) -> tuple[bool, float, float]:
     """Whether rewards are dense, and the two values of `Task`.
 
-    Args:
-        rewards: for goals of the environment's own, (n,).
-        at_itself: for goals that are achieved goals, (m,).
+    The rewards are those of the environment's own goals, (n,), and of achieved ones, (m,).
     """
     rewards = rewards.astype(np.float32) + 0.0  # no -0
     values = np.unique(np.concatenate([rewards, at_itself.astype(np.float32) + 0.0]))
@@ -230,10 +220,9 @@ def notes_on(
 ) -> Iterator[str]:
     """What a user may not know about the environment, or may want to fix in it, in sentences.
 
-    Args:
-        recomputed: the reward of each step from its goals, (n,).
+    `recomputed` is the reward of each step from its goals, (n,).
     """
-    is_dense, low, high = task[:3]
+    is_dense, low, high = task.is_dense, task.reward_low, task.reward_high
     if not compute_reward.takes_batches:
         yield "compute_reward takes one pair of goals at a time, so relabelling is a slow loop."
 
@@ -251,7 +240,7 @@ def notes_on(
     elif not is_dense and (low, high) != (-1.0, 0.0):
         yield f"its low reward is {low:g}, so --c-low is {low:g} if it is not given."
 
-    if not play.tells_success.any():
+    if np.isnan(play.success).all():
         otherwise = "the upper reward counts as success"
         if is_dense or low == high:
             otherwise = "success is unknown (nan)"

@@ -28,14 +28,14 @@ def place_of(error: Exception) -> str:
     return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 
-def say(line: str) -> None:
-    """Prints a line above any progress bar; a closed or full standard output is no error."""
-    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
-        return
-    if sys.stdout is None:  # closed before Python began
+def say(*lines: str) -> None:
+    """Prints lines above any progress bar; a closed or full standard output is no error."""
+    is_other_rank = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0"
+    if is_other_rank or sys.stdout is None:  # closed before Python began
         return
     try:
-        tqdm.write(line, file=sys.stdout)
+        for line in lines:
+            tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
     except OSError:  # the reader is gone, or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -119,10 +119,7 @@ def make(
         ) from error
     check_goals(env, env_id)
     if env.spec.max_episode_steps is None:
-        raise BadInput(
-            f"{env_id} has no registered time limit: --max-episode-steps must say after how many "
-            "steps an episode ends at the latest."
-        )
+        raise BadInput(f"{env_id} has no registered time limit: give --max-episode-steps.")
     check_actions(env, env_id, action_space)
 
     actions = env.action_space
@@ -158,10 +155,7 @@ def check_goals(env: gym.Env, env_id: str) -> None:
                 "(Box of one axis, Discrete, MultiDiscrete and MultiBinary)."
             )
     if not env.has_wrapper_attr("compute_reward"):
-        raise BadInput(
-            f"{env_id} is not a goal environment: it has no "
-            "compute_reward(achieved_goal, desired_goal, info)."
-        )
+        raise BadInput(f"{env_id} is not a goal environment: it has no compute_reward.")
 
 
 def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
@@ -175,6 +169,5 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
     is_vector_of_floats = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
     if not (is_vector_of_floats and space.is_bounded()):
         raise BadInput(
-            f"{env_id} has the action space {space}, which is not a vector of real numbers between "
-            "two finite bounds each."
+            f"{env_id} has the action space {space}, which is not a bounded vector of real numbers."
         )

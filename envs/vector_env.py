@@ -1,4 +1,4 @@
-"""Many copies of one environment, stepped in lockstep: two classes with one interface."""
+"""Many copies of one environment, stepped in lockstep: one interface, two kinds of copies."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ from envs.inspection import check_finite, check_same_goal, inspect_task
 from envs.messages import BadInput, say_once
 from envs.registry import is_own_task
 from envs.rewards import GoalFunction
-from envs.wrappers import KEYS, Obs
+from envs.wrappers import KEYS, Obs, success_of
 
 VectorStep = tuple[Obs, ndarray, ndarray, ndarray, ndarray]
 
@@ -27,8 +27,9 @@ ENDS = 5  # at goals before it is said: one may be a crash that happens there
 class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
 
-    The caller resets episodes; none starts on its own. Observations are float32, in new arrays at
-    each call.
+    The caller resets episodes; none starts on its own, and the first reset is of all copies.
+    Observations are float32, in new arrays at each call. A kind of copies adds `_reset(which)` ->
+    observations of all, and `_step(actions, active)` -> what `step` returns.
 
     Attributes:
         num_envs: the number of copies.
@@ -37,7 +38,7 @@ class VectorEnv:
         max_episode_steps: the time limit.
         unwrapped: the first copy without its wrappers.
         t: the steps of each copy's episode, (num_envs,).
-        ended: whether that episode has ended, (num_envs,).
+        ended: whether that episode has ended, or none has begun, (num_envs,).
     """
 
     def __init__(self, env: gym.Env, num_envs: int):
@@ -51,8 +52,9 @@ class VectorEnv:
         self.obs_dim = spaces["observation"].shape[0]
         self.goal_dim = spaces["desired_goal"].shape[0]
         self.t = np.zeros(num_envs, np.int64)
-        self.ended = np.zeros(num_envs, bool)
+        self.ended = np.ones(num_envs, bool)
         self.functions: dict[str, GoalFunction] = {}  # those that have been called
+        self.relabels = False  # whether anybody has asked for the reward of other goals
         self.streams: list[Generator] = []  # every random stream that the copies own
 
     def reset(self, which: ndarray | None = None) -> Obs:
@@ -62,7 +64,7 @@ class VectorEnv:
         """
         which = np.ones(self.num_envs, bool) if which is None else which
         self.t[which] = 0
-        self.ended[which] = False
+        self.ended = self.ended & ~which  # a new array: `which` may be the old one
         return self._reset(which)
 
     def step(self, actions: ndarray) -> VectorStep:
@@ -73,7 +75,7 @@ class VectorEnv:
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
-            (num_envs,). Success is 1, 0 or nan where it is unknown, float64.
+            (num_envs,). Success is 1, 0, what the environment says, or nan where it is unknown.
         """
         if not np.isfinite(actions).all():
             raise RuntimeError("The policy's actions are not finite: its network has diverged.")
@@ -89,6 +91,7 @@ class VectorEnv:
 
         Raises BadInput, as the other functions of goals do, if a result is not finite.
         """
+        self.relabels = True
         return self._function("compute_reward")(achieved_goal, desired_goal).astype(np.float32)
 
     def compute_reward_gradient(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
@@ -202,8 +205,9 @@ class CopiesVectorEnv(VectorEnv):
         check_same_goal(self.env, self.goal, obs["desired_goal"])
         unknown = np.isnan(success)
         if unknown.any() and not np.isnan(self.success_reward):
-            known_reward = self.compute_reward(obs["achieved_goal"], obs["desired_goal"])
-            success[unknown] = known_reward[unknown] == self.success_reward
+            compute_reward = self._function("compute_reward")
+            known_reward = compute_reward(obs["achieved_goal"], obs["desired_goal"])
+            success[unknown] = known_reward[unknown].astype(np.float32) == self.success_reward
         at_goal = active & (success == 1)
         self._notice_ends(terminated[at_goal & (self.t > 1)])  # not where each episode is one step
         return obs, reward, terminated, truncated, success
@@ -221,6 +225,7 @@ class CopiesVectorEnv(VectorEnv):
                 work(i)
 
         shares = np.array_split(np.flatnonzero(which), self.num_threads)
+        # A single thread is this one, to which a window or an OpenGL context belongs
         spread = map if self.num_threads == 1 else self.pool.map
         list(spread(work_off, shares))
 
@@ -231,15 +236,15 @@ class CopiesVectorEnv(VectorEnv):
 
     def _step_one(self, i: int, action: ndarray) -> None:
         obs, reward, terminated, truncated, info = self.envs[i].step(action)
-        success = info.get("is_success", info.get("success", np.nan))
-        self.last[i] = obs, reward, bool(terminated), bool(truncated), float(success)
+        reward = np.asarray(reward).item()
+        self.last[i] = obs, reward, bool(terminated), bool(truncated), success_of(info)
 
     def _gather(self) -> VectorStep:
         """What all copies gave last; BadInput if it is not finite."""
         observations, reward, *others = zip(*self.last, strict=True)
         obs = {}
         for key in KEYS:
-            obs[key] = np.array([obs[key] for obs in observations], np.float32)
+            obs[key] = np.array([each[key] for each in observations], np.float32)
         reward = np.array(reward, np.float32)
         check_finite(self.env, obs, reward, self.t)
         return obs, reward, *map(np.array, others)
@@ -247,7 +252,7 @@ class CopiesVectorEnv(VectorEnv):
     def _notice_ends(self, ended: ndarray) -> None:
         """Tells the user if successful steps always end their episode, and goals are relabelled."""
         self.goal_ends += ended.sum() if ended.all() else np.nan
-        if self.goal_ends >= ENDS and "compute_reward" in self.functions:
+        if self.goal_ends >= ENDS and self.relabels:
             say_once(
                 f"{self.env.spec.id} ends episodes at their goal, but has no "
                 "compute_terminated(achieved_goal, desired_goal, info): relabelled episodes go on "
@@ -266,10 +271,7 @@ class CopiesVectorEnv(VectorEnv):
 
 
 def make_vector(
-    make_env: Callable[[], gym.Env],
-    num_envs: int,
-    seed: int,
-    num_threads: int | None = None,
+    make_env: Callable[[], gym.Env], num_envs: int, seed: int, num_threads: int | None = None
 ) -> VectorEnv:
     """Copies of one environment side by side.
 

@@ -17,8 +17,7 @@ class Video:
     """A camera with an environment of its own.
 
     Args:
-        make_env: makes an environment, with a `render_mode`; such as
-            `functools.partial(envs.make, env_id)`.
+        make_env: as in `make_vector`; it takes a `render_mode`.
         seed: of the filmed episodes.
 
     Raises BadInput if the environment cannot be made, or not be rendered on this machine.
@@ -67,6 +66,8 @@ def rendered(make_env: Callable[..., gym.Env], seed: int, render_mode: str) -> C
         frame = env.render()
         if render_mode == "rgb_array" and not isinstance(frame, ndarray):
             raise TypeError("render() gives no picture")
+    except BadInput:  # of the environment, not of its pictures
+        raise
     except Exception as error:  # each graphics backend fails in its own way
         env.close()
         raise BadInput(

@@ -19,6 +19,14 @@ def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str,
     return dict(zip(KEYS, (observation, achieved_goal, desired_goal), strict=True))
 
 
+def success_of(info: dict[str, Any]) -> float:
+    """What a step's info says of success; nan where it says nothing."""
+    success = info.get("is_success", info.get("success"))
+    if success is None:
+        return np.nan
+    return np.asarray(success, float).item()
+
+
 class FlattenGoals(gym.ObservationWrapper):
     """Observation and goals of integers, bits or single numbers as vectors of float32.
 

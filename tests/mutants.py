@@ -48,10 +48,10 @@ def noticed_by(tests: str, *changes: tuple[str, str, str]) -> list[Mutant]:
 # What a loop stores, how it explores, when and from what it learns, what it evaluates
 LOOPS = noticed_by(
     "tests/algos/test_loops.py",
-    (PLAIN, '"terminated": terminated}', '"terminated": ended}'),
-    (REENGAGE, '"terminated": terminated}', '"terminated": ended}'),
+    (PLAIN, '"terminated": terminated,', '"terminated": envs.ended,'),
+    (REENGAGE, '"terminated": terminated,', '"terminated": envs.ended,'),
     (PLAIN, '{"obs": obs["observation"]', '{"obs": next_obs["observation"]'),
-    (REENGAGE, "obs = envs.reset(ended) if", "obs = envs.reset() if"),
+    (REENGAGE, "obs = envs.reset(envs.ended) if", "obs = envs.reset() if"),
     (PLAIN, "noise = args.exploration_noise *", "noise = 0 *"),
     (REENGAGE, "noise = args.exploration_noise *", "noise = 0 *"),
     (PLAIN, "is_early = count.global_step < args.learning_starts", "is_early = False"),
@@ -79,10 +79,14 @@ LOOPS = noticed_by(
 )
 LOOPS += noticed_by(
     "tests/algos/test_loops.py -k sac",
-    (SAC, '"terminated": terminated}', '"terminated": ended}'),
+    (SAC, '"terminated": terminated,', '"terminated": envs.ended,'),
     (SAC, "noise = args.exploration_noise *", "noise = 0 *"),
     (SAC, "agent.actor.act(obs, mean_only=False)", "agent.actor.act(obs)"),
-    (SAC, "x = self.net(self.normalizer(x))", "x = self.net(x)"),
+    (
+        SAC,
+        "x = self.normalizer(torch.cat([obs, goal], dim=1))",
+        "x = torch.cat([obs, goal], dim=1)",
+    ),
     (SAC, "count.normalized < buffer.end", "count.updates == 0"),
     (SAC, "count.global_step >= args.learning_starts", "count.global_step > 90"),
     (SAC, "count.updates % args.target_network_frequency == 0", "count.updates > 0"),
@@ -92,7 +96,7 @@ LOOPS += noticed_by(
 )
 LOOPS += noticed_by(
     "tests/algos/test_loops.py -k dqn",
-    (DQN, '"terminated": terminated}', '"terminated": ended}'),
+    (DQN, '"terminated": terminated,', '"terminated": envs.ended,'),
     (DQN, '"goal": obs["desired_goal"]', '"goal": obs["achieved_goal"]'),
     (DQN, "rng.random(args.num_envs) < args.epsilon", "rng.random(args.num_envs) < 0"),
     (DQN, "agent.target_network.act(obs, args.temperature)", "agent.q_network.act(obs)"),
@@ -105,7 +109,7 @@ LOOPS += noticed_by(
 )
 LOOPS += noticed_by(
     "tests/algos/test_loops.py -k multi",
-    (MULTI, '"terminated": terminated[0]', '"terminated": ended[0]'),
+    (MULTI, '"terminated": terminated[0]', '"terminated": envs.ended[0]'),
     (MULTI, "noise = args.exploration_noise *", "noise = 0 *"),
     (MULTI, "if count.global_step < args.learning_starts:", "if False:"),
     (MULTI, "if count.global_step >= args.learning_starts:", "if count.global_step > 90:"),
@@ -176,7 +180,7 @@ PARTS += noticed_by(
 PARTS += noticed_by(
     "tests/algos/test_normalizer.py",
     (PLAIN, "variance.clamp(min=1e-4)", "variance.clamp(min=1e-8)"),
-    (PLAIN, "total_of_squares / count - mean.square()", "total_of_squares / count"),
+    (PLAIN, "mean_of_squares - mean.square()", "mean_of_squares"),
 )
 PARTS += noticed_by(
     "tests/algos/test_auto_alpha.py",

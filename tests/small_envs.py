@@ -51,7 +51,10 @@ class Walk(gym.Env):
 
 
 class ZeroOne(Walk):
-    """Rewards 1 and 0, a further entry in the observation, and `success` for a key."""
+    """Rewards 1 and 0, a further entry in the observation, and `success` for a key.
+
+    Reward and success of a step are arrays of one number.
+    """
 
     def __init__(self, render_mode: str | None = None):
         super().__init__(render_mode=render_mode)
@@ -63,7 +66,7 @@ class ZeroOne(Walk):
 
     def step(self, action: ndarray) -> Step:
         obs, reward, *ends, _ = super().step(action)
-        return obs, reward, *ends, {"success": reward == 1}
+        return obs, np.array([reward]), *ends, {"success": np.array([reward == 1])}
 
     def observe(self) -> Obs:
         return {"camera": np.zeros((4, 4, 3), np.float32), **super().observe()}

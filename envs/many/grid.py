@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ from envs.registry import folder_name
 from envs.run import flags
 from envs.run.files import as_csv, last_step, lock, read_record, write
 from envs.run.versions import say_if_edited, versions
-
-A = TypeVar("A", bound="GridArgs")
 
 
 @dataclass
@@ -86,21 +84,10 @@ class Run(NamedTuple):
         return {name: value for name, value in values.items() if name not in OF_THE_CALL}
 
 
-def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
-    """The command line over the environment's settings, as `envs.run.parse_args`.
-
-    Raises BadInput with one sentence on what cannot be.
-    """
-    args = flags.read_flags(cls, settings, untuned, doc)
-    script = flags.script_of(cls)
-    args.run_dir = args.run_dir or f"runs/{folder_name(args.env_id)}__{script}"
-    return args
-
-
 def choose_group_size(asked: int, run_bytes: int, cached: int, device: torch.device) -> int:
-    """Runs side by side: as asked for, or (0) as many as keep `cached` bytes each in the cache.
+    """Runs side by side: `asked`, or if that is 0 as many as keep `cached` bytes each in the cache.
 
-    Raises BadInput if the memory is too small for them, with `run_bytes` each.
+    Raises BadInput if so many, of `run_bytes` each, do not fit into the memory.
     """
     if device.type == "cuda":
         memory = torch.cuda.mem_get_info(device)[0]
@@ -124,6 +111,7 @@ class Grid:
 
     def __init__(self, args: GridArgs, script: str, device: torch.device):
         self.args = args
+        args.run_dir = args.run_dir or f"runs/{folder_name(args.env_id)}__{Path(script).stem}"
         self.versions = versions(device, Path(script)) | {"compile": args.compile}
         lock(Path(args.run_dir))  # until the process ends
         seeds = range(1, args.seeds + 1)

@@ -18,6 +18,7 @@ from envs.run.flags import (
     check_first_update,
     one_sentence,
     parse_args,
+    read_flags,
 )
 from envs.run.folder import RunFolder
 from envs.run.models import load_model, load_networks, show

@@ -150,11 +150,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
 
 
 def read_flags(
-    cls: type[A],
-    settings: dict[str, dict],
-    untuned: dict[str, Any],
-    doc: str,
-    defaults: A | None = None,
+    cls: type[A], settings: dict[str, dict], untuned: dict, doc: str, defaults: A | None = None
 ) -> A:
     """The command line on top of `defaults`, or else of the environment's, which it prints.
 
@@ -242,10 +238,7 @@ def range_of(hint: Any) -> Range:
 
 
 def check_unchanged(
-    settings: dict[str, Any],
-    saved: dict[str, Any],
-    place: str | Path,
-    may_change: Container[str] = (),
+    settings: dict, saved: dict, place: str | Path, may_change: Container[str] = ()
 ) -> None:
     """Raises BadInput for the first setting that differs from the saved one but must not."""
     for name, value in settings.items():
@@ -279,9 +272,7 @@ def check_buffer(size: int, envs: VectorEnv, row_bytes: int) -> None:
     """Raises BadInput for a replay buffer of `size` steps that is too small, or too large."""
     episodes = envs.num_envs * envs.max_episode_steps
     if size < episodes:
-        raise BadInput(
-            f"--buffer-size {size} cannot hold an episode of each environment: {episodes} steps."
-        )
+        raise BadInput(f"--buffer-size {size} is below {episodes}, an episode of each environment.")
     memory = 0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size * row_bytes > memory:
         raise BadInput(

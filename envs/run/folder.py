@@ -51,9 +51,7 @@ class RunFolder:
         self.script = Path(script).resolve()
         self.device = device
         if rank is None and "TORCHELASTIC_RUN_ID" in os.environ:
-            raise BadInput(
-                f"{self.script.name} does not support torchrun: use ddpg_her_reengage_torchrun.py."
-            )
+            raise BadInput("Under torchrun, use ddpg_her_reengage_torchrun.py.")
         self.rank = rank or 0
         self.versions = versions(device, self.script)
         default = f"{folder_name(args.env_id)}__{self.script.stem}__{args.seed}__{time.time():.0f}"
@@ -89,9 +87,9 @@ class RunFolder:
         if last_step(self.path) >= total:
             say(f"{self.path} is complete: {total} steps.")
             sys.exit(0)
-        for name, was in before.items():
+        for name, was in before.items():  # numbers may depend on them
             now = self.versions.get(name)
-            if was != now and name != "script_sha256":  # numbers may depend on it
+            if was != now and name != "script_sha256":
                 say(f"{name} was {was!r} and is {now!r}: not bit for bit.")
 
     # Begin, go on, end
@@ -110,6 +108,7 @@ class RunFolder:
         if self.device.type == "cuda":
             self.kept["cuda_stream"] = torch.cuda.default_generators[torch.cuda.current_device()]
         self.count = kept["count"]
+        json.dumps(self.settings)  # a TypeError for a flag of a kind that args.json cannot keep
         for name, state in self.state().items():  # what would be lost is refused now
             check_readable(name, state)
         if self.rank == 0:

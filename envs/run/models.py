@@ -19,6 +19,8 @@ def load_model(path: str, script: str) -> dict[str, Any]:
 
     Raises BadInput if it is something else, damaged, or another script's.
     """
+    if Path(path).suffix != ".pt":  # a film lies beside it under the same name
+        raise BadInput(f"{path} is not a model: its name does not end in .pt.")
     model = load(path, "model")
     if not isinstance(model.get("settings"), dict):
         raise BadInput(f"{path} is not a model, such as model.pt in a run's folder.")

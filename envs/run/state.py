@@ -18,13 +18,11 @@ FIXED = (  # made anew by every process; environments are kept under a name of t
     type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial,
     torch.device, torch.dtype, VectorEnv,
 )  # fmt: skip
-OF_EVERY_MODULE = tuple(vars(nn.Module()))  # its state_dict has what of this is to be kept
+OF_EVERY_MODULE = tuple(vars(nn.Module()))  # in its state_dict, or made anew
 ARRAY, DICT, ROWS = "<array>", "<dict>", "<rows>"  # what a state is of; an object's is a bare dict
 
 
-def attributes_of(
-    thing: Any, without: tuple[str, ...] = (), **rows: dict[str, Any]
-) -> dict[str, Any]:
+def attributes_of(thing: Any, without: tuple[str, ...] = (), **rows: dict) -> dict[str, Any]:
     """The state of every attribute of an object except settings, functions and environments.
 
     Args:
@@ -63,7 +61,7 @@ def kept_of(thing: Any, without: tuple[str, ...]) -> dict[str, Any]:
 def state_of(part: Any, name: str) -> Any:
     """An object as plain data for `torch.save`.
 
-    Raises TypeError for any kind but these, which a resumed run would lose.
+    Raises TypeError for a kind that is not known here, which a resumed run would lose.
     """
     if isinstance(part, nn.Module):
         state = {"weights": part.state_dict()}

@@ -45,10 +45,7 @@ class ContinuousSeek(gym.Env):
         scale: float = 1.0,
     ):
         if d < 1 or reward_type not in ("sparse", "dense") or scale <= 0:
-            raise BadInput(
-                "ContinuousSeek needs d >= 1, a sparse or dense reward and a scale above 0, "
-                f"not d = {d}, '{reward_type}' and {scale}."
-            )
+            raise BadInput("ContinuousSeek needs d >= 1, scale > 0 and a sparse or dense reward.")
         self.scale = scale
         self.D = scale * self.D
         self.TOLERANCE = scale * self.TOLERANCE
@@ -58,12 +55,7 @@ class ContinuousSeek(gym.Env):
         self.observation_space = Dict(dict.fromkeys(KEYS, box))
         self.action_space = Box(-1.0, 1.0, (d,), np.float32)
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,
-        options: dict | None = None,
-    ) -> tuple[Obs, dict]:
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Obs, dict]:
         super().reset(seed=seed)
         self.state = np.zeros(self.action_space.shape, np.float32)
         goal = self.np_random.uniform(-self.D, self.D, self.state.shape)

@@ -40,10 +40,7 @@ class Rotation(BatchEnv):
 
     def __init__(self, d: int = 2, reward_type: str = "dense", rotation_seed: int = 0):
         if d < 2 or reward_type not in ("dense", "sparse"):
-            raise BadInput(
-                "Rotation needs d >= 2 and a dense or sparse reward, "
-                f"not d = {d} and '{reward_type}'."
-            )
+            raise BadInput("Rotation needs d >= 2 and a dense or sparse reward.")
         self.d = d
         self.reward_type = reward_type
         self.rotation = random_rotation(d, np.random.default_rng(rotation_seed))

@@ -19,7 +19,7 @@ from algos import ddpg_her_reengage as plain
 from algos import ddpg_her_reengage_many as many
 from algos.ddpg_her_reengage_many import Agents, Args, Batches, Group
 from envs import make, run
-from envs.many.grid import Run, parse_args
+from envs.many.grid import Run
 from envs.many.on_device import DeviceTask, Streams, inspect_for_device
 
 OBS_DIM, GOAL_DIM, ACTION_DIM, BATCH = 3, 2, 2, 24
@@ -293,8 +293,9 @@ def test_an_environment_trains_with_the_plain_scripts_settings(
     tables = plain.PAPER_SETTINGS | plain.OTHER_SETTINGS
     theirs = asdict(run.parse_args(plain.Args, tables, plain.UNTUNED, ""))
     tables = many.PAPER_SETTINGS | many.OTHER_SETTINGS
-    ours = asdict(parse_args(many.Args, tables, many.UNTUNED, ""))
+    ours = asdict(run.read_flags(many.Args, tables, many.UNTUNED, ""))
     theirs |= {"alpha": (theirs["alpha"],), "learning_rate": (theirs["learning_rate"],)}
+    theirs["eval_episodes"] = theirs["eval_episodes"] or 50  # many runs take a number alone
     of_the_call = {"run_dir", "compile"}
     shared = ours.keys() & theirs.keys() - of_the_call
     assert len(shared) >= 28

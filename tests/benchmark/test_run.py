@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from envs.many import grid
 from envs.run import flags
 
 TOOLS = ROOT / "benchmark" / "tools"
@@ -226,7 +225,7 @@ def test_every_script_prints_commands_that_the_runner_and_the_algorithms_take(
             algorithm = importlib.import_module(f"algos.{Path(command[1]).stem}")
             monkeypatch.setattr(sys, "argv", command[1:])
             settings = algorithm.PAPER_SETTINGS | getattr(algorithm, "OTHER_SETTINGS", {})
-            parse_args = grid.parse_args if words == ["many"] else flags.parse_args
+            parse_args = flags.read_flags if words == ["many"] else flags.parse_args
             args = parse_args(algorithm.Args, settings, algorithm.UNTUNED, "")
             assert args.env_id == command[command.index("--env-id") + 1]
 

@@ -80,6 +80,19 @@ def test_reset_starts_anew_only_what_the_mask_names():
 
 
 @pytest.mark.parametrize("env_id", ["ContinuousSeek2-v0", "DriveSeek2-v0"])
+def test_the_mask_of_ended_episodes_resets_them_all(env_id: str):
+    vector = vector_of(env_id, 2, seed=0)
+    assert vector.ended.all()  # none has begun
+    for _ in range(2):
+        vector.reset(vector.ended)
+        assert not vector.ended.any() and not vector.t.any()
+        while not vector.ended.any():
+            vector.step(np.ones((2, vector.action_dim), np.float32))
+        assert vector.ended.all()
+    assert not vector.step(np.ones((2, vector.action_dim), np.float32))[1].any()
+
+
+@pytest.mark.parametrize("env_id", ["ContinuousSeek2-v0", "DriveSeek2-v0"])
 def test_what_a_vector_env_returned_does_not_change_at_the_next_step(env_id: str):
     vector = vector_of(env_id, 2, seed=0)
     returned = [vector.reset()["observation"]]
