@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from envs.messages import BadInput
 from envs.rewards import GoalFunction
-from envs.wrappers import KEYS, Obs, success_of
+from envs.wrappers import KEYS, Obs, has_reward_gradient, success_of
 
 STEPS = 100  # of play at least, and two episodes, but no more than
 MOST_STEPS = 1000
@@ -71,6 +71,11 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
                 f"shape {achieved}, its desired goal {desired} (sets of goals are for "
                 "ddpg_multi_reengage.py)."
             )
+        maze = env.unwrapped  # of Gymnasium-Robotics: a goal that is reached, a rare event, moves
+        if getattr(maze, "reset_target", False) and getattr(maze, "continuing_task", False):
+            raise BadInput(
+                f"{env.spec.id} moves goals within an episode: leave out reset_target."
+            )
         play = play_steps(env)
         compute_reward = GoalFunction(env, "compute_reward")
         rewards = compute_reward(play.achieved_goal, play.desired_goal)
@@ -78,7 +83,7 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
         at_itself = compute_reward(play.achieved_goal, play.achieved_goal)
         task = Task(
             *kind_of_reward(env, np.concatenate([rewards, elsewhere]), at_itself),
-            has_reward_gradient=env.has_wrapper_attr("compute_reward_gradient"),
+            has_reward_gradient=has_reward_gradient(env),
             ends_on_success=ends_on_success(env, play),
             notes=(),
         )
@@ -97,6 +102,7 @@ def play_steps(env: gym.Env) -> Play:
     while len(steps) < STEPS or (episodes < 2 and len(steps) < MOST_STEPS):
         if done:
             obs, _ = env.reset(seed=len(steps))
+            check_shapes(env, obs)
             goal = np.array(obs["desired_goal"])
             t = 0
         action = action_of_play(env.action_space, len(steps), rng)

@@ -167,7 +167,9 @@ def check_actions(env: gym.Env, env_id: str, kind: type[gym.Space]) -> None:
     if isinstance(space, gym.spaces.Discrete):
         return
     is_vector_of_floats = len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating)
-    if not (is_vector_of_floats and space.is_bounded()):
+    with np.errstate(over="ignore"):  # the largest bounds that there are
+        width = space.high - space.low
+    if not is_vector_of_floats or not np.all((width > 0) & np.isfinite(width)):
         raise BadInput(
             f"{env_id} has the action space {space}, which is not a bounded vector of real numbers."
         )

@@ -75,7 +75,7 @@ class VectorEnv:
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
-            (num_envs,). Success is 1, 0, what the environment says, or nan where it is unknown.
+            (num_envs,). Success is 1, 0 or nan where it is unknown, float64.
         """
         if not np.isfinite(actions).all():
             raise RuntimeError("The policy's actions are not finite: its network has diverged.")

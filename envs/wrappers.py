@@ -20,11 +20,20 @@ def as_obs(observation: Any, achieved_goal: Any, desired_goal: Any) -> dict[str,
 
 
 def success_of(info: dict[str, Any]) -> float:
-    """What a step's info says of success; nan where it says nothing."""
+    """What a step's info says of success, 1 or 0; nan where it says nothing."""
     success = info.get("is_success", info.get("success"))
-    if success is None:
+    if success is None or np.isnan(success):
         return np.nan
-    return np.asarray(success, float).item()
+    return float(bool(success))
+
+
+def has_reward_gradient(env: gym.Env) -> bool:
+    """Whether compute_reward_gradient exists, and no wrapper has put another reward above it."""
+    while not hasattr(env, "compute_reward_gradient"):
+        if hasattr(env, "compute_reward"):
+            return False
+        env = env.env
+    return True
 
 
 class FlattenGoals(gym.ObservationWrapper):
@@ -42,7 +51,10 @@ class FlattenGoals(gym.ObservationWrapper):
             size = int(np.prod(shape))  # 1 for a single number
             spaces[key] = Box(-np.inf, np.inf, (size,))
         self.observation_space = Dict(spaces)
-        for name in ("compute_reward", "compute_terminated", "compute_reward_gradient"):
+        names = ["compute_reward", "compute_terminated"]
+        if has_reward_gradient(env):
+            names.append("compute_reward_gradient")
+        for name in names:
             if env.has_wrapper_attr(name):
                 function = env.get_wrapper_attr(name)
                 setattr(self, name, partial(self._of_vectors, function))

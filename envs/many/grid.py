@@ -110,6 +110,8 @@ class Grid:
     """
 
     def __init__(self, args: GridArgs, script: str, device: torch.device):
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise BadInput("Under torchrun, use ddpg_her_reengage_torchrun.py.")
         self.args = args
         args.run_dir = args.run_dir or f"runs/{folder_name(args.env_id)}__{Path(script).stem}"
         self.versions = versions(device, Path(script)) | {"compile": args.compile}

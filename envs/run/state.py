@@ -67,6 +67,8 @@ def state_of(part: Any, name: str) -> Any:
         state = {"weights": part.state_dict()}
         for path, module in part.named_modules():
             if not type(module).__module__.startswith("torch."):
+                if module._non_persistent_buffers_set:
+                    raise TypeError(f"{name}: no checkpoint keeps a buffer with persistent=False.")
                 state[f"attributes of {path}"] = attributes_of(module, OF_EVERY_MODULE)
         return state
     if hasattr(part, "load_state_dict"):

@@ -80,7 +80,7 @@ NUMBERS = [  # script, flags, what the sentence must say
     (PLAIN, "--buffer-size 900000000000", "GiB of memory: "),
     (MULTI, "--buffer-size 100000000000", " would fit."),
     (PLAIN, "--buffer-size 9", "--buffer-size 9 is below 10, an episode of each environment"),
-    (REENGAGE, "--num-envs 4 --buffer-size 39", "an episode of each environment: 40 steps."),
+    (REENGAGE, "--num-envs 4 --buffer-size 39", "--buffer-size 39 is below 40, an episode of each environment."),
     (MULTI, "--buffer-size 9", "--buffer-size 9 cannot hold two episodes"),
     (SAC, "--hidden-dims 16 100000", "--hidden-dims 100000 is out of range"),
     (PLAIN, "--hidden-dims", "--hidden-dims needs a number."),
@@ -127,7 +127,7 @@ COMBINATIONS = [
 ]
 MODELS = [
     (PLAIN, "--evaluate nowhere.pt", "There is no model nowhere.pt."),
-    (PLAIN, "--evaluate things", "things is not a model, or it is damaged (IsADirectoryError)."),
+    (PLAIN, "--evaluate things", "things is not a model: its name does not end in .pt."),
     (PLAIN, "--evaluate junk.pt", "junk.pt is not a model, or it is damaged (BadZipFile)."),
     (PLAIN, "--evaluate flipped.pt", "flipped.pt is not a model, or it is damaged (ValueError)."),
     (PLAIN, "--evaluate payload.pt", "payload.pt is not a model, or it is damaged"),
@@ -317,7 +317,8 @@ def test_a_damaged_checkpoint_is_not_resumed(name: str, with_files: Path):
 
 def test_a_single_process_script_is_refused_under_torchrun(tmp_path: Path):
     torchrun = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0"}
-    assert_refused(PLAIN, "", "use ddpg_her_reengage_torchrun.py.", tmp_path, **torchrun)
+    for script in (PLAIN, "ddpg_her_reengage_many"):
+        assert_refused(script, "", "use ddpg_her_reengage_torchrun.py.", tmp_path, **torchrun)
 
 
 def test_a_model_that_imports_a_package_plays_when_the_command_names_it(

@@ -238,6 +238,31 @@ def test_what_a_resumed_run_would_lose_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+NOT_KEPT = {
+    "no checkpoint keeps a buffer with persistent=False": (
+        "        self.my_updates = 0\n",
+        "        self.my_updates = 0\n        self.register_buffer('b', torch.ones(1), False)\n",
+    ),
+    "Object of type PosixPath is not JSON serializable": (
+        "    seed: run.Seed = 1\n",
+        "    seed: run.Seed = 1\n    table: Path = Path('x')\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", NOT_KEPT)
+def test_a_buffer_or_flag_that_no_file_keeps_is_refused_before_anything_is_written(
+    reason: str, tmp_path: Path
+):
+    old, new = NOT_KEPT[reason]
+    fork = make_fork(tmp_path, CHANGES)
+    fork.write_text(fork.read_text().replace(old, new, 1))
+    ended = forked.run(fork, *FLAGS, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert reason in ended.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_state_dict_that_no_checkpoint_can_hold_is_refused_before_anything_is_written(
     tmp_path: Path,
 ):

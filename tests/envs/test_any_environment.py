@@ -17,7 +17,7 @@ from envs.messages import BadInput, say_once
 from envs.registry import check_actions
 from envs.vector_env import BatchVectorEnv
 from envs.video import watch
-from envs.wrappers import as_element
+from envs.wrappers import FlattenGoals, as_element, has_reward_gradient, success_of
 
 
 def inspected(env_id: str, **how) -> Task:
@@ -80,6 +80,8 @@ def test_what_cannot_be_made_is_refused_with_one_sentence(env_id: str, how: dict
         Box(0, 10, (2,), np.int64),
         Box(-1, np.inf, (2,)),
         Box(-1, 1, (2, 2)),
+        Box(np.float32([-1, 2]), np.float32([1, 2])),  # no room between two bounds
+        Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (2,)),
     ],
 )
 def test_actions_that_cannot_be_rescaled_are_refused(space: Box):
@@ -338,6 +340,11 @@ def test_a_reward_for_batches_alone_is_called_once_a_batch():
             {"entry": "observation", "value": np.zeros(3)},
             r"its 'observation' has the shape \(3,\), its space \(2,\)",
         ),
+        (
+            "PointMaze_UMaze-v3",
+            {"continuing_task": True, "reset_target": True},
+            "moves goals within an episode: leave out reset_target",
+        ),
         ("NanAtGoal-v0", {}, "compute_reward of NanAtGoal-v0 gave nan for the achieved goal"),
         (
             "DenseGradient-v0",
@@ -437,6 +444,27 @@ def test_success_is_unknown_where_neither_a_key_nor_the_reward_says_it(env_id: s
     vector.reset()
     assert np.isnan(vector.step(np.zeros((2, 2), np.float32))[4]).all()
     assert any("unknown" in note for note in inspected(env_id).notes)
+
+
+@pytest.mark.parametrize(
+    "info, success",
+    [
+        ({}, np.nan),
+        ({"is_success": None}, np.nan),
+        ({"is_success": np.nan}, np.nan),
+        ({"is_success": np.array([True])}, 1),
+        ({"is_success": 3, "success": 0}, 1),
+        ({"success": np.float32(0)}, 0),
+    ],
+)
+def test_success_is_one_or_zero_or_unknown(info: dict, success: float):
+    assert np.array_equal(success_of(info), success, equal_nan=True)
+
+
+def test_a_gradient_of_the_reward_is_found_unless_another_reward_lies_above_it():
+    env = gym.make("ContinuousSeek2Dense-v0")
+    assert has_reward_gradient(FlattenGoals(env))
+    assert not has_reward_gradient(FlattenGoals(small_envs.TenfoldReward(env)))
 
 
 def test_the_key_success_counts_too():
