@@ -73,9 +73,7 @@ def inspect_task(make_env: Callable[[], gym.Env]) -> Task:
             )
         maze = env.unwrapped  # of Gymnasium-Robotics: a goal that is reached, a rare event, moves
         if getattr(maze, "reset_target", False) and getattr(maze, "continuing_task", False):
-            raise BadInput(
-                f"{env.spec.id} moves goals within an episode: leave out reset_target."
-            )
+            raise BadInput(f"{env.spec.id} moves goals within an episode: leave out reset_target.")
         play = play_steps(env)
         compute_reward = GoalFunction(env, "compute_reward")
         rewards = compute_reward(play.achieved_goal, play.desired_goal)

@@ -80,7 +80,11 @@ NUMBERS = [  # script, flags, what the sentence must say
     (PLAIN, "--buffer-size 900000000000", "GiB of memory: "),
     (MULTI, "--buffer-size 100000000000", " would fit."),
     (PLAIN, "--buffer-size 9", "--buffer-size 9 is below 10, an episode of each environment"),
-    (REENGAGE, "--num-envs 4 --buffer-size 39", "--buffer-size 39 is below 40, an episode of each environment."),
+    (
+        REENGAGE,
+        "--num-envs 4 --buffer-size 39",
+        "--buffer-size 39 is below 40, an episode of each environment.",
+    ),
     (MULTI, "--buffer-size 9", "--buffer-size 9 cannot hold two episodes"),
     (SAC, "--hidden-dims 16 100000", "--hidden-dims 100000 is out of range"),
     (PLAIN, "--hidden-dims", "--hidden-dims needs a number."),
