@@ -17,8 +17,8 @@ from specs import ALL_SCRIPTS, EXPERIMENT, FINISHED, ROOT, UNKNOWN
 SOURCES = {script: (ROOT / "algos" / f"{script}.py").read_text() for script in ALL_SCRIPTS}
 PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
 
-MOST_LINES = {TORCHRUN: 705}  # the plain script and what ranks share
-LINES = 630
+MOST_LINES = {TORCHRUN: 695}  # the plain script and what ranks share
+LINES = 612
 
 # The names that may stand for different code in different scripts, and why
 MAY_DIFFER = {
