@@ -191,6 +191,15 @@ def test_batches_equal_those_of_a_list_of_episodes_bit_for_bit(
             np.testing.assert_array_equal(array.numpy(), expected[name], err_msg=name)
 
 
+def test_an_end_at_the_first_goal_is_none_for_another_one():
+    buffer, _ = filled(ends_on_success=True, lengths=MIXED, strategy="episode")
+    rows = buffer.data["terminated"] == 1
+    buffer.data["goal"][rows] = buffer.data["next_achieved_goal"][rows]
+    batch = buffer.sample(1000, CPU)
+    at_goal = on_the_spot(batch.next_achieved_goal.numpy(), batch.goal.numpy())
+    np.testing.assert_array_equal(batch.terminated.numpy(), at_goal)
+
+
 @pytest.mark.parametrize("her_k", [1, 4, 9])
 def test_a_fraction_k_of_k_plus_1_is_relabelled(her_k: int):
     buffer, _ = filled(her_k=her_k)
