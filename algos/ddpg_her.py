@@ -168,15 +168,15 @@ class HerReplayBuffer:
 
     def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...)."""
+        step = {key: array.copy() for key, array in step.items()}  # the caller's may change
         for i, episode in enumerate(self.unfinished):
-            row = {key: array[i].copy() for key, array in step.items()}
-            episode.append(row)
+            episode.append(step)
             if ended[i]:
-                self.store_episode(episode)
+                self.store_episode(i, episode)
                 episode.clear()
 
-    def store_episode(self, episode: list[dict[str, np.ndarray]]) -> None:
-        """Writes a finished episode into the ring, over the oldest ones."""
+    def store_episode(self, i: int, episode: list[dict[str, np.ndarray]]) -> None:
+        """Writes the finished episode of environment i into the ring, over the oldest ones."""
         length = len(episode)
         while len(self) + length > self.size:
             self.oldest = int(self.data["stop"][self.oldest % self.size])  # whole episodes leave
@@ -184,7 +184,7 @@ class HerReplayBuffer:
         self.data["start"][where] = self.end
         self.data["stop"][where] = self.end + length
         for key in episode[0]:
-            self.data[key][where] = [step[key] for step in episode]
+            self.data[key][where] = [step[key][i] for step in episode]
         self.end += length
         self.are_equal = self.are_equal and length == self.max_steps
 
