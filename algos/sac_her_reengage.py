@@ -271,8 +271,9 @@ class GaussianActor(nn.Module):
 
     def forward(self, obs: Tensor, goal: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The action that standard normal noise (batch, action_dim) samples, and log pi of it."""
-        x = self.normalizer(torch.cat([obs, goal], dim=1))
-        mean, log_std = self.net(x).chunk(2, dim=1)  # (batch, action_dim) each
+        x = torch.cat([obs, goal], dim=1)
+        x = self.net(self.normalizer(x))
+        mean, log_std = x.chunk(2, dim=1)  # (batch, action_dim) each
         log_std = log_std.to(obs).clamp(-20, 2)  # float32 from here on, under autocast too
         u = mean + log_std.exp() * noise  # reparameterised
         log_normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)

@@ -84,8 +84,8 @@ LOOPS += noticed_by(
     (SAC, "agent.actor.act(obs, mean_only=False)", "agent.actor.act(obs)"),
     (
         SAC,
-        "x = self.normalizer(torch.cat([obs, goal], dim=1))",
-        "x = torch.cat([obs, goal], dim=1)",
+        "x = self.net(self.normalizer(x))",
+        "x = self.net(x)",
     ),
     (SAC, "count.normalized < buffer.end", "count.updates == 0"),
     (SAC, "count.global_step >= args.learning_starts", "count.global_step > 90"),
