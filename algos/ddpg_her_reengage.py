@@ -16,12 +16,12 @@ a batch of 1024 stands for 19 workers with 256 each (see ddpg_her_reengage_torch
 
 import copy
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -166,12 +166,11 @@ class HerReplayBuffer:
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
         run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
-        shapes = {"reward": (), "terminated": ()}
-        shapes |= {key: (dim,) for key, dim in dims.items()}
-        self.data = {"start": np.zeros(self.size, np.int64)}
-        self.data["stop"] = np.zeros(self.size, np.int64)
-        for key, shape in shapes.items():
-            self.data[key] = np.zeros((self.size, *shape), np.float32)
+        self.data = {key: np.zeros(self.size, np.float32) for key in ("reward", "terminated")}
+        for key, dim in dims.items():
+            self.data[key] = np.zeros((self.size, dim), np.float32)
+        for key in ("start", "stop"):
+            self.data[key] = np.zeros(self.size, np.int64)
         self.unfinished = [[] for _ in range(envs.num_envs)]  # steps of the current episodes
         self.oldest = 0  # the first step that is still there
         self.end = 0  # the next step to be stored
@@ -180,16 +179,16 @@ class HerReplayBuffer:
     def __len__(self) -> int:
         return self.end - self.oldest
 
-    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(self, step: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...)."""
-        step = {key: array.copy() for key, array in step.items()}  # the caller's may change
+        step = copy.deepcopy(step)  # the caller's arrays may change
         for i, episode in enumerate(self.unfinished):
             episode.append(step)
             if ended[i]:
                 self.store_episode(i, episode)
                 episode.clear()
 
-    def store_episode(self, i: int, episode: list[dict[str, np.ndarray]]) -> None:
+    def store_episode(self, i: int, episode: list[dict]) -> None:
         """Writes the finished episode of environment i into the ring, over the oldest ones."""
         length = len(episode)
         while len(self) + length > self.size:
@@ -311,10 +310,9 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    This makes alpha independent of the units of goals and rewards. But a large alpha makes the
-    critic flat in the goal, as a new critic is: then the gradient loss falls faster than alpha
-    grows, and this rule would raise alpha for ever. For that reason the first --alpha-warmup
-    updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
+    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
+    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
@@ -358,13 +356,6 @@ class Agent(nn.Module):
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
         self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
-
-
-def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
-    """dR(s', g)/dg of a dense reward, (batch, goal_dim)."""
-    goals = batch.next_achieved_goal, batch.goal
-    gradient = envs.compute_reward_gradient(*(goal.cpu().numpy() for goal in goals))
-    return torch.from_numpy(gradient).to(batch.goal)
 
 
 def reengage_critic_loss(
@@ -423,36 +414,27 @@ def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     return loss, {"losses/actor": loss, "policy/saturated": saturated}
 
 
-def gradient(
+def backward(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient with respect to the parameters, and a value for each training curve."""
+) -> dict[str, Tensor]:
+    """Adds a loss's gradient to the parameters' `grad`; returns a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
-    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
-    return torch.autograd.grad(value, parameters), curves
-
-
-def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """One step of an optimizer, given the gradient with respect to its parameters."""
-    parameters = optimizer.param_groups[0]["params"]
-    for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
-    optimizer.step()
+    value.backward(inputs=parameters)
+    return {name: torch.as_tensor(number).detach() for name, number in curves.items()}
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """One gradient step of critic and actor; returns a value for each training curve."""
-    critic_grad, curves = gradient(
-        reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad
-    )
+    agent.zero_grad()
+    curves = backward(reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad)
     if not args.simultaneous_updates:
-        descend(agent.critic_optimizer, critic_grad)
-    actor_grad, actor_curves = gradient(actor_loss, agent.actor_params, agent, batch, args)
-    descend(agent.actor_optimizer, actor_grad)
+        agent.critic_optimizer.step()
+    curves |= backward(actor_loss, agent.actor_params, agent, batch, args)
+    agent.actor_optimizer.step()
     if args.simultaneous_updates:
-        descend(agent.critic_optimizer, critic_grad)
-    return curves | actor_curves
+        agent.critic_optimizer.step()
+    return curves
 
 
 @torch.no_grad()
@@ -466,8 +448,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        success_once = np.zeros(envs.num_envs)
-        episodic_return = np.zeros(envs.num_envs)
+        success_once, episodic_return = np.zeros((2, envs.num_envs))
         while not envs.ended.all():
             obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
@@ -490,15 +471,6 @@ def evaluate_and_save(
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    global_step: int = 0
-    updates: int = 0
-    normalized: int = 0  # stored steps that the normaliser has seen
-
-
 def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
     """Raises BadInput where flags and task do not go together, or nothing could be learned."""
     if args.raw_goal_gradient and not args.normalize:
@@ -507,9 +479,8 @@ def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
     if args.clip_target and has_other_rewards:
         raise run.BadInput(f"{args.env_id} has rewards other than -1 and 0: give --no-clip-target.")
     if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
-        raise run.BadInput(
-            f"{args.env_id} has a dense reward but no compute_reward_gradient: give --alpha 0."
-        )
+        reason = f"{args.env_id} has a dense reward but no compute_reward_gradient"
+        raise run.BadInput(f"{reason}: give --alpha 0.")
     run.check_first_update(args, envs.max_episode_steps)
 
 
@@ -519,9 +490,8 @@ if __name__ == "__main__":
         device = run.set_up_torch(args)
         folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        how["observe_achieved_goal"] = args.observe_achieved_goal
-        make_env = partial(make, args.env_id, **how)
+        observe = args.observe_achieved_goal
+        make_env = partial(make, args.env_id, observe_achieved_goal=observe, **run.env_flags(args))
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
         )
@@ -535,25 +505,21 @@ if __name__ == "__main__":
         run.say(*task.notes)
         envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
         check_args(args, task, envs)
-        if args.c_low is None:
-            args.c_low = task.reward_low
+        args.c_low = task.reward_low if args.c_low is None else args.c_low
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = Progress()
-        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
-        folder.begin(count=count, **parts)
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
-        gradient = run.compiled(gradient)
+        backward = run.compiled(backward)
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-    is_dense = task.is_dense and args.alpha != 0
     action_shape = (args.num_envs, envs.action_dim)
-    next_obs: dict[str, np.ndarray] = {}
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset(envs.ended) if envs.ended.any() else next_obs
+        obs = envs.reset(envs.ended)
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
         is_early = count.global_step < args.learning_starts
@@ -583,13 +549,16 @@ if __name__ == "__main__":
                 count.normalized = buffer.end
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                reward_grad = reward_gradient(envs, batch) if is_dense else None
+                reward_grad = None
+                if task.is_dense and args.alpha != 0:  # dR(s', g)/dg, (batch, goal_dim)
+                    goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
+                    reward_grad = torch.from_numpy(envs.compute_reward_gradient(*goals)).to(device)
                 curves = update(agent, batch, args, reward_grad)
                 folder.add_update(curves)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
+            folder.check_finite(curves, "losses/")
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:

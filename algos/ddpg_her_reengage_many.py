@@ -147,13 +147,9 @@ class HerReplayBuffers:
         self.capacity = min(args.buffer_size, args.total_timesteps) // self.max_steps  # episodes
         self.relabelled = args.her_k / (args.her_k + 1)
         shape = (len(streams.state), self.capacity, self.max_steps)
-        self.data = {
-            "obs": torch.zeros(*shape, task.obs_dim, device=device),
-            "goal": torch.zeros(*shape, task.goal_dim, device=device),
-            "action": torch.zeros(*shape, task.action_dim, device=device),
-            "next_obs": torch.zeros(*shape, task.obs_dim, device=device),
-            "next_achieved_goal": torch.zeros(*shape, task.goal_dim, device=device),
-        }
+        dims = dict(obs=task.obs_dim, goal=task.goal_dim, action=task.action_dim)
+        dims |= dict(next_obs=task.obs_dim, next_achieved_goal=task.goal_dim)
+        self.data = {key: torch.zeros(*shape, dim, device=device) for key, dim in dims.items()}
         # Counted on the device, because a CUDA graph holds Python's numbers still
         self.stored = torch.zeros((), dtype=torch.int64, device=device)  # episodes of each run
         self.next = torch.zeros_like(self.stored)  # place of the next episode

@@ -10,13 +10,13 @@ evaluations are averaged. --num-envs and --batch-size are a rank's. The paper's 
 import atexit
 import copy
 import itertools
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -161,12 +161,11 @@ class HerReplayBuffer:
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
         run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
-        shapes = {"reward": (), "terminated": ()}
-        shapes |= {key: (dim,) for key, dim in dims.items()}
-        self.data = {"start": np.zeros(self.size, np.int64)}
-        self.data["stop"] = np.zeros(self.size, np.int64)
-        for key, shape in shapes.items():
-            self.data[key] = np.zeros((self.size, *shape), np.float32)
+        self.data = {key: np.zeros(self.size, np.float32) for key in ("reward", "terminated")}
+        for key, dim in dims.items():
+            self.data[key] = np.zeros((self.size, dim), np.float32)
+        for key in ("start", "stop"):
+            self.data[key] = np.zeros(self.size, np.int64)
         self.unfinished = [[] for _ in range(envs.num_envs)]  # steps of the current episodes
         self.oldest = 0  # the first step that is still there
         self.end = 0  # the next step to be stored
@@ -175,16 +174,16 @@ class HerReplayBuffer:
     def __len__(self) -> int:
         return self.end - self.oldest
 
-    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(self, step: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...)."""
-        step = {key: array.copy() for key, array in step.items()}  # the caller's may change
+        step = copy.deepcopy(step)  # the caller's arrays may change
         for i, episode in enumerate(self.unfinished):
             episode.append(step)
             if ended[i]:
                 self.store_episode(i, episode)
                 episode.clear()
 
-    def store_episode(self, i: int, episode: list[dict[str, np.ndarray]]) -> None:
+    def store_episode(self, i: int, episode: list[dict]) -> None:
         """Writes the finished episode of environment i into the ring, over the oldest ones."""
         length = len(episode)
         while len(self) + length > self.size:
@@ -249,12 +248,13 @@ def connect_ranks(folder: run.RunFolder) -> None:
     folder.agree = max_over_ranks
 
 
-def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The mean of each tensor over all ranks, without a graph, by one flat all-reduce."""
-    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
+def average_over_ranks(*tensors: Tensor) -> None:
+    """Puts the mean over all ranks in place of each tensor, by one flat all-reduce."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     torch.distributed.all_reduce(flat)
     parts = (flat / torch.distributed.get_world_size()).split([x.numel() for x in tensors])
-    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def max_over_ranks(*numbers: int) -> tuple[int, ...]:
@@ -270,8 +270,7 @@ def check_equal(weights: list[Tensor], folder: run.RunFolder) -> None:
     expected = ours.clone()
     torch.distributed.broadcast(expected, src=0)
     if not expected.equal(ours):
-        step = folder.count.global_step
-        sys.exit(f"Rank {folder.rank} has other weights than rank 0 at step {step}.")
+        sys.exit(f"Rank {folder.rank} has other weights than rank 0.")
 
 
 class OfEachRank:
@@ -319,13 +318,6 @@ class Normalizer(nn.Module):
         if not self.enabled:
             return x
         return ((x - self.mean) / self.std).clamp(-5, 5)
-
-
-def average_statistics(normalizer: Normalizer) -> None:
-    """One mean and standard deviation for all ranks, by the rows that all of them have seen."""
-    normalizer.sums.copy_(*mean_over_ranks([normalizer.sums]))
-    if normalizer.sums[0, 0] > 0:
-        normalizer.update(normalizer.sums[:0])  # no further rows: only by the new sums
 
 
 def mlp(dims: tuple, xavier_init: bool) -> nn.Sequential:
@@ -377,10 +369,9 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    This makes alpha independent of the units of goals and rewards. But a large alpha makes the
-    critic flat in the goal, as a new critic is: then the gradient loss falls faster than alpha
-    grows, and this rule would raise alpha for ever. For that reason the first --alpha-warmup
-    updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
+    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
+    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
@@ -426,14 +417,7 @@ class Agent(nn.Module):
         self.auto_alpha = AutoAlpha(args).to(device) if args.alpha == "auto" else None
 
 
-def reward_gradient(envs: VectorEnv, batch: Batch) -> Tensor:
-    """dR(s', g)/dg of a dense reward, (batch, goal_dim)."""
-    goals = batch.next_achieved_goal, batch.goal
-    gradient = envs.compute_reward_gradient(*(goal.cpu().numpy() for goal in goals))
-    return torch.from_numpy(gradient).to(batch.goal)
-
-
-def rank_reengage_critic_loss(
+def rank_critic_loss(
     agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None
 ) -> tuple[Tensor, dict]:
     """Eq. (9), or Eq. (8) with a dense reward's gradient, reward_grad (batch, goal_dim)."""
@@ -462,7 +446,9 @@ def rank_reengage_critic_loss(
     grad_loss = (mask[:, None] * scale * (q_grad - target_grad)).square().mean()
     alpha = args.alpha
     if args.alpha == "auto":  # one for all ranks, by the losses of all their batches
-        alpha = agent.auto_alpha(*mean_over_ranks([value_loss, grad_loss]))
+        losses = torch.stack([value_loss, grad_loss]).detach()
+        average_over_ranks(losses)
+        alpha = agent.auto_alpha(*losses)
     loss = value_loss + alpha * grad_loss
     curves |= {"losses/gradient": grad_loss, "losses/critic": loss, "gradient/alpha": alpha}
     curves["gradient/ratio"] = alpha * grad_loss / value_loss
@@ -491,38 +477,29 @@ def actor_loss(agent: Agent, batch: Batch, args: Args) -> tuple[Tensor, dict]:
     return loss, {"losses/actor": loss, "policy/saturated": saturated}
 
 
-def gradient(
+def backward(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient with respect to the parameters, and a value for each training curve."""
+) -> dict[str, Tensor]:
+    """Adds a loss's gradient to the parameters' `grad`; returns a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
-    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
-    return torch.autograd.grad(value, parameters), curves
-
-
-def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """One step of an optimizer, given the gradient with respect to its parameters."""
-    parameters = optimizer.param_groups[0]["params"]
-    for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
-    optimizer.step()
+    value.backward(inputs=parameters)
+    return {name: torch.as_tensor(number).detach() for name, number in curves.items()}
 
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """One gradient step of critic and actor; returns a value for each training curve."""
-    critic_grad, curves = gradient(
-        rank_reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad
-    )
-    critic_grad = mean_over_ranks(critic_grad)
+    agent.zero_grad()
+    curves = backward(rank_critic_loss, agent.critic_params, agent, batch, args, reward_grad)
+    average_over_ranks(*(parameter.grad for parameter in agent.critic_params))
     if not args.simultaneous_updates:
-        descend(agent.critic_optimizer, critic_grad)
-    actor_grad, actor_curves = gradient(actor_loss, agent.actor_params, agent, batch, args)
-    actor_grad = mean_over_ranks(actor_grad)
-    descend(agent.actor_optimizer, actor_grad)
+        agent.critic_optimizer.step()
+    curves |= backward(actor_loss, agent.actor_params, agent, batch, args)
+    average_over_ranks(*(parameter.grad for parameter in agent.actor_params))
+    agent.actor_optimizer.step()
     if args.simultaneous_updates:
-        descend(agent.critic_optimizer, critic_grad)
-    return curves | actor_curves
+        agent.critic_optimizer.step()
+    return curves
 
 
 @torch.no_grad()
@@ -536,8 +513,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        success_once = np.zeros(envs.num_envs)
-        episodic_return = np.zeros(envs.num_envs)
+        success_once, episodic_return = np.zeros((2, envs.num_envs))
         while not envs.ended.all():
             obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
@@ -554,22 +530,14 @@ def evaluate_and_save(
     """Evaluates without noise, then saves the networks, a film and the metrics."""
     check_equal(agent.actor_params + agent.critic_params, folder)
     metrics = evaluate(envs, agent.actor.act, episodes)
-    means = mean_over_ranks([torch.tensor(list(metrics.values()), dtype=torch.float64)])
-    metrics = dict(zip(metrics, means[0].tolist(), strict=True))
+    means = torch.tensor(list(metrics.values()), dtype=torch.float64)
+    average_over_ranks(means)
+    metrics = dict(zip(metrics, means.tolist(), strict=True))
     score = metrics["success_rate"], metrics["episodic_return"]
     folder.save_model(score, actor=agent.actor, critic=agent.critic)
     if video:
         folder.write("video.gif", video.film(agent.actor.act, episodes=4))
     folder.add_row(metrics)  # last: with its last row a run is complete
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    global_step: int = 0
-    updates: int = 0
-    normalized: int = 0  # stored steps that the normaliser has seen
 
 
 def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
@@ -580,9 +548,8 @@ def check_args(args: Args, task: Task, envs: VectorEnv) -> None:
     if args.clip_target and has_other_rewards:
         raise run.BadInput(f"{args.env_id} has rewards other than -1 and 0: give --no-clip-target.")
     if args.alpha != 0 and task.is_dense and not task.has_reward_gradient:
-        raise run.BadInput(
-            f"{args.env_id} has a dense reward but no compute_reward_gradient: give --alpha 0."
-        )
+        reason = f"{args.env_id} has a dense reward but no compute_reward_gradient"
+        raise run.BadInput(f"{reason}: give --alpha 0.")
     run.check_first_update(args, envs.max_episode_steps)
 
 
@@ -594,9 +561,8 @@ if __name__ == "__main__":
         folder = run.RunFolder(args, __file__, device, rank)  # exits if the run is complete
         torch.manual_seed(args.seed)
         seed = args.seed + 10_000 * rank  # of all but the weights
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        how["observe_achieved_goal"] = args.observe_achieved_goal
-        make_env = partial(make, args.env_id, **how)
+        observe = args.observe_achieved_goal
+        make_env = partial(make, args.env_id, observe_achieved_goal=observe, **run.env_flags(args))
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, seed + 1_000_000, args.env_threads
         )
@@ -613,27 +579,24 @@ if __name__ == "__main__":
         envs = make_vector(make_env, args.num_envs, seed, args.env_threads)
         stride = args.num_envs * ranks  # steps of all environments at a time
         check_args(replace(args, num_envs=stride), task, envs)
-        if args.c_low is None:
-            args.c_low = task.reward_low
+        args.c_low = task.reward_low if args.c_low is None else args.c_low
         rng = np.random.default_rng(seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         is_filmed = args.capture_video and rank == 0
         video = Video(make_env, args.seed + 2_000_000) if is_filmed else None
-        count = Progress()
-        parts = dict(count=count, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        parts = dict(buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs, count=count)
         connect_ranks(folder)
-        folder.begin(count=count, agent=agent, ranks=OfEachRank(**parts))
+        folder.begin(count, agent=agent, ranks=OfEachRank(**parts))
 
     if args.compile:
-        gradient = run.compiled(gradient)
+        backward = run.compiled(backward)
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-    is_dense = task.is_dense and args.alpha != 0
     action_shape = (args.num_envs, envs.action_dim)
-    next_obs: dict[str, np.ndarray] = {}
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset(envs.ended) if envs.ended.any() else next_obs
+        obs = envs.reset(envs.ended)
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
         is_early = count.global_step < args.learning_starts
@@ -661,17 +624,21 @@ if __name__ == "__main__":
                 if envs.max_episode_steps < 50:  # many states are final ones, no step's obs
                     agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.normalized = buffer.end
-            # At every round, whether this rank has new steps or not
-            average_statistics(agent.normalizer)
+            if args.normalize:  # at every round, whether this rank has new steps or not
+                average_over_ranks(agent.normalizer.sums)
+                agent.normalizer.update(agent.normalizer.sums[:0])  # no rows: by the new sums only
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
-                reward_grad = reward_gradient(envs, batch) if is_dense else None
+                reward_grad = None
+                if task.is_dense and args.alpha != 0:  # dR(s', g)/dg, (batch, goal_dim)
+                    goals = batch.next_achieved_goal.cpu().numpy(), batch.goal.cpu().numpy()
+                    reward_grad = torch.from_numpy(envs.compute_reward_gradient(*goals)).to(device)
                 curves = update(agent, batch, args, reward_grad)
                 folder.add_update(curves)
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
+            folder.check_finite(curves, "losses/")
 
         # Log
         if count.global_step % args.log_frequency < stride:

@@ -16,12 +16,12 @@ its step, so that one evaluation of the encoder serves both.
 
 import copy
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -311,10 +311,9 @@ class GoalSetCritic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    This makes alpha independent of the units of goals and rewards. But a large alpha makes the
-    critic flat in the goal, as a new critic is: then the gradient loss falls faster than alpha
-    grows, and this rule would raise alpha for ever. For that reason the first --alpha-warmup
-    updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
+    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
+    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
@@ -359,8 +358,7 @@ class Agent(nn.Module):
         self.actor_params = list(own.parameters())
         self.critic_params = list(self.critic.parameters())
         self.target_params = [*target_own.parameters(), *self.target_critic.parameters()]
-        for parameter in self.target_params:
-            parameter.requires_grad_(False)
+        nn.ModuleList([self.target_critic, self.target_actor]).requires_grad_(False)
         adam = partial(torch.optim.Adam, lr=args.learning_rate, fused=True)
         self.actor_optimizer = adam(self.actor_params)
         self.critic_optimizer = adam(self.critic_params)
@@ -413,32 +411,24 @@ def multi_actor_loss(agent: Agent, batch: GoalSetBatch, z: Tensor, args: Args) -
     return -agent.critic(batch.state, z, action).mean()
 
 
-def gradients(agent: Agent, batch: GoalSetBatch, args: Args) -> tuple[tuple, tuple, dict]:
-    """Of critic and actor, both at the same parameters, and a point of each training curve."""
+def backward_both(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
+    """Adds both losses' gradients to `grad`, at the same parameters; returns the curves."""
     critic_loss, z, curves = multi_reengage_critic_loss(agent, batch, args)
-    critic_grad = torch.autograd.grad(critic_loss, agent.critic_params)
+    critic_loss.backward(inputs=agent.critic_params)
     actor_loss = multi_actor_loss(agent, batch, z, args)
-    actor_grad = torch.autograd.grad(actor_loss, agent.actor_params)
+    actor_loss.backward(inputs=agent.actor_params)
     curves |= {"losses/actor": actor_loss}
-    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
-    return critic_grad, actor_grad, curves
-
-
-def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """One step of an optimizer, given the gradient with respect to its parameters."""
-    parameters = optimizer.param_groups[0]["params"]
-    for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
-    optimizer.step()
+    return {name: torch.as_tensor(number).detach() for name, number in curves.items()}
 
 
 def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
     """One gradient step of critic and actor; returns a value for each training curve."""
     for tensor in (*batch.goals, batch.item_reward):
         torch._dynamo.mark_dynamic(tensor, 0)  # --compile: their length varies between batches
-    critic_grad, actor_grad, curves = gradients(agent, batch, args)
-    descend(agent.critic_optimizer, critic_grad)
-    descend(agent.actor_optimizer, actor_grad)
+    agent.zero_grad()
+    curves = backward_both(agent, batch, args)
+    agent.critic_optimizer.step()
+    agent.actor_optimizer.step()
     return curves
 
 
@@ -453,8 +443,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        success_once = np.zeros(envs.num_envs)
-        episodic_return = np.zeros(envs.num_envs)
+        success_once, episodic_return = np.zeros((2, envs.num_envs))
         while not envs.ended.all():
             obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
@@ -477,30 +466,17 @@ def evaluate_and_save(
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    global_step: int = 0
-    updates: int = 0
-
-
 def check_args(args: Args, envs: VectorEnv) -> None:
     """Raises BadInput where flags and environment do not go together, or nothing is learned."""
     if not hasattr(envs.unwrapped, "compute_item_rewards"):
         raise run.BadInput(f"{args.env_id} has no goal sets: it lacks compute_item_rewards.")
     if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
-        raise run.BadInput(
-            f"--encoder cnn draws the cells of DriveSeek: {args.env_id} needs --encoder deepsets."
-        )
+        raise run.BadInput(f"--encoder cnn is for DriveSeek; {args.env_id} needs deepsets.")
     n_max = envs.unwrapped.n_max
     if 0 < args.n_max < n_max:
         raise run.BadInput(f"--n-max {args.n_max} is too small: up to {n_max} goals.")
     if args.learning_starts > args.total_timesteps:
-        raise run.BadInput(
-            f"Nothing would be learned: --learning-starts {args.learning_starts} is above "
-            f"--total-timesteps {args.total_timesteps}."
-        )
+        raise run.BadInput("Nothing is learned: --learning-starts is above --total-timesteps.")
 
 
 if __name__ == "__main__":
@@ -508,8 +484,7 @@ if __name__ == "__main__":
         args = run.parse_args(Args, PAPER_SETTINGS, UNTUNED, __doc__)
         device = run.set_up_torch(args)
         torch.manual_seed(args.seed)
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        make_env = partial(make, args.env_id, **how)
+        make_env = partial(make, args.env_id, **run.env_flags(args))
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
         )
@@ -526,18 +501,16 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = GoalSetReplayBuffer(envs, args, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = Progress()
-        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
-        folder.begin(count=count, **parts)
+        count = SimpleNamespace(global_step=0, updates=0)
+        folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
-        gradients = run.compiled(gradients)
+        backward_both = run.compiled(backward_both)
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-    next_obs: dict[str, np.ndarray] = {}
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset() if envs.ended.any() else next_obs
+        obs = envs.reset(envs.ended)
         noise = args.exploration_noise * rng.standard_normal((1, envs.action_dim))
         action = (agent.actor.act(obs) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
@@ -559,7 +532,7 @@ if __name__ == "__main__":
             polyak(agent, args.tau)
             folder.add_update(curves)
             count.updates += 1
-            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
+            folder.check_finite(curves, "losses/")
 
         # Log
         if count.global_step % args.log_frequency == 0:

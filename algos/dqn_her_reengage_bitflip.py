@@ -19,12 +19,12 @@ Eqs. (32) and (33) have gamma twice, here it is once, and no mask, which is that
 
 import copy
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -132,12 +132,11 @@ class HerReplayBuffer:
         dims = {"obs": envs.obs_dim, "goal": envs.goal_dim, "action": envs.action_dim}
         dims |= {"next_obs": envs.obs_dim, "next_achieved_goal": envs.goal_dim}
         run.check_buffer(self.size, envs, row_bytes=4 * sum(dims.values()) + 24)
-        shapes = {"reward": (), "terminated": ()}
-        shapes |= {key: (dim,) for key, dim in dims.items()}
-        self.data = {"start": np.zeros(self.size, np.int64)}
-        self.data["stop"] = np.zeros(self.size, np.int64)
-        for key, shape in shapes.items():
-            self.data[key] = np.zeros((self.size, *shape), np.float32)
+        self.data = {key: np.zeros(self.size, np.float32) for key in ("reward", "terminated")}
+        for key, dim in dims.items():
+            self.data[key] = np.zeros((self.size, dim), np.float32)
+        for key in ("start", "stop"):
+            self.data[key] = np.zeros(self.size, np.int64)
         self.unfinished = [[] for _ in range(envs.num_envs)]  # steps of the current episodes
         self.oldest = 0  # the first step that is still there
         self.end = 0  # the next step to be stored
@@ -146,16 +145,16 @@ class HerReplayBuffer:
     def __len__(self) -> int:
         return self.end - self.oldest
 
-    def add(self, step: dict[str, np.ndarray], ended: np.ndarray) -> None:
+    def add(self, step: dict, ended: np.ndarray) -> None:
         """Adds a step of every environment, (num_envs, ...)."""
-        step = {key: array.copy() for key, array in step.items()}  # the caller's may change
+        step = copy.deepcopy(step)  # the caller's arrays may change
         for i, episode in enumerate(self.unfinished):
             episode.append(step)
             if ended[i]:
                 self.store_episode(i, episode)
                 episode.clear()
 
-    def store_episode(self, i: int, episode: list[dict[str, np.ndarray]]) -> None:
+    def store_episode(self, i: int, episode: list[dict]) -> None:
         """Writes the finished episode of environment i into the ring, over the oldest ones."""
         length = len(episode)
         while len(self) + length > self.size:
@@ -234,10 +233,9 @@ class QNetwork(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    This makes alpha independent of the units of goals and rewards. But a large alpha makes the
-    critic flat in the goal, as a new critic is: then the gradient loss falls faster than alpha
-    grows, and this rule would raise alpha for ever. For that reason the first --alpha-warmup
-    updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
+    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
+    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
     """
 
     def __init__(self, args: Args):
@@ -320,28 +318,21 @@ def agreement(q_grad: Tensor, target_grad: Tensor, mask: Tensor) -> dict:
     }
 
 
-def gradient(
+def backward(
     loss: Callable, parameters: list[Tensor], agent: Agent, batch: Batch, args: Args, *more: Tensor
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """A loss's gradient with respect to the parameters, and a value for each training curve."""
+) -> dict[str, Tensor]:
+    """Adds a loss's gradient to the parameters' `grad`; returns a value for each training curve."""
     with run.autocast(args, batch.obs.device):
         value, curves = loss(agent, batch, args, *more)
-    curves = {name: torch.as_tensor(number).detach() for name, number in curves.items()}
-    return torch.autograd.grad(value, parameters), curves
-
-
-def descend(optimizer: torch.optim.Adam, gradient: tuple) -> None:
-    """One step of an optimizer, given the gradient with respect to its parameters."""
-    parameters = optimizer.param_groups[0]["params"]
-    for parameter, its_gradient in zip(parameters, gradient, strict=True):
-        parameter.grad = its_gradient.contiguous()  # fused Adam ignores strides
-    optimizer.step()
+    value.backward(inputs=parameters)
+    return {name: torch.as_tensor(number).detach() for name, number in curves.items()}
 
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
     """A gradient step of the network; returns a value for each training curve."""
-    grad, curves = gradient(dqn_loss, agent.params, agent, batch, args)
-    descend(agent.optimizer, grad)
+    agent.zero_grad()
+    curves = backward(dqn_loss, agent.params, agent, batch, args)
+    agent.optimizer.step()
     return curves
 
 
@@ -356,8 +347,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
     played = []
     while len(played) * envs.num_envs < episodes:
         obs = envs.reset()
-        success_once = np.zeros(envs.num_envs)
-        episodic_return = np.zeros(envs.num_envs)
+        success_once, episodic_return = np.zeros((2, envs.num_envs))
         while not envs.ended.all():
             obs, reward, _, _, success = envs.step(policy(obs))
             success_once = np.maximum(success_once, success)
@@ -380,25 +370,12 @@ def evaluate_and_save(
     folder.add_row(metrics)  # last: with its last row a run is complete
 
 
-@dataclass
-class Cycles:
-    """How far a run is: a cycle is as many finished episodes as environments, then updates."""
-
-    global_step: int = 0
-    updates: int = 0
-    new_episodes: int = 0  # in this cycle
-
-
 def check_args(args: Args, task: Task) -> None:
     """Raises BadInput with one sentence where arguments and environment do not go together."""
     if args.alpha != 0 and task.is_dense:
-        raise run.BadInput(
-            f"Eq. (32) is for sparse rewards, unlike {args.env_id}'s: give --alpha 0."
-        )
+        raise run.BadInput(f"Eq. (32) needs a sparse reward, not {args.env_id}'s: give --alpha 0.")
     if args.soft_target == "both-stochastic" and args.temperature == 0:
-        raise run.BadInput(
-            "--soft-target both-stochastic draws from a softmax: raise --temperature."
-        )
+        raise run.BadInput("--soft-target both-stochastic needs a softmax: raise --temperature.")
 
 
 if __name__ == "__main__":
@@ -407,8 +384,7 @@ if __name__ == "__main__":
         device = run.set_up_torch(args)
         folder = run.RunFolder(args, __file__, device)  # exits if the run there is complete
         torch.manual_seed(args.seed)
-        how = dict(env_kwargs=json.loads(args.env_kwargs), max_episode_steps=args.max_episode_steps)
-        make_env = partial(make, args.env_id, action_space=Discrete, **how)
+        make_env = partial(make, args.env_id, action_space=Discrete, **run.env_flags(args))
         eval_envs, eval_episodes = make_eval_envs(
             make_env, args.eval_episodes, args.seed + 1_000_000, args.env_threads
         )
@@ -422,23 +398,20 @@ if __name__ == "__main__":
         run.say(*task.notes)
         envs = make_vector(make_env, args.num_envs, args.seed, args.env_threads)
         check_args(args, task)
-        if args.c_low is None:
-            args.c_low = task.reward_low
+        args.c_low = task.reward_low if args.c_low is None else args.c_low
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = Cycles()
-        parts = dict(agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
-        folder.begin(count=count, **parts)
+        count = SimpleNamespace(global_step=0, updates=0, new_episodes=0)
+        folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
-        gradient = run.compiled(gradient)
+        backward = run.compiled(backward)
     if count.global_step == 0:
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
-    next_obs: dict[str, np.ndarray] = {}
     while count.global_step < args.total_timesteps:
         # Act: the best action, with 'both-stochastic' one of the soft target's softmax, or any
-        obs = envs.reset(envs.ended) if envs.ended.any() else next_obs
+        obs = envs.reset(envs.ended)
         if args.soft_target == "both-stochastic":
             policy_action = agent.target_network.act(obs, args.temperature)
         else:
@@ -467,7 +440,7 @@ if __name__ == "__main__":
                 count.updates += 1
                 if count.updates % args.target_network_frequency == 0:
                     polyak(agent, args.tau)
-            folder.check_finite({name: x for name, x in curves.items() if "losses/" in name})
+            folder.check_finite(curves, "losses/")
 
         # Log
         if count.global_step % args.log_frequency < args.num_envs:

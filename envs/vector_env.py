@@ -60,12 +60,14 @@ class VectorEnv:
     def reset(self, which: ndarray | None = None) -> Obs:
         """Starts new episodes in the copies of the mask `which` (num_envs,), or in all of them.
 
-        Returns observations of all copies, (num_envs, ...).
+        Returns observations of all copies, (num_envs, ...): those of the last step, if none starts.
         """
         which = np.ones(self.num_envs, bool) if which is None else which
-        self.t[which] = 0
-        self.ended = self.ended & ~which  # a new array: `which` may be the old one
-        return self._reset(which)
+        if which.any():
+            self.t[which] = 0
+            self.ended = self.ended & ~which  # a new array: `which` may be the old one
+            self.obs = self._reset(which)
+        return self.obs
 
     def step(self, actions: ndarray) -> VectorStep:
         """Steps every copy once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
@@ -81,10 +83,10 @@ class VectorEnv:
             raise RuntimeError("The policy's actions are not finite: its network has diverged.")
         active = ~self.ended
         self.t += active
-        obs, reward, terminated, truncated, success = self._step(actions, active)
+        self.obs, reward, terminated, truncated, success = self._step(actions, active)
         self.ended = terminated | truncated
         reward = np.where(active, reward, 0).astype(np.float32)
-        return obs, reward, terminated, truncated, success
+        return self.obs, reward, terminated, truncated, success
 
     def compute_reward(self, achieved_goal: ndarray, desired_goal: ndarray) -> ndarray:
         """(n, goal_dim), (n, goal_dim) -> (n,) float32; slow where `inspect_task` says so.
@@ -273,16 +275,10 @@ class CopiesVectorEnv(VectorEnv):
 def make_vector(
     make_env: Callable[[], gym.Env], num_envs: int, seed: int, num_threads: int | None = None
 ) -> VectorEnv:
-    """Copies of one environment side by side.
+    """Copies of what `make_env` makes, side by side, each with a random stream from the seed.
 
-    Args:
-        make_env: makes one, such as `functools.partial(envs.make, env_id)`.
-        num_envs: number of copies, each with a random stream of its own.
-        seed: decides all streams.
-        num_threads: for simulators that release the interpreter's lock; by default one for each
-            core that this process may use.
-
-    Raises BadInput as `make_env` does.
+    Simulators that release the interpreter's lock step in `num_threads` threads, by default one for
+    each core that this process may use. Raises BadInput as `make_env` does.
     """
     env = make_env()
     if is_plain_batch(env):
@@ -295,19 +291,11 @@ def make_vector(
 def make_eval_envs(
     make_env: Callable[[], gym.Env], episodes: int, seed: int, num_threads: int | None = None
 ) -> tuple[VectorEnv, int]:
-    """Environments for evaluations, one an episode where copies cost little, else a few.
+    """Environments for evaluations, and the number of episodes that one plays.
 
-    Hundreds of copies of the project's own tasks fit in memory; another package's simulator may
-    take tens of megabytes a copy.
-
-    Args:
-        episodes: that an evaluation plays; 0 stands for 50, or fewer where they are long: 5000
-            steps, but at least 5 episodes.
-
-    Returns:
-        The environments, and the number of episodes.
-
-    Raises BadInput as `make_env` does.
+    0 episodes stand for 50, or fewer where they are long: 5000 steps, but at least 5 episodes. The
+    project's own tasks get a copy an episode; another package's simulator, which may take tens of
+    megabytes a copy, a few. Raises BadInput as `make_env` does.
     """
     env = make_env()
     has_cheap_copies = is_own_task(env) or is_plain_batch(env)

@@ -14,11 +14,7 @@ from envs.wrappers import Obs
 
 
 class Video:
-    """A camera with an environment of its own.
-
-    Args:
-        make_env: as in `make_vector`; it takes a `render_mode`.
-        seed: of the filmed episodes.
+    """A camera with an environment of its own, from a `make_env` that takes a `render_mode`.
 
     Raises BadInput if the environment cannot be made, or not be rendered on this machine.
     """
@@ -32,9 +28,7 @@ class Video:
     def film(self, act: Callable[[Obs], ndarray], episodes: int) -> bytes:
         """Plays whole episodes, one after the other; returns them as a GIF file's content.
 
-        Args:
-            act: from observations with a leading axis of 1 to actions with a leading axis of 1.
-            episodes: how many.
+        `act` takes observations and gives actions with a leading axis of 1.
         """
         frames = []
         for _ in range(episodes):

@@ -51,7 +51,7 @@ LOOPS = noticed_by(
     (PLAIN, '"terminated": terminated,', '"terminated": envs.ended,'),
     (REENGAGE, '"terminated": terminated,', '"terminated": envs.ended,'),
     (PLAIN, '{"obs": obs["observation"]', '{"obs": next_obs["observation"]'),
-    (REENGAGE, "obs = envs.reset(envs.ended) if", "obs = envs.reset() if"),
+    (REENGAGE, "obs = envs.reset(envs.ended)", "obs = envs.reset()"),
     (PLAIN, "noise = args.exploration_noise *", "noise = 0 *"),
     (REENGAGE, "noise = args.exploration_noise *", "noise = 0 *"),
     (PLAIN, "is_early = count.global_step < args.learning_starts", "is_early = False"),
@@ -68,11 +68,11 @@ LOOPS = noticed_by(
     (REENGAGE, "agent.critic_params, tau)", "agent.critic_params, 1 - tau)"),
     (REENGAGE, '== "auto" else args.alpha', '== "auto" else 0.1'),
     (REENGAGE, "args.c_low = task.reward_low", "args.c_low = -1.0"),
-    (REENGAGE, "is_dense = task.is_dense and args.alpha != 0", "is_dense = False"),
+    (REENGAGE, "if task.is_dense and args.alpha != 0:  #", "if False:  #"),
     (PLAIN, "torch.manual_seed(args.seed)", "torch.manual_seed(0)"),
     (PLAIN, "args.eval_episodes, args.seed + 1_000_000,", "args.eval_episodes, args.seed,"),
-    (PLAIN, "max_episode_steps=args.max_episode_steps)", "max_episode_steps=0)"),
-    (PLAIN, "env_kwargs=json.loads(args.env_kwargs)", "env_kwargs={}"),
+    (FLAGS, "max_episode_steps=args.max_episode_steps)", "max_episode_steps=0)"),
+    (PLAIN, "**run.env_flags(args))", ")"),
     (REENGAGE, "np.maximum(success_once, success)", "success.astype(float)"),
     (PLAIN, "np.concatenate(played, axis=1)[:, :episodes]", "np.concatenate(played, axis=1)"),
     (PLAIN, "critic=agent.critic)", "critic=agent.target_critic)"),
@@ -146,7 +146,7 @@ UPDATES += noticed_by(
     (SAC, "args.gamma * (1 - batch.terminated) * next_value", "args.gamma * next_value"),
     (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
     (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
-    (SAC, "    descend(agent.entropy_optimizer, c_grad)", "    pass"),
+    (SAC, "    agent.entropy_optimizer.step()", "    pass"),
 )
 UPDATES += noticed_by(
     "tests/algos/test_update.py -k dqn",
@@ -209,11 +209,15 @@ REPLAY = noticed_by(
 # Ranks
 RANKS = noticed_by(
     "tests/algos/test_torchrun.py",
-    (TORCHRUN, "    critic_grad = mean_over_ranks(critic_grad)", "    pass"),
-    (TORCHRUN, "    actor_grad = mean_over_ranks(actor_grad)", "    pass"),
+    (
+        TORCHRUN,
+        "average_over_ranks(*(parameter.grad for parameter in agent.critic_params))",
+        "pass",
+    ),
+    (TORCHRUN, "(*(parameter.grad for parameter in agent.actor_params))", "()"),
     (TORCHRUN, "seed = args.seed + 10_000 * rank", "seed = args.seed"),
     (TORCHRUN, "check_equal(agent.actor_params + agent.critic_params, folder)", "pass"),
-    (TORCHRUN, "means = mean_over_ranks([torch.tensor(", "means = list([torch.tensor("),
+    (TORCHRUN, "    average_over_ranks(means)", "    pass"),
 )
 
 # Settings, files and curves
@@ -228,8 +232,8 @@ FILES += noticed_by(
     "tests/algos/test_scripts.py -k 'ties or finite or nan'",
     (FOLDER, "if score >= self.best:", "if score > self.best:"),
     (FOLDER, "if self.count.global_step > 0:", "if self.count.global_step >= 0:"),
-    (PLAIN, "folder.check_finite({name: x", "dict({name: x"),
-    (MULTI, "folder.check_finite({name: x", "dict({name: x"),
+    (PLAIN, 'folder.check_finite(curves, "losses/")', "pass"),
+    (MULTI, 'folder.check_finite(curves, "losses/")', "pass"),
 )
 FILES += noticed_by(
     "tests/algos/test_scripts.py -k curves_are_means",
@@ -249,7 +253,7 @@ FILES += noticed_by(
 )
 FILES += noticed_by(
     "tests/algos/test_resume.py -k sac",
-    (FOLDER, 'kept | {"torch_stream": torch.default_generator}', "kept"),
+    (FOLDER, '"count": count, "torch_stream": torch.default_generator}', '"count": count}'),
 )
 FILES += noticed_by(
     "tests/algos/test_forks.py",

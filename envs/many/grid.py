@@ -220,9 +220,7 @@ class GroupFolders:
     ) -> None:
         """An evaluation of each run: a row of its metrics.csv, and a printed line for all.
 
-        Args:
-            metrics: of each run.
-            curves: name -> of each run, (run,): of the last update, empty before the first one.
+        Curves are those of the last update, (run,) each; there are none before the first one.
         """
         now = (time.time(), global_step)
         seconds, steps = (new - old for new, old in zip(now, self.clock, strict=True))

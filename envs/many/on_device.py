@@ -26,12 +26,8 @@ Obs = dict[str, Tensor]  # observation, achieved_goal, desired_goal: (run, env, 
 class Streams:
     """Random numbers made by counting (SplitMix64, Steele et al. 2014), for each run its own.
 
-    The n-th number of a run is a hash of the run's key plus n: it depends neither on the runs
-    beside it nor on the device, and is mere arithmetic, which a CUDA graph can hold.
-
-    Args:
-        keys: one a run, integers of 63 bits without a pattern.
-        device: where the numbers are made.
+    The n-th number of a run is a hash of the run's key, 63 bits without a pattern, plus n: it
+    depends neither on the runs beside it nor on the device, and a CUDA graph can hold it.
     """
 
     def __init__(self, keys: list[int], device: torch.device):

@@ -16,6 +16,7 @@ from envs.run.flags import (
     Width,
     check_buffer,
     check_first_update,
+    env_flags,
     one_sentence,
     parse_args,
     read_flags,

@@ -108,14 +108,10 @@ def one_sentence() -> Iterator[None]:
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
     """The command line on top of the defaults of the environment, or of a saved model or run.
 
-    Args:
-        cls: the script's dataclass of flags; of its own ones `env_id` and `total_timesteps` are
-            known here, and those of OF_THE_EPISODES.
-        settings: patterns of environments' names -> what applies to them; later over earlier.
-        untuned: what applies where no pattern matches.
-        doc: the script's docstring.
-
-    Raises BadInput with one sentence on what cannot be.
+    Of the script's own flags, those in `cls`, `env_id` and `total_timesteps` are known here, and
+    those of OF_THE_EPISODES. `settings` has patterns of environments' names and what applies to
+    them, later over earlier; `untuned` applies where no pattern matches; `doc` is the script's
+    docstring. Raises BadInput with one sentence on what cannot be.
     """
     seen = peek("env_id", "evaluate", "resume", "run_dir")
     if seen.resume == "" or seen.evaluate == "":
@@ -140,7 +136,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
                 f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
             )
     args = read_flags(cls, settings, untuned, doc, defaults)
-    check_env_kwargs(args.env_kwargs)
+    env_flags(args)
     if args.evaluate:
         may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
         check_unchanged(asdict(args), asdict(defaults), args.evaluate, may_change)
@@ -216,16 +212,17 @@ def check_ranges(args: Any) -> None:
                 raise BadInput(f"{flag(name)} {number} is out of range: {low:g} to {high:g}.")
 
 
-def check_env_kwargs(text: str) -> None:
-    """Raises BadInput unless the text is a JSON object, and for what a flag sets."""
+def env_flags(args: RunArgs) -> dict[str, Any]:
+    """What the flags of every script hand to `envs.make`. Raises BadInput for bad --env-kwargs."""
     try:
-        kwargs = json.loads(text)
+        kwargs = json.loads(args.env_kwargs)
     except (ValueError, TypeError):
         kwargs = None
     if not isinstance(kwargs, dict):
-        raise BadInput(f'--env-kwargs {text} is not a JSON object like {{"a": 1}}.')
+        raise BadInput(f'--env-kwargs {args.env_kwargs} is not a JSON object like {{"a": 1}}.')
     if "render_mode" in kwargs:  # every step would be drawn
         raise BadInput("--env-kwargs cannot set render_mode: use --capture-video or --render.")
+    return dict(env_kwargs=kwargs, max_episode_steps=args.max_episode_steps)
 
 
 def range_of(hint: Any) -> Range:

@@ -36,11 +36,8 @@ class RunFolder:
     was interrupted goes on from its checkpoint, bit for bit. After `begin`, SIGTERM and SIGINT end
     the run at the next `checkpoint` between episodes; a second one ends it at once.
 
-    Args:
-        args: the script's. What they are now is what args.json and the models record.
-        script: the script's `__file__`.
-        device: that the run computes on.
-        rank: of this process, for a script of which torchrun starts several; only rank 0 writes.
+    What `args` are now is what args.json and the models record; `script` is the script's
+    `__file__`. Where torchrun starts several processes, `rank` is this one's; only rank 0 writes.
 
     Raises BadInput if the folder has a run with other settings, or something else.
     """
@@ -94,20 +91,19 @@ class RunFolder:
 
     # Begin, go on, end
 
-    def begin(self, **kept: Any) -> None:
+    def begin(self, count: Any, **kept: Any) -> None:
         """Makes and locks the folder, restores a checkpoint, writes args.json.
 
-        Args:
-            kept: all that learns, counts or draws at random, under the names that a checkpoint has
-                for it, see `state_of`; `count` is one of them, with a `global_step`.
+        `count` is how far the run is: its `global_step`, and whatever else the script counts;
+        `kept` is all that learns or draws at random, under the names that a checkpoint has for it.
 
         Raises BadInput if another process trains here, the folder cannot be made, or its checkpoint
         does not fit; TypeError if something in `kept` cannot be kept.
         """
-        self.kept = kept | {"torch_stream": torch.default_generator}
+        self.kept = kept | {"count": count, "torch_stream": torch.default_generator}
         if self.device.type == "cuda":
             self.kept["cuda_stream"] = torch.cuda.default_generators[torch.cuda.current_device()]
-        self.count = kept["count"]
+        self.count = count
         json.dumps(self.settings)  # a TypeError for a flag of a kind that args.json cannot keep
         for name, state in self.state().items():  # what would be lost is refused now
             check_readable(name, state)
@@ -201,8 +197,7 @@ class RunFolder:
     def log(self, **charts: float) -> dict[str, float]:
         """Writes training curves, means over the updates since the last call, and returns them.
 
-        Args:
-            charts: further numbers, which become charts/<name>.
+        Each of the further numbers becomes charts/<name>.
         """
         found = {}
         for name, values in self.curves.items():
@@ -234,13 +229,13 @@ class RunFolder:
         self.last_word = time.time()
         self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
-    def check_finite(self, numbers: dict[str, Tensor | float]) -> None:
-        """Ends the run, with exit code 1, if one is nan or infinite; what was saved stays."""
+    def check_finite(self, numbers: dict[str, Tensor | float], prefix: str = "") -> None:
+        """Ends the run, with exit code 1, if one whose name begins so is nan or infinite."""
+        step = self.count.global_step
         for name, value in numbers.items():
-            value = float(value)
-            if not np.isfinite(value):
-                step = self.count.global_step
-                sys.exit(f"{name} is {value:g} at step {step}; {self.path} keeps what was saved.")
+            if name.startswith(prefix) and not np.isfinite(float(value)):
+                value = f"{name} is {float(value):g} at step {step}"
+                sys.exit(f"{value}; {self.path} keeps what was saved.")
 
     def write_scalars(self, scalars: dict[str, float]) -> None:
         if self.rank == 0:

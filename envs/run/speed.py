@@ -29,11 +29,8 @@ def compiled(function: Callable, mode: str | None = None) -> Callable:
     """`function` compiled as a whole, including the gradients taken in it, at its first call.
 
     If that fails, for lack of a C++ compiler or because a part breaks the graph (which would make a
-    second derivative fail), it says why, once, and calls `function` itself.
-
-    Args:
-        mode: of torch.compile. With "reduce-overhead" a GPU replays CUDA graphs, and each call
-            overwrites what the last one returned.
+    second derivative fail), it says why, once, and calls `function` itself. With the mode
+    "reduce-overhead" a GPU replays CUDA graphs: each call overwrites what the last one returned.
     """
     torch._dynamo.config.trace_autograd_ops = True
     fast = torch.compile(function, mode=mode, fullgraph=True, dynamic=False)

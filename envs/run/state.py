@@ -25,12 +25,9 @@ ARRAY, DICT, ROWS = "<array>", "<dict>", "<rows>"  # what a state is of; an obje
 def attributes_of(thing: Any, without: tuple[str, ...] = (), **rows: dict) -> dict[str, Any]:
     """The state of every attribute of an object except settings, functions and environments.
 
-    Args:
-        without: attributes that each process makes anew.
-        rows: attribute -> the first rows of each of its arrays or tensors, for a dict of those that
-            are not full yet; the other rows are not kept.
-
-    Raises TypeError for an attribute of a kind that a resumed run would lose.
+    Those in `without` are made anew by each process. Of a dict of arrays that are not full yet,
+    only the first rows are kept: `rows` has them, by the attribute's name. Raises TypeError for an
+    attribute of a kind that a resumed run would lose.
     """
     name = type(thing).__name__
     parts = kept_of(thing, (*without, *rows)).items()
@@ -73,7 +70,7 @@ def state_of(part: Any, name: str) -> Any:
         return state
     if hasattr(part, "load_state_dict"):
         return part.state_dict()
-    if is_dataclass(part):
+    if is_dataclass(part) or isinstance(part, types.SimpleNamespace):
         return attributes_of(part)
     if isinstance(part, np.random.Generator):
         return {"stream": json.dumps(part.bit_generator.state)}
@@ -106,7 +103,7 @@ def restored(part: Any, state: Any) -> Any:
                 restore_attributes(module, state[f"attributes of {path}"], OF_EVERY_MODULE)
     elif hasattr(part, "load_state_dict"):
         part.load_state_dict(state)
-    elif is_dataclass(part):
+    elif is_dataclass(part) or isinstance(part, types.SimpleNamespace):
         restore_attributes(part, state)
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = json.loads(state["stream"])

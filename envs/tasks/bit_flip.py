@@ -22,11 +22,7 @@ class BitFlip(BatchEnv):
 
     State and goal are uniform random bits. Observation and achieved goal are the state, (d,)
     float32, 0 or 1. Episodes never terminate, not even at the goal; the registered time limit is
-    d steps.
-
-    Args:
-        d: number of bits, at least 1.
-        render_mode: "rgb_array" draws the bits of the state above those of the goal.
+    d steps. A picture ("rgb_array") has the bits of the state above those of the goal.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}

@@ -27,13 +27,8 @@ class GoalSetEnv(BatchEnv):
     """Reward 1 where the rounded position is one of the goals, else 0; Eqs. (13), (14) and (18).
 
     What an environment adds: its action space, `reach` (cells from -reach to reach are drawn), and
-    what `BatchEnv` asks for.
-
-    Args:
-        n_max: slots for goals.
-        observation: its space.
-        cell: the space of achieved goals, and of each goal.
-        render_mode: Gymnasium's.
+    what `BatchEnv` asks for. `observation` is the observation's space, and `cell` the space of
+    achieved goals and of each goal.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}

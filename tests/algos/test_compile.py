@@ -45,7 +45,7 @@ def test_compiled_updates_are_the_same_to_rounding_and_each_loss_is_compiled_onc
     expected, _ = trained(script)
     torch._dynamo.reset()
     counters.clear()
-    name = "gradients" if script is ddpg_multi_reengage else "gradient"
+    name = "backward_both" if script is ddpg_multi_reengage else "backward"
     monkeypatch.setattr(script, name, run.compiled(getattr(script, name)))
     found, graphs = trained(script)
     assert capsys.readouterr().out == ""  # it went on compiled

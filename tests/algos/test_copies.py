@@ -17,8 +17,8 @@ from specs import ALL_SCRIPTS, EXPERIMENT, FINISHED, ROOT, UNKNOWN
 SOURCES = {script: (ROOT / "algos" / f"{script}.py").read_text() for script in ALL_SCRIPTS}
 PLAIN, REENGAGE, TORCHRUN = "ddpg_her", "ddpg_her_reengage", "ddpg_her_reengage_torchrun"
 
-MOST_LINES = {TORCHRUN: 695}  # the plain script and what ranks share
-LINES = 615
+MOST_LINES = {TORCHRUN: 660}  # the plain script and what ranks share
+LINES = 600
 
 # The names that may stand for different code in different scripts, and why
 MAY_DIFFER = {
@@ -26,7 +26,6 @@ MAY_DIFFER = {
     "check_args": "what flags and environment must fulfil together",
     "mlp": "only where the paper trains robots are there initialisations to choose from",
     "Agent": "which networks there are",
-    "Progress": "what is counted",
     "update": "what a gradient step is",
     "polyak": "which networks have targets",
     "evaluate_and_save": "which networks are saved, and which metric says that they are the best",
@@ -109,7 +108,7 @@ def test_what_may_differ_does_differ_somewhere() -> None:
 def test_the_gradient_term_changes_one_loss_and_what_hands_it_its_data() -> None:
     plain, reengage = definitions(PLAIN), definitions(REENGAGE)
     losses = {"ddpg_critic_loss", "reengage_critic_loss"}
-    its_own = {"AutoAlpha", "agreement", "reward_gradient"}
+    its_own = {"AutoAlpha", "agreement"}
     assert plain.keys() ^ reengage.keys() == losses | its_own
     order = [name for name in reengage if name not in its_own]
     assert list(plain).index("ddpg_critic_loss") == order.index("reengage_critic_loss")
@@ -138,7 +137,7 @@ def test_the_gradient_term_imports_nothing_and_assigns_nothing_new_but_settings(
 
 def test_the_main_loop_differs_only_by_what_the_gradient_term_needs() -> None:
     gone, new = changes(main_of(PLAIN), main_of(REENGAGE))
-    assert all(word in " ".join(new) for word in ("c_low", "is_dense", "reward_grad"))
+    assert all(word in " ".join(new) for word in ("c_low", "reward_grad"))
     assert len(gone) <= 3 and len(new) <= 10
 
 
@@ -156,10 +155,10 @@ def test_torchruns_script_adds_data_parallelism_and_nothing_else() -> None:
     }
     for name in ("update", "evaluate_and_save"):
         gone, new = changes(plain[name].splitlines(), parallel[name].splitlines())
-        assert len(new) - len(gone) <= 3
-    losses = plain["reengage_critic_loss"], parallel["rank_reengage_critic_loss"]
+        assert len(new) - len(gone) <= 4
+    losses = plain["reengage_critic_loss"], parallel["rank_critic_loss"]
     gone, new = changes(*(loss.splitlines() for loss in losses))
-    assert len(gone) <= 3 and len(new) <= 5  # its name, and one alpha for all ranks
+    assert len(gone) <= 3 and len(new) <= 6  # its name, and one alpha for all ranks
 
 
 # What a reader may expect

@@ -179,7 +179,7 @@ def folder_at(path: Path) -> RunFolder:
     """A run's folder before the first step."""
     path.mkdir()
     folder = RunFolder(ddpg_her.Args(run_dir=str(path)), ddpg_her.__file__, torch.device("cpu"))
-    folder.count = ddpg_her.Progress()
+    folder.count = SimpleNamespace(global_step=0)
     return folder
 
 
