@@ -1,6 +1,5 @@
 """DDPG with hindsight experience replay (HER): the baseline of "Goal-Conditioned Q-Learning as
-Knowledge Distillation" (Levine & Feizi, AAAI 2023). `ddpg_her_reengage.py` adds the paper's
-gradient term to it.
+Knowledge Distillation" (Levine & Feizi, AAAI 2023). `ddpg_her_reengage.py` adds the paper's term.
 
     critic, Eq. (4):  (Q(s, a, g) - [R(s', g) + gamma Q'(s', pi'(s', g), g)])^2
     actor,  Eq. (5):  -Q(s, pi(s, g), g)
@@ -351,10 +350,11 @@ def backward(
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
     """One gradient step of critic and actor; returns a value for each training curve."""
-    agent.zero_grad()
+    agent.critic_optimizer.zero_grad()
     curves = backward(ddpg_critic_loss, agent.critic_params, agent, batch, args)
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
+    agent.actor_optimizer.zero_grad()
     curves |= backward(actor_loss, agent.actor_params, agent, batch, args)
     agent.actor_optimizer.step()
     if args.simultaneous_updates:
@@ -428,7 +428,7 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # stored steps normalised
         folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
@@ -445,7 +445,6 @@ if __name__ == "__main__":
         random_prob = 1.0 if is_early else args.random_action_prob
         is_random = rng.random((args.num_envs, 1)) < random_prob
         action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
-        action = action.astype(np.float32)
         next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += args.num_envs
 

@@ -310,21 +310,21 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
-    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
-    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal: then the gradient loss falls faster than alpha
+    grows, and this rule alone would raise alpha for ever. A new critic is as flat. So the first
+    --alpha-warmup updates have no term, and no alpha is larger than the one at their end.
     """
 
     def __init__(self, args: Args):
         super().__init__()
         self.args = args
-        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
+        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss above 0
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
-        """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
+        """The alpha of this update, from its batch's losses; 0 during the warm-up."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
@@ -426,10 +426,11 @@ def backward(
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """One gradient step of critic and actor; returns a value for each training curve."""
-    agent.zero_grad()
+    agent.critic_optimizer.zero_grad()
     curves = backward(reengage_critic_loss, agent.critic_params, agent, batch, args, reward_grad)
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
+    agent.actor_optimizer.zero_grad()
     curves |= backward(actor_loss, agent.actor_params, agent, batch, args)
     agent.actor_optimizer.step()
     if args.simultaneous_updates:
@@ -509,7 +510,7 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # stored steps normalised
         folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
@@ -526,7 +527,6 @@ if __name__ == "__main__":
         random_prob = 1.0 if is_early else args.random_action_prob
         is_random = rng.random((args.num_envs, 1)) < random_prob
         action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
-        action = action.astype(np.float32)
         next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += args.num_envs
 

@@ -270,7 +270,8 @@ def check_equal(weights: list[Tensor], folder: run.RunFolder) -> None:
     expected = ours.clone()
     torch.distributed.broadcast(expected, src=0)
     if not expected.equal(ours):
-        sys.exit(f"Rank {folder.rank} has other weights than rank 0.")
+        step = folder.count.global_step
+        sys.exit(f"Rank {folder.rank} has other weights than rank 0 at step {step}.")
 
 
 class OfEachRank:
@@ -281,9 +282,8 @@ class OfEachRank:
 
     def state_dict(self) -> dict:
         """Every rank's parts, on rank 0 only; all ranks must call this together."""
-        gathered = None
-        if torch.distributed.get_rank() == 0:
-            gathered = [None] * torch.distributed.get_world_size()
+        ranks = torch.distributed.get_world_size()
+        gathered = [None] * ranks if torch.distributed.get_rank() == 0 else None
         torch.distributed.gather_object(run.attributes_of(self), gathered)
         return {"ranks": gathered}
 
@@ -369,21 +369,21 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
-    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
-    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal: then the gradient loss falls faster than alpha
+    grows, and this rule alone would raise alpha for ever. A new critic is as flat. So the first
+    --alpha-warmup updates have no term, and no alpha is larger than the one at their end.
     """
 
     def __init__(self, args: Args):
         super().__init__()
         self.args = args
-        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
+        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss above 0
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
-        """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
+        """The alpha of this update, from its batch's losses; 0 during the warm-up."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
@@ -489,11 +489,12 @@ def backward(
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """One gradient step of critic and actor; returns a value for each training curve."""
-    agent.zero_grad()
+    agent.critic_optimizer.zero_grad()
     curves = backward(rank_critic_loss, agent.critic_params, agent, batch, args, reward_grad)
     average_over_ranks(*(parameter.grad for parameter in agent.critic_params))
     if not args.simultaneous_updates:
         agent.critic_optimizer.step()
+    agent.actor_optimizer.zero_grad()
     curves |= backward(actor_loss, agent.actor_params, agent, batch, args)
     average_over_ranks(*(parameter.grad for parameter in agent.actor_params))
     agent.actor_optimizer.step()
@@ -584,7 +585,7 @@ if __name__ == "__main__":
         buffer = HerReplayBuffer(envs, args, task, rng)
         is_filmed = args.capture_video and rank == 0
         video = Video(make_env, args.seed + 2_000_000) if is_filmed else None
-        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # stored steps normalised
         parts = dict(buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs, count=count)
         connect_ranks(folder)
         folder.begin(count, agent=agent, ranks=OfEachRank(**parts))
@@ -603,7 +604,6 @@ if __name__ == "__main__":
         random_prob = 1.0 if is_early else args.random_action_prob
         is_random = rng.random((args.num_envs, 1)) < random_prob
         action = np.where(is_random, rng.uniform(-1, 1, action_shape), noisy)
-        action = action.astype(np.float32)
         next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += stride
 
@@ -624,9 +624,9 @@ if __name__ == "__main__":
                 if envs.max_episode_steps < 50:  # many states are final ones, no step's obs
                     agent.normalizer.update(torch.cat([batch.next_obs, batch.goal], 1))
                 count.normalized = buffer.end
-            if args.normalize:  # at every round, whether this rank has new steps or not
+            if args.normalize:  # at every round: all ranks take part, with new steps or without
                 average_over_ranks(agent.normalizer.sums)
-                agent.normalizer.update(agent.normalizer.sums[:0])  # no rows: by the new sums only
+                agent.normalizer.update(agent.normalizer.sums[:0])  # no new rows: only mean and std
             for _ in range(args.gradient_steps):
                 batch = buffer.sample(args.batch_size, device)
                 reward_grad = None

@@ -311,21 +311,21 @@ class GoalSetCritic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
-    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
-    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal: then the gradient loss falls faster than alpha
+    grows, and this rule alone would raise alpha for ever. A new critic is as flat. So the first
+    --alpha-warmup updates have no term, and no alpha is larger than the one at their end.
     """
 
     def __init__(self, args: Args):
         super().__init__()
         self.args = args
-        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
+        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss above 0
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
-        """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
+        """The alpha of this update, from its batch's losses; 0 during the warm-up."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
@@ -412,7 +412,7 @@ def multi_actor_loss(agent: Agent, batch: GoalSetBatch, z: Tensor, args: Args) -
 
 
 def backward_both(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
-    """Adds both losses' gradients to `grad`, at the same parameters; returns the curves."""
+    """Adds both losses' gradients, taken at the same parameters, to `grad`; returns the curves."""
     critic_loss, z, curves = multi_reengage_critic_loss(agent, batch, args)
     critic_loss.backward(inputs=agent.critic_params)
     actor_loss = multi_actor_loss(agent, batch, z, args)
@@ -425,7 +425,8 @@ def update(agent: Agent, batch: GoalSetBatch, args: Args) -> dict[str, Tensor]:
     """One gradient step of critic and actor; returns a value for each training curve."""
     for tensor in (*batch.goals, batch.item_reward):
         torch._dynamo.mark_dynamic(tensor, 0)  # --compile: their length varies between batches
-    agent.zero_grad()
+    agent.critic_optimizer.zero_grad()
+    agent.actor_optimizer.zero_grad()
     curves = backward_both(agent, batch, args)
     agent.critic_optimizer.step()
     agent.actor_optimizer.step()
@@ -471,12 +472,12 @@ def check_args(args: Args, envs: VectorEnv) -> None:
     if not hasattr(envs.unwrapped, "compute_item_rewards"):
         raise run.BadInput(f"{args.env_id} has no goal sets: it lacks compute_item_rewards.")
     if args.encoder == "cnn" and "DriveSeek" not in args.env_id:
-        raise run.BadInput(f"--encoder cnn is for DriveSeek; {args.env_id} needs deepsets.")
+        raise run.BadInput("--encoder cnn is for DriveSeek alone: give --encoder deepsets.")
     n_max = envs.unwrapped.n_max
     if 0 < args.n_max < n_max:
         raise run.BadInput(f"--n-max {args.n_max} is too small: up to {n_max} goals.")
     if args.learning_starts > args.total_timesteps:
-        raise run.BadInput("Nothing is learned: --learning-starts is above --total-timesteps.")
+        raise run.BadInput("Nothing would be learned: --learning-starts exceeds --total-timesteps.")
 
 
 if __name__ == "__main__":
@@ -515,7 +516,6 @@ if __name__ == "__main__":
         action = (agent.actor.act(obs) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
             action = rng.uniform(-1, 1, (1, envs.action_dim))
-        action = action.astype(np.float32)
         next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += 1
 

@@ -233,21 +233,21 @@ class QNetwork(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
-    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
-    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal: then the gradient loss falls faster than alpha
+    grows, and this rule alone would raise alpha for ever. A new critic is as flat. So the first
+    --alpha-warmup updates have no term, and no alpha is larger than the one at their end.
     """
 
     def __init__(self, args: Args):
         super().__init__()
         self.args = args
-        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
+        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss above 0
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
-        """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
+        """The alpha of this update, from its batch's losses; 0 during the warm-up."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
@@ -330,7 +330,7 @@ def backward(
 
 def update(agent: Agent, batch: Batch, args: Args) -> dict[str, Tensor]:
     """A gradient step of the network; returns a value for each training curve."""
-    agent.zero_grad()
+    agent.optimizer.zero_grad()
     curves = backward(dqn_loss, agent.params, agent, batch, args)
     agent.optimizer.step()
     return curves
@@ -361,7 +361,7 @@ def evaluate(envs: VectorEnv, policy: Callable, episodes: int) -> dict[str, floa
 def evaluate_and_save(
     folder: run.RunFolder, agent: Agent, envs: VectorEnv, episodes: int, video: Video | None
 ) -> None:
-    """Evaluates without noise; keeps the network, a film and the numbers."""
+    """Evaluates without noise, then saves the network, a film and the metrics."""
     metrics = evaluate(envs, agent.q_network.act, episodes)
     score = metrics["success_once"], metrics["episodic_return"]
     folder.save_model(score, q_network=agent.q_network)
@@ -402,7 +402,7 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = SimpleNamespace(global_step=0, updates=0, new_episodes=0)
+        count = SimpleNamespace(global_step=0, updates=0, new_episodes=0)  # in this round
         folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:

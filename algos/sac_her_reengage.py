@@ -308,21 +308,21 @@ class Critic(nn.Module):
 class AutoAlpha(nn.Module):
     """--alpha auto: holds alpha * gradient loss at --alpha-ratio times the value loss.
 
-    A large alpha makes the critic flat in the goal, as a new critic is: the gradient loss falls
-    faster than alpha grows, and this rule alone would raise alpha for ever. So the first
-    --alpha-warmup updates have no term, and the alpha found at their end is the largest ever used.
+    A large alpha makes the critic flat in the goal: then the gradient loss falls faster than alpha
+    grows, and this rule alone would raise alpha for ever. A new critic is as flat. So the first
+    --alpha-warmup updates have no term, and no alpha is larger than the one at their end.
     """
 
     def __init__(self, args: Args):
         super().__init__()
         self.args = args
-        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss
+        self.register_buffer("updates", torch.zeros(()))  # those with a gradient loss above 0
         self.register_buffer("losses", torch.zeros(2))  # running means: value loss, gradient loss
         self.register_buffer("largest", torch.zeros(()))
 
     @torch.no_grad()
     def forward(self, value_loss: Tensor, grad_loss: Tensor) -> Tensor:
-        """The alpha of this update, by the losses of its batch; a mask without rows leaves 0."""
+        """The alpha of this update, from its batch's losses; 0 during the warm-up."""
         self.updates += grad_loss > 0
         # Both means start at 0, so what they lack at first cancels in their ratio
         losses = torch.stack([value_loss, grad_loss])
@@ -437,14 +437,16 @@ def backward(
 
 def update(agent: Agent, batch: Batch, args: Args, reward_grad: Tensor | None) -> dict:
     """A gradient step of critics, actor and log c; returns a value for each training curve."""
-    agent.zero_grad()
     noise = torch.randn_like(batch.action)  # compiled code would draw other numbers
+    agent.critic_optimizer.zero_grad()
     curves = backward(sac_critic_loss, agent.critic_params, agent, batch, args, noise, reward_grad)
     agent.critic_optimizer.step()
     noise = torch.randn_like(batch.action)
+    agent.actor_optimizer.zero_grad()
     curves |= backward(sac_actor_loss, agent.actor_params, agent, batch, args, noise)
     agent.actor_optimizer.step()
     entropy = curves["sac/entropy"]
+    agent.entropy_optimizer.zero_grad()
     curves |= backward(entropy_loss, [agent.log_c], agent, batch, args, entropy)
     agent.entropy_optimizer.step()
     return curves
@@ -517,7 +519,7 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # seen by the normaliser
+        count = SimpleNamespace(global_step=0, updates=0, normalized=0)  # stored steps normalised
         folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:
@@ -532,7 +534,6 @@ if __name__ == "__main__":
         action = (agent.actor.act(obs, mean_only=False) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
             action = rng.uniform(-1, 1, action_shape)
-        action = action.astype(np.float32)
         next_obs, reward, terminated, _, success = envs.step(action)
         count.global_step += args.num_envs
 

@@ -28,8 +28,9 @@ class VectorEnv:
     """`num_envs` copies of a goal environment, stepped together; see `make_vector`.
 
     The caller resets episodes; none starts on its own, and the first reset is of all copies.
-    Observations are float32, in new arrays at each call. A kind of copies adds `_reset(which)` ->
-    observations of all, and `_step(actions, active)` -> what `step` returns.
+    Observations are float32; a `reset` that starts no episode returns the arrays of the last step.
+    A kind of copies adds `_reset(which)` -> observations of all, and `_step(actions, active)` ->
+    what `step` returns.
 
     Attributes:
         num_envs: the number of copies.
@@ -39,6 +40,7 @@ class VectorEnv:
         unwrapped: the first copy without its wrappers.
         t: the steps of each copy's episode, (num_envs,).
         ended: whether that episode has ended, or none has begun, (num_envs,).
+        obs: what the last reset or step returned.
     """
 
     def __init__(self, env: gym.Env, num_envs: int):
@@ -79,6 +81,8 @@ class VectorEnv:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each
             (num_envs,). Success is 1, 0 or nan where it is unknown, float64.
         """
+        if actions.ndim == 2:
+            actions = actions.astype(np.float32)
         if not np.isfinite(actions).all():
             raise RuntimeError("The policy's actions are not finite: its network has diverged.")
         active = ~self.ended
@@ -291,11 +295,11 @@ def make_vector(
 def make_eval_envs(
     make_env: Callable[[], gym.Env], episodes: int, seed: int, num_threads: int | None = None
 ) -> tuple[VectorEnv, int]:
-    """Environments for evaluations, and the number of episodes that one plays.
+    """Environments for evaluations, and the number of episodes in each evaluation.
 
-    0 episodes stand for 50, or fewer where they are long: 5000 steps, but at least 5 episodes. The
-    project's own tasks get a copy an episode; another package's simulator, which may take tens of
-    megabytes a copy, a few. Raises BadInput as `make_env` does.
+    `episodes` 0 means 50, or fewer where they are long: 5000 steps, but at least 5 episodes. The
+    project's own tasks get one copy per episode; another package's simulator, which may take tens
+    of megabytes a copy, at most four. Raises BadInput as `make_env` does.
     """
     env = make_env()
     has_cheap_copies = is_own_task(env) or is_plain_batch(env)

@@ -28,7 +28,7 @@ class Video:
     def film(self, act: Callable[[Obs], ndarray], episodes: int) -> bytes:
         """Plays whole episodes, one after the other; returns them as a GIF file's content.
 
-        `act` takes observations and gives actions with a leading axis of 1.
+        `act` maps observations to actions, both with a leading axis of 1.
         """
         frames = []
         for _ in range(episodes):

@@ -123,6 +123,9 @@ UPDATES = noticed_by(
     (PLAIN, "target.clamp(-1 / (1 - args.gamma), 0)", "target.clamp(max=0)"),
     (PLAIN, "/ self.std).clamp(-5, 5)", "/ self.std)"),
     (PLAIN, "if not args.simultaneous_updates:", "if True:"),
+    (PLAIN, "    agent.critic_optimizer.zero_grad()", "    pass"),
+    (REENGAGE, "    agent.actor_optimizer.zero_grad()", "    pass"),
+    (MULTI, "    agent.actor_optimizer.zero_grad()", "    pass"),
     (PLAIN, "-q.mean() + args.action_l2 * action.square().mean()", "-q.mean()"),
     (REENGAGE, "args.gamma * (1 - batch.terminated) * next_q", "args.gamma * next_q"),
     (REENGAGE, "target_grad = target_grad + reward_grad", "target_grad = reward_grad"),
@@ -147,9 +150,11 @@ UPDATES += noticed_by(
     (SAC, "q = minimum(agent.critics, batch.obs", "q = minimum(agent.target_critics, batch.obs"),
     (SAC, "target_entropy = -batch.action.shape[1]", "target_entropy = 0"),
     (SAC, "    agent.entropy_optimizer.step()", "    pass"),
+    (SAC, "    agent.entropy_optimizer.zero_grad()", "    pass"),
 )
 UPDATES += noticed_by(
     "tests/algos/test_update.py -k dqn",
+    (DQN, "    agent.optimizer.zero_grad()", "    pass"),
     (DQN, "((q / temperature).softmax(dim=1) * q)", "((q * temperature).softmax(dim=1) * q)"),
     (DQN, 'hard_target if args.soft_target == "gradient" else soft_target', "hard_target"),
     (DQN, "torch.autograd.grad(soft_target.sum()", "torch.autograd.grad(hard_target.sum()"),
@@ -216,6 +221,7 @@ RANKS = noticed_by(
     ),
     (TORCHRUN, "(*(parameter.grad for parameter in agent.actor_params))", "()"),
     (TORCHRUN, "seed = args.seed + 10_000 * rank", "seed = args.seed"),
+    (FOLDER, '{"count": count} | kept', 'kept | {"count": count}'),
     (TORCHRUN, "check_equal(agent.actor_params + agent.critic_params, folder)", "pass"),
     (TORCHRUN, "    average_over_ranks(means)", "    pass"),
 )
@@ -253,7 +259,7 @@ FILES += noticed_by(
 )
 FILES += noticed_by(
     "tests/algos/test_resume.py -k sac",
-    (FOLDER, '"count": count, "torch_stream": torch.default_generator}', '"count": count}'),
+    (FOLDER, 'kept | {"torch_stream": torch.default_generator}', "kept"),
 )
 FILES += noticed_by(
     "tests/algos/test_forks.py",

@@ -2,7 +2,7 @@
 # DriveSeek with the image encoder: prints the training commands, one per line.
 #   drive_seek_cnn.sh         the learning rate of figure 19
 #   drive_seek_cnn.sh grid    and those of figure 20
-#   drive_seek_cnn.sh small   up to 20 goals, batch 32, 3000 updates: four to ten minutes each
+#   drive_seek_cnn.sh small   up to 20 goals, batch 32, 11,000 updates, a quarter of an hour or more
 set -u
 case "$*" in
     "") rates=0.001 ;;
@@ -11,7 +11,7 @@ case "$*" in
         for seed in 1 2; do
             for alpha in 0 10; do
                 echo "python algos/ddpg_multi_reengage.py --env-id DriveSeek20-v0 --encoder cnn" \
-                    "--batch-size 32 --num-threads 1 --total-timesteps 4000 --eval-frequency 500" \
+                    "--batch-size 32 --num-threads 1 --total-timesteps 12000 --eval-frequency 500" \
                     "--alpha $alpha --seed $seed --run-dir runs/drive_seek_cnn_small/alpha$alpha/$seed"
             done
         done

@@ -108,10 +108,10 @@ def one_sentence() -> Iterator[None]:
 def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any], doc: str) -> A:
     """The command line on top of the defaults of the environment, or of a saved model or run.
 
-    Of the script's own flags, those in `cls`, `env_id` and `total_timesteps` are known here, and
-    those of OF_THE_EPISODES. `settings` has patterns of environments' names and what applies to
-    them, later over earlier; `untuned` applies where no pattern matches; `doc` is the script's
-    docstring. Raises BadInput with one sentence on what cannot be.
+    `cls` holds the script's flags; of its own ones only `env_id`, `total_timesteps` and
+    OF_THE_EPISODES are known here. `settings` maps patterns of environments' names to what applies
+    there, later over earlier; `untuned` applies where none matches; `doc` is the script's
+    docstring. Raises BadInput with one sentence about what is impossible.
     """
     seen = peek("env_id", "evaluate", "resume", "run_dir")
     if seen.resume == "" or seen.evaluate == "":
@@ -136,7 +136,7 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
                 f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
             )
     args = read_flags(cls, settings, untuned, doc, defaults)
-    env_flags(args)
+    env_flags(args)  # refuses bad --env-kwargs
     if args.evaluate:
         may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
         check_unchanged(asdict(args), asdict(defaults), args.evaluate, may_change)

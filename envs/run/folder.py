@@ -36,8 +36,8 @@ class RunFolder:
     was interrupted goes on from its checkpoint, bit for bit. After `begin`, SIGTERM and SIGINT end
     the run at the next `checkpoint` between episodes; a second one ends it at once.
 
-    What `args` are now is what args.json and the models record; `script` is the script's
-    `__file__`. Where torchrun starts several processes, `rank` is this one's; only rank 0 writes.
+    args.json and the models record `args` as they are now; `script` is the script's `__file__`.
+    Under torchrun `rank` is this process's; only rank 0 writes.
 
     Raises BadInput if the folder has a run with other settings, or something else.
     """
@@ -94,13 +94,14 @@ class RunFolder:
     def begin(self, count: Any, **kept: Any) -> None:
         """Makes and locks the folder, restores a checkpoint, writes args.json.
 
-        `count` is how far the run is: its `global_step`, and whatever else the script counts;
-        `kept` is all that learns or draws at random, under the names that a checkpoint has for it.
+        `count` says how far the run is: its `global_step`, and whatever else the script counts.
+        `kept` is everything that learns or draws random numbers, by its name in the checkpoint.
 
         Raises BadInput if another process trains here, the folder cannot be made, or its checkpoint
         does not fit; TypeError if something in `kept` cannot be kept.
         """
-        self.kept = kept | {"count": count, "torch_stream": torch.default_generator}
+        # count first: what ranks have of their own is restored after it
+        self.kept = {"count": count} | kept | {"torch_stream": torch.default_generator}
         if self.device.type == "cuda":
             self.kept["cuda_stream"] = torch.cuda.default_generators[torch.cuda.current_device()]
         self.count = count
@@ -197,7 +198,7 @@ class RunFolder:
     def log(self, **charts: float) -> dict[str, float]:
         """Writes training curves, means over the updates since the last call, and returns them.
 
-        Each of the further numbers becomes charts/<name>.
+        Each argument becomes the curve charts/<name>.
         """
         found = {}
         for name, values in self.curves.items():
@@ -230,12 +231,11 @@ class RunFolder:
         self.write_scalars({f"eval/{name}": value for name, value in metrics.items()})
 
     def check_finite(self, numbers: dict[str, Tensor | float], prefix: str = "") -> None:
-        """Ends the run, with exit code 1, if one whose name begins so is nan or infinite."""
-        step = self.count.global_step
-        for name, value in numbers.items():
-            if name.startswith(prefix) and not np.isfinite(float(value)):
-                value = f"{name} is {float(value):g} at step {step}"
-                sys.exit(f"{value}; {self.path} keeps what was saved.")
+        """Ends the run with exit code 1 if one whose name starts with `prefix` is not finite."""
+        for name, number in numbers.items():
+            if name.startswith(prefix) and not np.isfinite(float(number)):
+                what = f"{name} is {float(number):g} at step {self.count.global_step}"
+                sys.exit(f"{what}; {self.path} keeps what was saved.")
 
     def write_scalars(self, scalars: dict[str, float]) -> None:
         if self.rank == 0:

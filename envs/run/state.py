@@ -25,9 +25,9 @@ ARRAY, DICT, ROWS = "<array>", "<dict>", "<rows>"  # what a state is of; an obje
 def attributes_of(thing: Any, without: tuple[str, ...] = (), **rows: dict) -> dict[str, Any]:
     """The state of every attribute of an object except settings, functions and environments.
 
-    Those in `without` are made anew by each process. Of a dict of arrays that are not full yet,
-    only the first rows are kept: `rows` has them, by the attribute's name. Raises TypeError for an
-    attribute of a kind that a resumed run would lose.
+    Those in `without` are made anew by each process. `rows` has the filled rows of dicts of arrays,
+    by the attribute's name: only those are kept. Raises TypeError for an attribute of a kind that a
+    resumed run would lose.
     """
     name = type(thing).__name__
     parts = kept_of(thing, (*without, *rows)).items()
@@ -71,7 +71,7 @@ def state_of(part: Any, name: str) -> Any:
     if hasattr(part, "load_state_dict"):
         return part.state_dict()
     if is_dataclass(part) or isinstance(part, types.SimpleNamespace):
-        return attributes_of(part)
+        return {key: state_of(x, f"{name}.{key}") for key, x in kept_of(part, ()).items()}
     if isinstance(part, np.random.Generator):
         return {"stream": json.dumps(part.bit_generator.state)}
     if isinstance(part, torch.Generator):

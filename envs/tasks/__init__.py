@@ -17,14 +17,9 @@ LIMIT_BY_BITS = WrapperSpec("LimitByBits", "envs.tasks.bit_flip:limit_by_bits", 
 def register_sizes(
     pattern: str, entry_point: str, size: str, steps: int | None, **kwargs: Any
 ) -> None:
-    """Registers a name for each of SIZES.
+    """Registers a name for each of SIZES: `pattern` with the size in place of {}.
 
-    Args:
-        pattern: of the names, with {} for the size.
-        entry_point: of the class, module:class.
-        size: the constructor's argument for the size.
-        steps: the time limit; the size if it is None.
-        kwargs: further arguments of the constructor.
+    `size` is the constructor's argument for it, and `steps` the time limit, or None for the size.
     """
     for n in SIZES:
         gym.register(

@@ -98,7 +98,7 @@ ENVIRONMENTS = [
     (DQN, "--env-id ContinuousSeek5-v0", "has a Box action space, not a Discrete."),
     (SAC, "--env-id DriveSeek-v0", "sets of goals are for ddpg_multi_reengage.py"),
     (MULTI, "--env-id Walk-v0", "it lacks compute_item_rewards"),
-    (MULTI, "--env-id NoisySeek-v0 --encoder cnn", "NoisySeek-v0 needs deepsets."),
+    (MULTI, "--env-id NoisySeek-v0 --encoder cnn", "for DriveSeek alone: give --encoder deepsets."),
     (
         PLAIN,
         "--env-id Endless-v0",
@@ -114,7 +114,7 @@ COMBINATIONS = [
     (REENGAGE, "--learning-starts 5", "No episode is stored at the first update, after 5 steps"),
     (SAC, "--learning-starts 0", "No episode is stored at the first update, after 1 steps"),
     (PLAIN, "--learning-starts 12001", "Nothing would be learned: --learning-starts 12001"),
-    (MULTI, "--learning-starts 10 --total-timesteps 9", "Nothing is learned"),
+    (MULTI, "--learning-starts 10 --total-timesteps 9", "Nothing would be learned"),
     (PLAIN, "--train-frequency 7000 --num-envs 2", "7000 steps of each of 2 environments is above"),
     (PLAIN, "--env-id ContinuousSeek5Dense-v0 --clip-target", "give --no-clip-target."),
     (REENGAGE, "--raw-goal-gradient", "--raw-goal-gradient has no meaning without --normalize."),
@@ -307,7 +307,7 @@ CHECKPOINTS = {
     "cut": (lambda path: os.truncate(path, 20_000), "or it is damaged (BadZipFile)."),
     "a model": (
         lambda path: shutil.copy(path.with_name("model.pt"), path),
-        "does not fit this run: KeyError: 'agent'.",
+        "does not fit this run: KeyError: 'count'.",
     ),
 }
 

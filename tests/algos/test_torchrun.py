@@ -214,17 +214,31 @@ def seed_otherwise() -> None:
 def test_a_rank_with_other_weights_stops_the_run(tmp_path: Path) -> None:
     ended = run_ranks(tmp_path / "run", before=[checkpoint_often, seed_otherwise])
     assert all(one.returncode != 0 for one in ended)
-    sentence = "Rank 1 has other weights than rank 0."
+    sentence = "Rank 1 has other weights than rank 0 at step 0."
     assert any(sentence in one.stderr for one in ended)
 
 
-def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights(tmp_path: Path) -> None:
+def counts_of_ranks(folder: Path) -> list[dict[str, int]]:
+    state = files.load(folder / "checkpoint.pt", "checkpoint")
+    return [dict(rank["parts"]["<dict>"])["count"] for rank in state["ranks"]["ranks"]]
+
+
+def test_ranks_whose_episodes_end_at_different_times_keep_the_same_weights_and_their_own_counts(
+    tmp_path: Path,
+) -> None:
     """Then one rank has new episodes for the normaliser where the other has none."""
     more = "--env-id Corridor-v0 --num-envs 3 --learning-starts 60 --total-timesteps 600".split()
-    assert_all_ended_well(run_ranks(tmp_path / "run", *more, before=[checkpoint_often] * 2))
-    model = files.load(tmp_path / "run" / "model.pt", "model")
+    folder = tmp_path / "run"
+    run_ranks(folder, *more, before=[checkpoint_often, partial(signal_at, 480, signal.SIGTERM)])
+    first, second = counts_of_ranks(folder)
+    assert first["global_step"] == second["global_step"] < 600
+    assert first["normalized"] != second["normalized"]
+    assert_all_ended_well(run_ranks(folder, *more, before=[checkpoint_often] * 2))
+    model = files.load(folder / "model.pt", "model")
     assert model["global_step"] == 600
-    assert model["actor"]["normalizer.sums"][0, 0] > 0
+    # Each row once, by its state and by the next one; the sums are means over ranks
+    normalized = sum(count["normalized"] for count in counts_of_ranks(folder))
+    assert model["actor"]["normalizer.sums"][0, 0] == normalized
 
 
 def test_the_steps_before_the_first_update_are_counted_over_all_ranks(tmp_path: Path) -> None:
