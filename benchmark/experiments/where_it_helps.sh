@@ -18,7 +18,8 @@ parking="benchmark.studies.parking:DifferentiableParking-v0 --max-episode-steps 
 compare point_maze_medium 3 $ddpg PointMaze_Medium-v3 --eval-frequency 5000 --eval-episodes 50
 compare parking 3 $ddpg $parking --eval-frequency 5000 --eval-episodes 20
 compare panda_push 2 $ddpg panda_gym:PandaPush-v3 --total-timesteps 200000 --eval-frequency 10000
-compare sac_fetch_push 2 sac_her_reengage --env-id FetchPush-v4 --total-timesteps 950000
+compare sac_fetch_push 2 sac_her_reengage --env-id FetchPush-v4 --total-timesteps 950000 \
+    --num-threads 1
 fetch="--total-timesteps 1900000 --num-threads 1"
 compare fetch_pick_and_place 2 $ddpg FetchPickAndPlace-v4 $fetch
 compare fetch_slide 2 $ddpg FetchSlide-v4 $fetch

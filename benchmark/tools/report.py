@@ -12,7 +12,8 @@ steps with a mean of 0.5 (half) and 0.9 (most), and the means at some steps. A m
 a part was run is compared with that part of the paper's curve.
 
 experiments/not_run.csv lists what has not been run yet: `folders` is a pattern of
-<experiment>/<method>, `like` a folder whose measured time per step gives an estimate of the cost.
+<experiment>/<method>, `like` a folder whose measured time per step gives an estimate of the cost,
+or the seconds that a thousand steps took on one core.
 """
 
 import csv
@@ -315,8 +316,9 @@ def not_run(planned: Line) -> list[str] | None:
             missing += 1
     if missing == 0:
         return None
-    cost = "no similar run was timed"
-    if planned.like:
+    if planned.like[0].isdigit():  # seconds for a thousand steps
+        cost = f"~{missing * steps * float(planned.like) / 3.6e6:,.0f} core-hours"
+    else:
         similar = list(runs_of(planned.like).values())
         measured = similar[0].metrics["global_step"][-1]
         hours = missing * steps / measured * minutes_of(similar) / 60
