@@ -49,7 +49,7 @@ def check_settings(run_dir: Path, args: dict, seeds: dict[str, dict]) -> None:
     """ValueError where the run is not what the method's other seeds are."""
     for seed, theirs in seeds.items():
         for name in sorted(args.keys() & theirs.keys() - NOT_A_SETTING):
-            if args[name] != theirs[name]:
+            if args[name] != theirs[name] and None not in (args[name], theirs[name]):  # probed
                 value, other = json.dumps(args[name]), json.dumps(theirs[name])
                 flag = name.replace("_", "-")
                 raise ValueError(f"{run_dir}: --{flag} is {value}, of seed {seed} {other}.")

@@ -184,6 +184,14 @@ def test_seeds_that_are_there_are_replaced_on_request_also_by_those_of_other_set
     assert rows == [f"a,{seed},{end}" for seed in (1, 2, 3) for end in ("0,0.0", "30,1.0")]
 
 
+def test_a_c_low_that_was_probed_goes_with_one_that_was_given(
+    tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]
+):
+    for seed, c_low in ((1, -1.0), (2, None), (3, -1.0)):
+        run = write_run(tmp_path / f"runs/flip/a/{seed}", seed=seed, c_low=c_low)
+        assert collected(capsys, run) == (0, "")
+
+
 @pytest.mark.parametrize(
     "name, last, settings, sentence",
     [
