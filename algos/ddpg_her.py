@@ -438,7 +438,7 @@ if __name__ == "__main__":
     action_shape = (args.num_envs, envs.action_dim)
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset(envs.ended)
+        obs = envs.reset(envs.ended)  # new episodes where one has ended
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         noisy = (agent.actor.act(obs) + noise).clip(-1, 1)
         is_early = count.global_step < args.learning_starts

@@ -511,7 +511,7 @@ if __name__ == "__main__":
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     while count.global_step < args.total_timesteps:
         # Act: the policy with Gaussian noise, or a uniform action
-        obs = envs.reset(envs.ended)
+        obs = envs.reset(envs.ended)  # new episodes where one has ended
         noise = args.exploration_noise * rng.standard_normal((1, envs.action_dim))
         action = (agent.actor.act(obs) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:

@@ -411,7 +411,7 @@ if __name__ == "__main__":
         evaluate_and_save(folder, agent, eval_envs, eval_episodes, video)
     while count.global_step < args.total_timesteps:
         # Act: the best action, with 'both-stochastic' one of the soft target's softmax, or any
-        obs = envs.reset(envs.ended)
+        obs = envs.reset(envs.ended)  # new episodes where one has ended
         if args.soft_target == "both-stochastic":
             policy_action = agent.target_network.act(obs, args.temperature)
         else:

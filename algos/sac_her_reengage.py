@@ -529,7 +529,7 @@ if __name__ == "__main__":
     action_shape = (args.num_envs, envs.action_dim)
     while count.global_step < args.total_timesteps:
         # Act: a sampled action with Gaussian noise, or a uniform one
-        obs = envs.reset(envs.ended)
+        obs = envs.reset(envs.ended)  # new episodes where one has ended
         noise = args.exploration_noise * rng.standard_normal(action_shape)
         action = (agent.actor.act(obs, mean_only=False) + noise).clip(-1, 1)
         if count.global_step < args.learning_starts:
