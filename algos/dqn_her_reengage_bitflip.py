@@ -402,7 +402,7 @@ if __name__ == "__main__":
         rng = np.random.default_rng(args.seed)
         buffer = HerReplayBuffer(envs, args, task, rng)
         video = Video(make_env, args.seed + 2_000_000) if args.capture_video else None
-        count = SimpleNamespace(global_step=0, updates=0, new_episodes=0)  # in this round
+        count = SimpleNamespace(global_step=0, updates=0, new_episodes=0)  # of this round
         folder.begin(count, agent=agent, buffer=buffer, rng=rng, envs=envs, eval_envs=eval_envs)
 
     if args.compile:

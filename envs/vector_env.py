@@ -40,7 +40,7 @@ class VectorEnv:
         unwrapped: the first copy without its wrappers.
         t: the steps of each copy's episode, (num_envs,).
         ended: whether that episode has ended, or none has begun, (num_envs,).
-        obs: what the last reset or step returned.
+        obs: observations of the last reset or step.
     """
 
     def __init__(self, env: gym.Env, num_envs: int):
@@ -74,8 +74,8 @@ class VectorEnv:
     def step(self, actions: ndarray) -> VectorStep:
         """Steps every copy once: (num_envs, action_dim), or (num_envs,) if actions are discrete.
 
-        A copy whose episode has ended stands still until it is reset: its reward is 0, the rest
-        stays the same. RuntimeError for an action that is not finite.
+        Vectors become float32. A copy whose episode has ended stands still until it is reset: its
+        reward is 0, the rest stays the same. RuntimeError for an action that is not finite.
 
         Returns:
             Observations (num_envs, ...), rewards, terminated, truncated and success, each

@@ -209,6 +209,7 @@ REPLAY = noticed_by(
     (PLAIN, 'self.data["start"][where] = self.end', 'self.data["start"][where] = 0'),
     (PLAIN, 'self.data["stop"][where] = self.end + length', 'self.data["stop"][where] = self.end'),
     (PLAIN, "self.are_equal and length == self.max_steps", "self.are_equal"),
+    (PLAIN, "copy.deepcopy(step)", "dict(step)"),
 )
 
 # Ranks
@@ -222,6 +223,7 @@ RANKS = noticed_by(
     (TORCHRUN, "(*(parameter.grad for parameter in agent.actor_params))", "()"),
     (TORCHRUN, "seed = args.seed + 10_000 * rank", "seed = args.seed"),
     (FOLDER, '{"count": count} | kept', 'kept | {"count": count}'),
+    (TORCHRUN, "if args.normalize:  # at every", "if True:  # at every"),
     (TORCHRUN, "check_equal(agent.actor_params + agent.critic_params, folder)", "pass"),
     (TORCHRUN, "    average_over_ranks(means)", "    pass"),
 )
@@ -238,6 +240,7 @@ FILES += noticed_by(
     "tests/algos/test_scripts.py -k 'ties or finite or nan'",
     (FOLDER, "if score >= self.best:", "if score > self.best:"),
     (FOLDER, "if self.count.global_step > 0:", "if self.count.global_step >= 0:"),
+    (FOLDER, "name.startswith(prefix) and not", "not"),
     (PLAIN, 'folder.check_finite(curves, "losses/")', "pass"),
     (MULTI, 'folder.check_finite(curves, "losses/")', "pass"),
 )

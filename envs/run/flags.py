@@ -136,7 +136,6 @@ def parse_args(cls: type[A], settings: dict[str, dict], untuned: dict[str, Any],
                 f"{seen.evaluate} imports a package: allow it by --env-id {defaults.env_id}."
             )
     args = read_flags(cls, settings, untuned, doc, defaults)
-    env_flags(args)  # refuses bad --env-kwargs
     if args.evaluate:
         may_change = OF_THE_RUN - {"run_dir", "track"} | OF_THE_EPISODES
         check_unchanged(asdict(args), asdict(defaults), args.evaluate, may_change)

@@ -136,6 +136,8 @@ def play(buffer: HerReplayBuffer, episodes: Sequence[dict[str, np.ndarray]], ste
         ended = np.array([t[i] == len(playing[i]["obs"]) for i in range(num_envs)])
         end = buffer.end
         buffer.add(step, ended)
+        for array in step.values():
+            array.fill(-1)  # they are the caller's
         assert buffer.end - end == sum(t[i] for i in np.flatnonzero(ended))
         for i in np.flatnonzero(ended):
             over.append(playing[i])

@@ -204,6 +204,13 @@ def test_ties_go_to_the_higher_return_then_the_later_step_and_step_0_never_stays
         assert load(tmp_path / "run" / "model.pt")["global_step"] == step
 
 
+def test_of_the_curves_a_loss_alone_ends_the_run_where_it_is_not_finite(tmp_path: Path) -> None:
+    folder = folder_at(tmp_path / "run")
+    folder.check_finite({"gradient/ratio": math.nan, "losses/value": 1.0}, "losses/")
+    with pytest.raises(SystemExit, match="losses/value is inf at step 0; .* keeps what was saved"):
+        folder.check_finite({"losses/value": math.inf}, "losses/")
+
+
 def test_no_model_and_no_checkpoint_are_written_on_request(tmp_path: Path) -> None:
     flags = f"{SPECS['ddpg_her'].flags} --no-save-model --no-save-checkpoint"
     watch("ddpg_her", flags, tmp_path / "run")

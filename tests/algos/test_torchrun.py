@@ -106,6 +106,13 @@ def test_two_ranks_train_count_the_steps_of_both_and_rank_0_logs(tmp_path: Path)
     assert any(number % 2 == 1 for number in eighths)
 
 
+def test_ranks_train_without_a_normaliser_too(tmp_path: Path) -> None:
+    ended = run_ranks(tmp_path / "run", "--no-normalize", before=[checkpoint_often] * 2)
+    assert_all_ended_well(ended)
+    model = files.load(tmp_path / "run" / "model.pt", "model")
+    assert (model["actor"]["normalizer.std"] == 1).all()
+
+
 def be_rank(rank: int, ranks: int, port: int, before: Callable[[], None]) -> None:
     """What torchrun tells its processes."""
     variables = {"RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
